@@ -1,0 +1,116 @@
+"""What clients and nodes say to each other: appending to a log, and answers that prove themselves.
+
+    append   [old size, bundle, checkpoint note, device statement or empty]
+    receipt  the checkpoint note with the node's cosignature
+    answer   {0: [checkpoint notes], 1: [device statements], 2: [[head, index, entry, [path]]], 3: cursor?}
+
+Rules kept here: syntax and bounds; an answer is opened only as a whole, every entry by a proof against a
+head that the policy's quorum cosigned (or, for what restricts, any head of the log). Whether the log's
+mediator counts is left to `registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_federation import cbor
+from peewit_federation.errors import ForgeryError, MalformedError
+from peewit_federation.log.checkpoint import Head, log_key, open_head
+from peewit_federation.log.merkle import leaf_hash, verify_inclusion
+from peewit_federation.log.policy import Policy
+from peewit_federation.statements.carried import Device, open_carried
+
+APPEND_BYTES_MAX: Final = 8 << 20
+STATEMENT_BYTES_MAX: Final = 64 * 1024
+ANSWER_BYTES_MAX: Final = 16 << 20
+CONTENT_TYPE: Final = "application/cbor"
+
+
+@dataclass(frozen=True)
+class Append:
+    """A log's owner brings entries (as an entry bundle) and the checkpoint that covers them."""
+
+    old_size: int
+    bundle: bytes
+    note: bytes
+    device: bytes = b""
+    "The carried device statement, for a node that may not know the log yet."
+
+    def encode(self) -> bytes:
+        return cbor.encode([self.old_size, self.bundle, self.note, self.device])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Append:
+        """Raises `MalformedError` or `LimitError`."""
+        match cbor.decode(data, size_bytes_max=APPEND_BYTES_MAX):
+            case [int(old_size), bytes(bundle), bytes(note), bytes(device)] if old_size >= 0:
+                return cls(old_size, bundle, note, device)
+        raise MalformedError("an append is [old size, bundle, checkpoint, device statement]")
+
+
+@dataclass(frozen=True)
+class Proven:
+    """An entry shown away from its log."""
+
+    head: Head
+    device: Device
+    index: int
+    entry: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Entries with what proves them. `items` are (number of the head, index, entry, path)."""
+
+    heads: tuple[bytes, ...]
+    devices: tuple[bytes, ...]
+    items: tuple[tuple[int, int, bytes, tuple[bytes, ...]], ...]
+    cursor: int = 0
+
+    def encode(self) -> bytes:
+        items = [[head, index, entry, list(path)] for head, index, entry, path in self.items]
+        return cbor.encode({0: list(self.heads), 1: list(self.devices), 2: items, 3: self.cursor})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Answer:
+        """Raises `MalformedError` or `LimitError`."""
+        match cbor.decode(data, size_bytes_max=ANSWER_BYTES_MAX):
+            case {0: list(heads), 1: list(devices), 2: list(items), 3: int(cursor)} if len(heads) == len(devices):
+                return cls(_all_bytes(heads), _all_bytes(devices), tuple(map(_item, items)), cursor)
+        raise MalformedError("not an answer with proofs")
+
+    def open(self, policy: Policy, *, quorum: bool = True) -> list[Proven]:
+        """Verify everything. Raises `ForgeryError` if anything does not hold."""
+        opened = []
+        for note, statement in zip(self.heads, self.devices, strict=True):
+            device = open_carried(statement)
+            if not isinstance(device, Device):
+                raise ForgeryError("an answer whose head has no device statement")
+            head = open_head(note, log_key(device.log_key), policy.witness_keys)
+            if quorum and not policy.satisfied(head.witnesses):
+                raise ForgeryError(f"an answer whose head has {len(head.witnesses)} cosignatures, which is no quorum")
+            opened.append((head, device))
+        found = []
+        for number, index, entry, path in self.items:
+            if not 0 <= number < len(opened):
+                raise MalformedError("an answer that refers to a head it does not have")
+            head, device = opened[number]
+            verify_inclusion(leaf_hash(entry), index, head.size, head.root, path)
+            found.append(Proven(head, device, index, entry))
+        return found
+
+
+def _all_bytes(values: Iterable[object]) -> tuple[bytes, ...]:
+    found = tuple(value for value in values if isinstance(value, bytes))
+    if len(found) != len(list(values)):
+        raise MalformedError("an answer with something else than bytes")
+    return found
+
+
+def _item(value: object) -> tuple[int, int, bytes, tuple[bytes, ...]]:
+    match value:
+        case [int(head), int(index), bytes(entry), list(path)] if index >= 0:
+            return head, index, entry, _all_bytes(path)
+    raise MalformedError("not an item of an answer")

@@ -1,0 +1,283 @@
+"""The charter: the numbered file that every client ships with (design 4.4).
+
+    format = 1
+    number = 1
+    name = "example-federation"
+    admission_threshold = 2
+    policy = '''
+    log peewit/5f…+0a1b2c3d+AQ…  https://north.example/log/77…/
+    witness north north.example/witness+5a1e0c2d+BA… https://north.example/
+    …
+    group nodes 3 north west south east
+    quorum nodes
+    '''
+
+    [freshness]
+    warn_s = 3600
+    refuse_s = 86400
+
+    [[operator]]
+    name = "north"                      # a witness of the policy
+    origin = "peewit/5f…"               # a log of the policy
+    url = "https://north.example"
+    region = ["1", "2"]                 # postcode prefixes
+    charter_key = "north/charter+…"     # kept offline; signs charters
+
+A later file ends, after an empty line, with signature lines of a signed note by the operators' charter keys.
+
+Rules kept here: unknown or missing keys, keys that serve two purposes, an operator without log or
+witness, and weak quorums are refused with the name of the key; file n + 1 follows file n when signatures
+satisfy the quorum of both; gaps and rollbacks are refused. Fetching charters is left to others.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from peewit_federation.errors import ForgeryError, OperatorError, PeewitError
+from peewit_federation.keys import SigningKey
+from peewit_federation.log.checkpoint import ORIGIN_PREFIX, origin_hash, origin_of
+from peewit_federation.log.note import ED25519, Signature, VerifierKey, sign
+from peewit_federation.log.policy import Policy, parse_policy
+from peewit_federation.registry.admission import Constitution
+
+CHARTER_BYTES_MAX: Final = 256 * 1024
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One region's operator: one log, one witness, one node."""
+
+    name: str
+    log: VerifierKey
+    witness: VerifierKey
+    url: str
+    region: tuple[str, ...]
+    charter_key: VerifierKey
+
+    @property
+    def origin_hash(self) -> bytes:
+        """What names its log in URLs and in words."""
+        return origin_hash(self.log.name)
+
+
+@dataclass(frozen=True)
+class Retired:
+    """A log of an operator that left or changed its key: nothing follows after `size`."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Charter:
+    """A parsed and checked charter."""
+
+    text: str
+    "The TOML without signature lines: what is signed, and hashed for `digest`."
+    signatures: tuple[Signature, ...]
+    number: int
+    name: str
+    admission_threshold: int
+    warn_s: int
+    refuse_s: int
+    policy: Policy
+    operators: tuple[Operator, ...]
+    retired: tuple[Retired, ...] = ()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the text without signatures."""
+        return sha256(self.text.encode()).digest()
+
+    @property
+    def constitution(self) -> Constitution:
+        """What the registry's fold takes from it."""
+        return Constitution(self.admission_threshold, {o.origin_hash: o.region for o in self.operators})
+
+    def operator(self, name: str) -> Operator:
+        """By name. Raises `OperatorError` naming those that exist."""
+        for operator in self.operators:
+            if operator.name == name:
+                return operator
+        known = ", ".join(o.name for o in self.operators)
+        raise OperatorError(f"the charter has no operator {name!r}; it has {known}")
+
+    def by_origin(self, origin: bytes) -> Operator | None:
+        """The operator whose log this is."""
+        return next((o for o in self.operators if o.origin_hash == origin), None)
+
+    def encode(self) -> bytes:
+        """The file."""
+        lines = "".join(map(str, self.signatures))
+        return (self.text + ("\n" + lines if lines else "")).encode()
+
+    def signed(self, operator: str, key: SigningKey) -> Charter:
+        """With one more operator's signature."""
+        signature = sign(self.text, self.operator(operator).charter_key.name, key)
+        return parse_charter(self.text.encode() + b"\n" + "".join(map(str, (*self.signatures, signature))).encode())
+
+    def require_successor(self, following: Charter) -> None:
+        """Raise unless `following` is this charter's lawful successor."""
+        if following.number != self.number + 1:
+            raise ForgeryError(f"charter {following.number} does not follow charter {self.number}")
+        if following.name != self.name:
+            raise ForgeryError("a charter of another federation")
+        for charter in (self, following):
+            signed = following.signed_by(charter.operators)
+            if not charter.policy.satisfied({o.witness.name for o in charter.operators if o.name in signed}):
+                raise ForgeryError(
+                    f"charter {following.number} is signed by {len(signed)} operators of charter {charter.number}: "
+                    f"no quorum"
+                )
+
+    def signed_by(self, operators: Iterable[Operator]) -> set[str]:
+        """The names of those operators whose charter keys signed this text."""
+        names = set()
+        for operator in operators:
+            for line in self.signatures:
+                if line.is_by(operator.charter_key):
+                    if not operator.charter_key.public.verifies(self.text.encode(), line.raw):
+                        raise ForgeryError(f"the signature of {operator.charter_key.name} does not verify")
+                    names.add(operator.name)
+        return names
+
+
+def walk(charter: Charter, files: Iterable[bytes]) -> Charter:
+    """Walk a chain of charter files from `charter`, which is trusted, to the newest."""
+    for data in files:
+        following = parse_charter(data)
+        charter.require_successor(following)
+        charter = following
+    return charter
+
+
+def parse_charter(data: bytes) -> Charter:
+    """Parse and check a charter file. Raises `OperatorError` naming key and reason."""
+    if len(data) > CHARTER_BYTES_MAX:
+        raise OperatorError(f"a charter of {len(data)} bytes; at most {CHARTER_BYTES_MAX} are read")
+    try:
+        whole = data.decode()
+        text, signatures = _split(whole)
+        table = tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise OperatorError("the charter is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise OperatorError(f"the charter is not TOML: {error}") from None
+    except RecursionError:
+        raise OperatorError("the charter is nested too deeply") from None
+    return _Reader(table).charter(text, signatures)
+
+
+def _split(whole: str) -> tuple[str, tuple[Signature, ...]]:
+    lines = whole.split("\n")
+    end = len(lines) - 1
+    while end > 0 and lines[end - 1].startswith("— "):
+        end -= 1
+    found = lines[end : len(lines) - 1]
+    if not found:
+        return whole, ()
+    if lines[-1] or end < 2 or lines[end - 1]:
+        raise OperatorError("signatures of a charter follow after an empty line, each on a line")
+    try:
+        return "\n".join(lines[: end - 1]) + "\n", tuple(map(Signature.parse, found))
+    except PeewitError as error:
+        raise OperatorError(f"a signature of the charter: {error}") from None
+
+
+class _Reader:
+    """Takes values out of a TOML table; what is missing, of another type or left over is an error."""
+
+    def __init__(self, table: dict[str, Any], where: str = "") -> None:
+        self.table = dict(table)
+        self.where = where
+
+    def take(self, key: str, kind: type, default: Any = None) -> Any:
+        value = self.table.pop(key, default)
+        if value is None:
+            raise OperatorError(f"charter: {self.where}{key} is missing")
+        if type(value) is not kind:
+            raise OperatorError(f"charter: {self.where}{key} is not of type {kind.__name__}")
+        return value
+
+    def number(self, key: str, least: int, default: int | None = None) -> int:
+        value: int = self.take(key, int, default)
+        if not least <= value < 1 << 53:
+            raise OperatorError(f"charter: {self.where}{key} must be at least {least}")
+        return value
+
+    def done(self) -> None:
+        if self.table:
+            raise OperatorError(f"charter: {self.where}{sorted(self.table)[0]} is not known")
+
+    def charter(self, text: str, signatures: tuple[Signature, ...]) -> Charter:
+        if self.number("format", 1) != FORMAT:
+            raise OperatorError(f"charter: format is not {FORMAT}; a newer program may read it")
+        number, name = self.number("number", 1), self.take("name", str)
+        threshold = self.number("admission_threshold", 1, 2)
+        policy = parse_policy(self.take("policy", str))
+        policy.require_honest_intersection()
+        freshness = _Reader(self.take("freshness", dict, {}), "freshness.")
+        warn_s, refuse_s = freshness.number("warn_s", 1, 3600), freshness.number("refuse_s", 1, 86_400)
+        freshness.done()
+        if warn_s > refuse_s:
+            raise OperatorError("charter: freshness.warn_s is larger than freshness.refuse_s")
+        tables = self.take("operator", list)
+        operators = tuple(_Reader(t, f"operator {i + 1}: ").operator(policy) for i, t in enumerate(tables))
+        retired = tuple(
+            _Reader(t, f"retired {i + 1}: ").retired() for i, t in enumerate(self.take("retired", list, []))
+        )
+        self.done()
+        _check_operators(operators, policy, threshold)
+        return Charter(text, signatures, number, name, threshold, warn_s, refuse_s, policy, operators, retired)
+
+    def operator(self, policy: Policy) -> Operator:
+        name, origin = self.take("name", str), self.take("origin", str)
+        self.where = f"operator {name}: "
+        if name not in policy.witnesses:
+            raise OperatorError(f"charter: {self.where}the policy has no witness of this name")
+        if origin not in policy.logs:
+            raise OperatorError(f"charter: {self.where}the policy has no log with this origin")
+        url, region = self.take("url", str), self.take("region", list, [])
+        if not url.startswith(("https://", "http://")) or url.endswith("/"):
+            raise OperatorError(f"charter: {self.where}url must begin with https:// and not end with a slash")
+        if not all(isinstance(p, str) and p.isascii() and p.isdigit() and len(p) <= 5 for p in region):
+            raise OperatorError(f"charter: {self.where}region must be a list of postcode prefixes")
+        try:
+            key = VerifierKey.parse(self.take("charter_key", str))
+        except PeewitError as error:
+            raise OperatorError(f"charter: {self.where}charter_key: {error}") from None
+        if key.algorithm != ED25519:
+            raise OperatorError(f"charter: {self.where}charter_key is not of type 0x01")
+        self.done()
+        witness = policy.witnesses[name].key
+        return Operator(name, policy.logs[origin].key, witness, url, tuple(region), key)
+
+    def retired(self) -> Retired:
+        origin, size, root = self.take("origin", str), self.number("size", 0), self.take("root", str)
+        self.done()
+        try:
+            return Retired(origin, size, bytes.fromhex(root))
+        except ValueError:
+            raise OperatorError(f"charter: {self.where}root is not hexadecimal") from None
+
+
+def _check_operators(operators: tuple[Operator, ...], policy: Policy, threshold: int) -> None:
+    if len({o.name for o in operators}) != len(operators) or len(operators) != len(policy.witnesses):
+        raise OperatorError("charter: each witness of the policy belongs to exactly one operator")
+    if len({o.log.name for o in operators}) != len(operators):
+        raise OperatorError("charter: each operator has a log of its own")
+    keys = [key.public.raw for o in operators for key in (o.log, o.witness, o.charter_key)]
+    if len(set(keys)) != len(keys):
+        raise OperatorError("charter: a key serves two purposes")
+    if threshold > len(operators):
+        raise OperatorError(f"charter: admission_threshold is {threshold}, but there are {len(operators)} operators")
+    for operator in operators:
+        if operator.log.name.startswith(ORIGIN_PREFIX) and operator.log.name != origin_of(operator.log.public.raw):
+            raise OperatorError(f"charter: operator {operator.name}: the log's origin is not that of its key")

@@ -1,0 +1,175 @@
+"""The push-pull exchange between two nodes (design 4.3, Feed): one request, one answer.
+
+    ask     [cursor epoch, cursor number, my lines' root (8 bytes) or empty, my name (4 bytes) or empty, items]
+    answer  [epoch, number, same, items]
+
+The cursor is where the asker stands in the answerer's feed; the items of the ask are the asker's news for
+the answerer, those of the answer the answerer's news since the cursor. `number` is where the asker stands
+afterwards. An asker without a cursor (at first, or after a restart) sends the root over its lines; `same`
+says that the answerer's are equal, so that nothing needs to be sent. An item is
+
+    [1, checkpoint note]   [1, checkpoint note, [device statements]]   [2, view]
+
+Rules kept here: syntax and bounds. An idle exchange:
+ask 85 48 8f3c…11 1902a4 40 40 80 (16 bytes), answer 84 48 8f3c…11 1902a4 f4 80 (15 bytes).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_federation import cbor
+from peewit_federation.errors import MalformedError
+
+EXCHANGE_BYTES_MAX: Final = 1 << 20
+ITEMS_BYTES_AIM: Final = 256 * 1024
+ITEMS_MAX: Final = 1000
+HEAD: Final = 1
+VIEW: Final = 2
+
+
+@dataclass(frozen=True)
+class HeadItem:
+    """A log's newest head; with the device statements of its log if the asker may not know it."""
+
+    note: bytes
+    devices: tuple[bytes, ...] = ()
+
+    def value(self) -> list[object]:
+        return [HEAD, self.note] + ([list(self.devices)] if self.devices else [])
+
+
+@dataclass(frozen=True)
+class ViewItem:
+    """A node's newest view."""
+
+    view: bytes
+
+    def value(self) -> list[object]:
+        return [VIEW, self.view]
+
+
+Item = HeadItem | ViewItem
+
+
+def _item(value: object) -> Item:
+    match value:
+        case [1, bytes(note)]:
+            return HeadItem(note)
+        case [1, bytes(note), list(devices)] if len(devices) <= 8 and all(isinstance(d, bytes) for d in devices):
+            return HeadItem(note, tuple(devices))
+        case [2, bytes(view)]:
+            return ViewItem(view)
+    raise MalformedError("not an item of a feed")
+
+
+def _items(values: list[object]) -> tuple[Item, ...]:
+    if len(values) > ITEMS_MAX:
+        raise MalformedError(f"more than {ITEMS_MAX} items in an exchange")
+    return tuple(map(_item, values))
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a node's feed; an empty epoch stands before its beginning."""
+
+    epoch: bytes = b""
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the node that begins an exchange sends."""
+
+    cursor: Cursor = Cursor()
+    root: bytes = b""
+    name: bytes = b""
+    items: tuple[Item, ...] = ()
+
+    def encode(self) -> bytes:
+        cursor = self.cursor
+        return cbor.encode([cursor.epoch, cursor.number, self.root, self.name, [i.value() for i in self.items]])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Ask:
+        """Raises `MalformedError` or `LimitError`."""
+        match cbor.decode(data, size_bytes_max=EXCHANGE_BYTES_MAX):
+            case [bytes(epoch), int(number), bytes(root), bytes(name), list(items)] if (
+                len(epoch) in (0, 8) and number >= 0 and len(root) in (0, 8) and len(name) in (0, 4)
+            ):
+                return cls(Cursor(epoch, number), root, name, _items(items))
+        raise MalformedError("not the ask of an exchange")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the other node answers."""
+
+    cursor: Cursor
+    same: bool = False
+    items: tuple[Item, ...] = ()
+
+    def encode(self) -> bytes:
+        cursor = self.cursor
+        return cbor.encode([cursor.epoch, cursor.number, self.same, [i.value() for i in self.items]])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Answer:
+        """Raises `MalformedError` or `LimitError`."""
+        match cbor.decode(data, size_bytes_max=EXCHANGE_BYTES_MAX):
+            case [bytes(epoch), int(number), bool(same), list(items)] if len(epoch) == 8 and number >= 0:
+                return cls(Cursor(epoch, number), same, _items(items))
+        raise MalformedError("not the answer of an exchange")
+
+
+class Feed:
+    """A node's news in order: every subject stands once, at its latest number.
+
+    The epoch is random at every start, so that numbers of two lives of a node never mix.
+    """
+
+    def __init__(self, epoch: bytes) -> None:
+        self.epoch = epoch
+        self.number = 0
+        self._latest: OrderedDict[Hashable, int] = OrderedDict()
+        self._first: dict[Hashable, int] = {}
+
+    @property
+    def end(self) -> Cursor:
+        """Behind the newest item."""
+        return Cursor(self.epoch, self.number)
+
+    def add(self, subject: Hashable) -> None:
+        """A subject has news."""
+        self.number += 1
+        self._first.setdefault(subject, self.number)
+        self._latest[subject] = self.number
+        self._latest.move_to_end(subject)
+
+    def since(self, cursor: Cursor, item: Callable[[Hashable, bool], Item | None]) -> tuple[tuple[Item, ...], Cursor]:
+        """News after `cursor`, within the bounds of one exchange, and where the reader stands then.
+
+        `item(subject, new)` makes an item; `new` says that the reader may never have heard of it.
+        """
+        number = cursor.number if cursor.epoch == self.epoch else 0
+        fresh = []
+        for subject, at in reversed(self._latest.items()):
+            if at <= number:
+                break
+            fresh.append((at, subject))
+        items: list[Item] = []
+        size = 0
+        for at, subject in reversed(fresh):
+            made = item(subject, self._first[subject] > number)
+            if made is not None:
+                items.append(made)
+                size += len(made.note) + sum(map(len, made.devices)) if isinstance(made, HeadItem) else len(made.view)
+            number = at
+            if size > ITEMS_BYTES_AIM or len(items) >= ITEMS_MAX:
+                break
+        else:
+            number = self.number
+        return tuple(items), Cursor(self.epoch, number)

@@ -1,0 +1,104 @@
+"""Questions to the registry at a time: may this subject act, and who serves a postcode?
+
+Rules kept here: a subject acts only within the scope of its mediator, and a provider only in areas that
+themselves count. Distances and the entries behind the answers are left to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from peewit_federation.registry.fold import Registry
+from peewit_federation.registry.subjects import Standing, Subject, Verdict
+from peewit_federation.statements.mediator import Catchment, Provider
+
+
+@dataclass(frozen=True)
+class Found:
+    """A subject that was asked for: whose it is, whether it may act, and where its entry stands."""
+
+    mediator: bytes
+    kind: int
+    subject: bytes
+    verdict: Verdict
+    standing: Standing | None
+    revocations: frozenset[bytes]
+
+
+class Finder:
+    """Answers from a registry; remembers what scopes allow until they change."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._scopes: dict[bytes, bool] = {}
+        self._generation = -1
+
+    def look(self, mediator: bytes, kind: int, subject: bytes, now_s: int) -> Found:
+        """What is known of one subject."""
+        fold = self.registry.folds.get(mediator)
+        state = fold.subjects.get((kind, subject), Subject()) if fold else Subject()
+        verdict = state.verdict(now_s)
+        if verdict is Verdict.ACTIVE and state.standing and not self._counts(mediator, kind, state.standing, now_s):
+            verdict = Verdict.OUT_OF_SCOPE
+        return Found(mediator, kind, subject, verdict, state.standing, state.revocations)
+
+    def everywhere(self, kind: int, subject: bytes, now_s: int) -> list[Found]:
+        """What every mediator says of a subject, those that know nothing left out."""
+        found = [
+            self.look(mediator, kind, subject, now_s)
+            for mediator, fold in sorted(self.registry.folds.items())
+            if (kind, subject) in fold.subjects
+        ]
+        return [item for item in found if item.verdict is not Verdict.UNKNOWN]
+
+    def catchments(self, now_s: int, postcode: str | None = None, service: str | None = None) -> Iterator[Found]:
+        """Catchment areas that count, of all mediators."""
+        for mediator, fold in sorted(self.registry.folds.items()):
+            areas = (
+                {area for kind, area in fold.subjects if kind == Catchment.KIND}
+                if postcode is None
+                else fold.catchments_at.get(postcode, set())
+            )
+            for area in sorted(areas):
+                found = self.look(mediator, Catchment.KIND, area, now_s)
+                if found.verdict is Verdict.ACTIVE and found.standing:
+                    if service is None or service in found.standing.services:
+                        yield found
+
+    def providers(self, mediator: bytes, area: bytes, now_s: int, service: str | None = None) -> Iterator[Found]:
+        """Providers that count in a catchment area."""
+        fold = self.registry.folds.get(mediator)
+        for subject in sorted(fold.providers_in.get(area, ()) if fold else ()):
+            found = self.look(mediator, Provider.KIND, subject, now_s)
+            if found.verdict is Verdict.ACTIVE and found.standing:
+                if service is None or service in found.standing.services:
+                    yield found
+
+    def _counts(self, mediator: bytes, kind: int, standing: Standing, now_s: int) -> bool:
+        if kind == Provider.KIND:
+            return any(self._serves(mediator, area, standing, now_s) for area in standing.areas)
+        if self._generation != self.registry.generation:
+            self._scopes, self._generation = {}, self.registry.generation
+        key = mediator + standing.digest + standing.origin
+        if key not in self._scopes:
+            self._scopes[key] = self._in_scope(mediator, standing)
+        return self._scopes[key]
+
+    def _serves(self, mediator: bytes, area: bytes, standing: Standing, now_s: int) -> bool:
+        found = self.look(mediator, Catchment.KIND, area, now_s)
+        if found.verdict is not Verdict.ACTIVE or found.standing is None:
+            return False
+        return any(service in found.standing.services for service in standing.services)
+
+    def _in_scope(self, mediator: bytes, standing: Standing) -> bool:
+        registry = self.registry
+        roots = registry.vouched.devices_of(mediator, registry.standing_roots(mediator)).get(standing.origin)
+        if not roots:
+            return False
+        admissions, rules = registry.admissions[mediator], registry.constitution
+        return all(
+            admissions.counts_at(roots, postcode, service, rules)
+            for postcode in standing.postcodes
+            for service in standing.services
+        )

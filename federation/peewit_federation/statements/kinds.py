@@ -1,0 +1,50 @@
+"""All kinds of entry by number, and which log may carry which.
+
+Rules kept here: a log of one kind carries only its kinds. Entries of unknown kind or version, or that
+are malformed, are mirrored and proven like all others, and count for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peewit_federation import cbor
+from peewit_federation.errors import MalformedError, SenderError
+from peewit_federation.statements.carried import Close, Device, Evidence, ForkRevocation
+from peewit_federation.statements.codec import FORMAT_VERSION, Statement
+from peewit_federation.statements.mediator import Catchment, Issuer, Provider, Revocation
+from peewit_federation.statements.operator import Admission, Carried, CharterNotice, Node, Withdrawal
+
+OPERATOR_KINDS: Final[dict[int, type[Statement]]] = {
+    kind.KIND: kind for kind in (Node, Admission, Withdrawal, CharterNotice, Carried)
+}
+MEDIATOR_KINDS: Final[dict[int, type[Statement]]] = {
+    kind.KIND: kind for kind in (Catchment, Provider, Issuer, Revocation)
+}
+CARRIED_KINDS: Final[dict[int, type[Statement]]] = {
+    kind.KIND: kind for kind in (Device, Close, Evidence, ForkRevocation)
+}
+ALL_KINDS: Final = OPERATOR_KINDS | MEDIATOR_KINDS | CARRIED_KINDS
+
+
+def read_entry(data: bytes, kinds: dict[int, type[Statement]]) -> Statement | None:
+    """The statement in a log entry, or None if it is not one of `kinds` in a version we know."""
+    try:
+        fields = cbor.decode(data)
+        if not isinstance(fields, dict) or fields.get(1) != FORMAT_VERSION:
+            return None
+        kind = kinds.get(fields.get(0))
+        return kind.from_fields(fields) if kind else None
+    except SenderError:
+        return None
+
+
+def check_entry(data: bytes, kinds: dict[int, type[Statement]]) -> None:
+    """Raise `MalformedError` for an entry that claims a known kind but is not one; used before signing."""
+    fields = cbor.decode(data)
+    if not isinstance(fields, dict) or type(fields.get(0)) is not int:
+        raise MalformedError("a log entry is a CBOR map with its kind under 0")
+    kind = kinds.get(fields[0])
+    if kind is None:
+        raise MalformedError(f"kind {fields[0]} does not belong into this log")
+    kind.decode(data)
