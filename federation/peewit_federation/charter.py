@@ -214,7 +214,7 @@ class _Reader:
 
     def done(self) -> None:
         if self.table:
-            raise OperatorError(f"charter: {self.where}{sorted(self.table)[0]} is not known")
+            raise OperatorError(f"charter: {self.where}{min(self.table)} is not known")
 
     def charter(self, text: str, signatures: tuple[Signature, ...]) -> Charter:
         if self.number("format", 1) != FORMAT:

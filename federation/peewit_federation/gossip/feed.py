@@ -8,7 +8,11 @@ the answerer, those of the answer the answerer's news since the cursor. `number`
 afterwards. An asker without a cursor (at first, or after a restart) sends the root over its lines; `same`
 says that the answerer's are equal, so that nothing needs to be sent. An item is
 
-    [1, checkpoint note]   [1, checkpoint note, [device statements]]   [2, view]
+    [1, checkpoint note]                                            a log's newest head
+    [1, checkpoint note, [device statements], older note or empty]  with the log's device, if the asker may not
+                                                                    know it; with the newest head that has a
+                                                                    quorum, while the newest of all has none
+    [2, view]
 
 Rules kept here: syntax and bounds. An idle exchange:
 ask 85 48 8f3c…11 1902a4 40 40 80 (16 bytes), answer 84 48 8f3c…11 1902a4 f4 80 (15 bytes).
@@ -33,13 +37,20 @@ VIEW: Final = 2
 
 @dataclass(frozen=True)
 class HeadItem:
-    """A log's newest head; with the device statements of its log if the asker may not know it."""
+    """A log's newest head, with what the other side may need to make use of it."""
 
     note: bytes
     devices: tuple[bytes, ...] = ()
+    quorum: bytes = b""
 
     def value(self) -> list[object]:
-        return [HEAD, self.note] + ([list(self.devices)] if self.devices else [])
+        if not self.devices and not self.quorum:
+            return [HEAD, self.note]
+        return [HEAD, self.note, list(self.devices), self.quorum]
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.note) + len(self.quorum) + sum(map(len, self.devices))
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,10 @@ class ViewItem:
     def value(self) -> list[object]:
         return [VIEW, self.view]
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self.view)
+
 
 Item = HeadItem | ViewItem
 
@@ -59,8 +74,9 @@ def _item(value: object) -> Item:
     match value:
         case [1, bytes(note)]:
             return HeadItem(note)
-        case [1, bytes(note), list(devices)] if len(devices) <= 8 and all(isinstance(d, bytes) for d in devices):
-            return HeadItem(note, tuple(devices))
+        case [1, bytes(note), list(devices), bytes(quorum)] if len(devices) <= 8:
+            if all(isinstance(device, bytes) for device in devices):
+                return HeadItem(note, tuple(devices), quorum)
         case [2, bytes(view)]:
             return ViewItem(view)
     raise MalformedError("not an item of a feed")
@@ -166,7 +182,7 @@ class Feed:
             made = item(subject, self._first[subject] > number)
             if made is not None:
                 items.append(made)
-                size += len(made.note) + sum(map(len, made.devices)) if isinstance(made, HeadItem) else len(made.view)
+                size += made.size_bytes
             number = at
             if size > ITEMS_BYTES_AIM or len(items) >= ITEMS_MAX:
                 break

@@ -10,8 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 from peewit_federation.log.checkpoint import Head
-from peewit_federation.log.merkle import CompactRange
-from peewit_federation.log.proofs import Source, consistency_proof
+from peewit_federation.log.proofs import Source, consistency_proof, root_at
 from peewit_federation.statements.carried import Evidence, evidence_of
 
 
@@ -44,12 +43,3 @@ def shorter_evidence(log_key: bytes, shorter: Head, held: Head, source: Source) 
     if root == shorter.root:
         return None
     return evidence_of(log_key, shorter, held, root, consistency_proof(shorter.size, held.size, source))
-
-
-def root_at(size: int, source: Source) -> bytes:
-    """The root that a larger tree had at `size`."""
-    tree = CompactRange()
-    for bit in range(size.bit_length() - 1, -1, -1):
-        if size >> bit & 1:
-            tree.append_subtree(bit, source(bit, tree.size >> bit))
-    return tree.root()

@@ -3,7 +3,7 @@
     follow = Follow(head.checkpoint, have, tail)
     follow.accept_hashes({tile: fetch(tile) for tile in follow.hash_tiles})
     for tile in follow.bundles:
-        entries, leaves = follow.accept_bundle(tile, fetch(tile))     # in any order
+        bundle = follow.accept_bundle(tile, fetch(tile))     # in any order
 
 Rules kept here: nothing is accepted that the signed head does not authenticate, and every file is
 checked by itself, so that a liar costs one file and is known (`ForgeryError`). A head that is true
@@ -17,11 +17,13 @@ find who lied: `thorough=True` asks for them all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 
 from peewit_federation.errors import AuthorError, ForgeryError, MalformedError
 from peewit_federation.log.checkpoint import Checkpoint
 from peewit_federation.log.merkle import CompactRange, leaf_hash, perfect_root
-from peewit_federation.log.proofs import TileHashes, consistency_proof
+from peewit_federation.log.proofs import TileHashes, consistency_proof, root_at
 from peewit_federation.log.tiles import (
     ENTRIES,
     HEIGHT,
@@ -50,6 +52,22 @@ class HistoryError(AuthorError):
 
 class MismatchError(ForgeryError):
     """The file does not lead to the head; only a thorough look tells whether file or head is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An entry bundle that is known to be the head's."""
+
+    tile: Tile
+    data: bytes
+    leaves: list[bytes]
+    "Leaf hashes."
+    root: bytes | None
+    "Over all leaves, if the bundle is full."
+
+    @property
+    def entries(self) -> list[bytes]:
+        return split_bundle(self.data, self.tile.width)
 
 
 class Follow:
@@ -87,25 +105,24 @@ class Follow:
                 raise ForgeryError(f"hash tile {tile.path} does not match the tile above it")
         if not self._extends():
             source = TileHashes(self.head.size, tiles)
-            tree = self._tree_at(self.have.size, source)
             path = consistency_proof(self.have.size, self.head.size, source)
-            raise HistoryError(self.have.size, tree.root(), path)
+            raise HistoryError(self.have.size, root_at(self.have.size, source), path)
 
-    def accept_bundle(self, tile: Tile, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        """The entries of a bundle and their leaf hashes, once they are shown to be the head's."""
-        entries = split_bundle(data, tile.width)
-        leaves = [leaf_hash(entry) for entry in entries]
+    def accept_bundle(self, tile: Tile, data: bytes) -> Bundle:
+        """The bundle, once it is shown to be the head's. `ForgeryError` if it is not."""
+        leaves = [sha256(b"\x00" + entry).digest() for entry in split_bundle(data, tile.width)]
+        root = perfect_root(leaves) if tile.width == WIDTH else None
         if self.direct:
             tree = self.have.floor(HEIGHT)
             tree.extend(leaves)
             if tree.root() != self.head.root or leaves[: len(self._tail)] != self._tail:
                 raise MismatchError(f"{tile.path} does not lead to the head's root")
-        elif tile.width == WIDTH:
-            if perfect_root(leaves) != self._node(1, tile.index):
+        elif root is not None:
+            if root != self._node(1, tile.index):
                 raise ForgeryError(f"{tile.path} does not match its hash")
         elif leaves != self._tiles[Tile(0, tile.index, tile.width)]:
             raise ForgeryError(f"{tile.path} does not match its hash tile")
-        return entries, leaves
+        return Bundle(tile, data, leaves, root)
 
     def _node(self, level: int, index: int) -> bytes:
         return self._tiles[tile_at(level, index // WIDTH, self.head.size)][index % WIDTH]
@@ -121,14 +138,6 @@ class Follow:
         if not self._tail:
             return True
         return self._tiles[tile_at(0, self.start, self.head.size)][: len(self._tail)] == self._tail
-
-    @staticmethod
-    def _tree_at(size: int, source: TileHashes) -> CompactRange:
-        tree = CompactRange()
-        for bit in range(size.bit_length() - 1, -1, -1):
-            if size >> bit & 1:
-                tree.append_subtree(bit, source(bit, tree.size >> bit))
-        return tree
 
 
 def hash_tiles(have: int, size: int) -> list[Tile]:

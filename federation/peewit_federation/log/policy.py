@@ -71,7 +71,7 @@ class Policy:
 
     def needed(self) -> int:
         """The size of the smallest quorum, in witnesses."""
-        return 0 if self.quorum is None else self._fold(self.quorum, lambda k, n: k)
+        return 0 if self.quorum is None else self._fold(self.quorum, lambda k, _: k)
 
     def overlap(self) -> int:
         """The fewest witnesses that any two quorums have in common."""

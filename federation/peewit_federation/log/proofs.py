@@ -64,6 +64,20 @@ def consistency_proof(size1: int, size2: int, source: Source) -> list[bytes]:
     return path[::-1]
 
 
+def root_at(size: int, source: Source) -> bytes:
+    """The root that a larger tree had at `size`."""
+    return range_at(size, source).root()
+
+
+def range_at(size: int, source: Source) -> CompactRange:
+    """The compact range that a larger tree had at `size`."""
+    tree = CompactRange()
+    for bit in range(size.bit_length() - 1, -1, -1):
+        if size >> bit & 1:
+            tree.append_subtree(bit, source(bit, tree.size >> bit))
+    return tree
+
+
 @dataclass(frozen=True)
 class RangeProof:
     """That certain consecutive leaves stand at `first` in a tree: the rest of the tree by its largest subtrees."""

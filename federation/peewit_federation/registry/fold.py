@@ -245,6 +245,16 @@ class Registry:
             fresh.changed |= set(stale.subjects)
         self.folds[mediator] = fresh
 
+    def reconstitute(self, constitution: Constitution) -> None:
+        """Take over another charter's operators, regions and threshold."""
+        self.constitution = constitution
+        self.operators = {origin: self.operators.get(origin, Cursor()) for origin in constitution.regions}
+        for admissions in self.admissions.values():
+            for operator in [o for o in admissions.words if o not in self.operators]:
+                del admissions.words[operator]
+        for mediator in list(self.admissions):
+            self._rebase(mediator)
+
     # What it comes to
 
     def forked(self, origin: bytes) -> Evidence | None:

@@ -33,7 +33,7 @@ def read_entry(data: bytes, kinds: dict[int, type[Statement]]) -> Statement | No
         fields = cbor.decode(data)
         if not isinstance(fields, dict) or fields.get(1) != FORMAT_VERSION:
             return None
-        kind = kinds.get(fields.get(0))
+        kind = kinds.get(fields.get(0, -1))
         return kind.from_fields(fields) if kind else None
     except SenderError:
         return None

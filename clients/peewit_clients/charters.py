@@ -1,0 +1,64 @@
+"""Making a charter out of the cards of its operators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from peewit_federation.charter import parse_charter
+from peewit_federation.errors import OperatorError, PeewitError
+from peewit_federation.log.checkpoint import origin_hash
+from peewit_federation.log.note import VerifierKey
+
+FIELDS = ("name", "url", "region", "log", "witness", "charter_key")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an operator says of its node before there is a charter."""
+
+    name: str
+    url: str
+    region: tuple[str, ...]
+    log: VerifierKey
+    witness: VerifierKey
+    charter_key: VerifierKey
+
+    @classmethod
+    def parse(cls, text: str, where: str = "card") -> Card:
+        """Raises `OperatorError` naming the file."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            name, url, region, log, witness, charter_key = (fields[key] for key in FIELDS)
+            keys = (VerifierKey.parse(text) for text in (log, witness, charter_key))
+            return cls(str(name), str(url), tuple(map(str, region)), *keys)
+        except (ValueError, KeyError, TypeError, PeewitError) as error:
+            raise OperatorError(f"{where} is not a card of `peewit node init`: {error}") from None
+
+
+def compose_charter(name: str, cards: list[Card], quorum: int, *, number: int = 1, threshold: int = 2) -> str:
+    """The text of a charter. Raises `OperatorError` if it would not be a valid one."""
+    threshold = min(threshold, len(cards))
+    lines = [f"log {card.log} {card.url}/log/{origin_hash(card.log.name).hex()}/" for card in cards]
+    lines += [f"witness {card.name} {card.witness} {card.url}" for card in cards]
+    lines += [f"group nodes {quorum} {' '.join(card.name for card in cards)}", "quorum nodes"]
+    head = f'format = 1\nnumber = {number}\nname = "{name}"\nadmission_threshold = {threshold}\npolicy = """\n'
+    tables = "".join(_table(card) for card in cards)
+    text = head + "\n".join(lines) + '\n"""\n\n[freshness]\nwarn_s = 3600\nrefuse_s = 86400\n' + tables
+    parse_charter(text.encode())
+    return text
+
+
+def _table(card: Card) -> str:
+    region = ", ".join(json.dumps(prefix) for prefix in card.region)
+    return (
+        f"\n[[operator]]\nname = {json.dumps(card.name)}\norigin = {json.dumps(card.log.name)}\n"
+        f"url = {json.dumps(card.url)}\nregion = [{region}]\ncharter_key = {json.dumps(str(card.charter_key))}\n"
+    )
+
+
+def usual_quorum(operators: int) -> int:
+    """The smallest threshold whose quorums intersect honestly."""
+    faulty = (operators - 1) // 3
+    return (operators + faulty) // 2 + 1

@@ -1,0 +1,227 @@
+"""Following logs over HTTP: verified copies of the logs that a client cares about.
+
+Rules kept here: an entry is kept only when a head signed by its log covers it; what was seen once is
+remembered, so that a node that rolls back is noticed; a log that forks is kept as it was, with the evidence.
+Copies live in memory; `save` and `load` keep them in a file between runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_federation import cbor
+from peewit_federation.charter import Charter
+from peewit_federation.errors import ForgeryError, MalformedError, SenderError
+from peewit_federation.gossip.heads import Relation, relate, same_size_evidence, shorter_evidence
+from peewit_federation.log.checkpoint import Checkpoint, Head, open_head
+from peewit_federation.log.follow import Bundle, Follow, HistoryError, MismatchError
+from peewit_federation.log.merkle import HASH_BYTES, CompactRange, leaf_hash
+from peewit_federation.log.note import VerifierKey
+from peewit_federation.log.proofs import leaf_source
+from peewit_federation.log.tiles import ENTRIES, WIDTH, Tile, encode_bundle, split_bundle
+from peewit_federation.statements.carried import Evidence, evidence_of
+
+PARALLEL: Final = 8
+
+
+@dataclass
+class Copy:
+    """A verified copy of a log."""
+
+    key: VerifierKey
+    origin: bytes
+    entries: list[bytes] = field(default_factory=list)
+    head: Head | None = None
+    quorum: Head | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.entries)
+
+    @property
+    def believed(self) -> int:
+        """Entries that a quorum has cosigned."""
+        return self.quorum.size if self.quorum else 0
+
+    def range(self) -> CompactRange:
+        """Over all entries."""
+        tree = CompactRange()
+        tree.extend(map(leaf_hash, self.entries))
+        return tree
+
+
+class Follower:
+    """Fetches logs from whichever node has them."""
+
+    def __init__(self, charter: Charter, pool: BackendPool) -> None:
+        self.charter = charter
+        self.pool = pool
+        self.copies: dict[bytes, Copy] = {}
+        self.branches: dict[tuple[bytes, bytes], list[bytes]] = {}
+        "Entries of closed branches, by origin hash and root hash."
+        self.evidence: dict[bytes, Evidence] = {}
+
+    def copy(self, key: VerifierKey, origin: bytes) -> Copy:
+        """The copy of a log, empty if it is new."""
+        return self.copies.setdefault(origin, Copy(key, origin))
+
+    async def heads_at(self, copy: Copy, backend: Backend) -> list[Head]:
+        """The heads that one node has: its newest, and its newest with a quorum."""
+        data = await self.pool.fetch(backend, f"/v1/heads/{copy.origin.hex()}", 64 * 1024)
+        return self._open_heads(copy, data)
+
+    def _open_heads(self, copy: Copy, data: bytes) -> list[Head]:
+        match cbor.decode(data):
+            case [bytes(newest), bytes(quorum)]:
+                keys = self.charter.policy.witness_keys
+                return [open_head(note, copy.key, keys) for note in (newest, quorum) if note]
+        raise MalformedError("not a pair of heads")
+
+    async def update(self, copy: Copy, backends: Iterable[Backend]) -> None:
+        """Bring a copy to the newest head that any of these nodes has."""
+        backends = list(backends)
+        results = await asyncio.gather(*(self.heads_at(copy, b) for b in backends), return_exceptions=True)
+        for backend, result in zip(backends, results, strict=True):
+            if isinstance(result, SenderError):
+                self.pool.complain(backend.name, f"heads of {copy.origin.hex()[:16]}: {result}")
+            elif isinstance(result, BackendError):
+                continue
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                for head in sorted(result, key=lambda head: head.size):
+                    await self.take(copy, head, backend)
+
+    async def take(self, copy: Copy, head: Head, backend: Backend) -> None:
+        """Judge a head that a node has; fetch what it covers."""
+        if copy.origin in self.evidence:
+            self._learn(copy, head)
+            return
+        match relate(copy.head, head):
+            case Relation.FORK:
+                assert copy.head is not None
+                self.evidence[copy.origin] = same_size_evidence(copy.key.public.raw, copy.head, head)
+            case Relation.SHORTER:
+                assert copy.head is not None
+                source = leaf_source([leaf_hash(entry) for entry in copy.entries])
+                evidence = shorter_evidence(copy.key.public.raw, head, copy.head, source)
+                if evidence is not None:
+                    self.evidence[copy.origin] = evidence
+                    return
+            case Relation.LONGER:
+                await self._extend(copy, head, backend)
+            case Relation.SAME:
+                pass
+        self._learn(copy, head)
+
+    def _learn(self, copy: Copy, head: Head) -> None:
+        if copy.head is not None and copy.head.checkpoint == head.checkpoint:
+            copy.head = head = copy.head.merged(head)
+        if not self.charter.policy.satisfied(head.witnesses) or head.size > copy.size:
+            return
+        tree = CompactRange()
+        tree.extend(map(leaf_hash, copy.entries[: head.size]))
+        if tree.root() == head.root and head.size >= copy.believed:
+            copy.quorum = head
+
+    async def _extend(self, copy: Copy, head: Head, backend: Backend) -> None:
+        prefix = f"/log/{copy.origin.hex()}/"
+        try:
+            bundles = await self._fetch(copy.range(), copy.entries, head.checkpoint, prefix, backend)
+        except HistoryError as error:
+            assert copy.head is not None
+            self.evidence[copy.origin] = evidence_of(copy.key.public.raw, copy.head, head, error.other_root, error.path)
+            return
+        except (UnreachableError, SenderError, BackendError):
+            self.pool.complain(backend.name, f"announced a head of {copy.origin.hex()[:16]} and did not serve it")
+            return
+        start = copy.size // WIDTH * WIDTH
+        entries = [entry for bundle in bundles for entry in bundle.entries]
+        copy.entries += entries[copy.size - start :]
+        copy.head = head
+
+    async def _fetch(
+        self, have: CompactRange, entries: list[bytes], target: Checkpoint, prefix: str, backend: Backend | None
+    ) -> list[Bundle]:
+        tail = encode_bundle(entries[have.size // WIDTH * WIDTH :])
+        try:
+            return await self._fetch_all(Follow(target, have, tail), prefix, backend)
+        except MismatchError:
+            return await self._fetch_all(Follow(target, have, tail, thorough=True), prefix, backend)
+
+    async def _fetch_all(self, follow: Follow, prefix: str, backend: Backend | None) -> list[Bundle]:
+        places = asyncio.Semaphore(PARALLEL)
+
+        async def fetch(tile: Tile) -> bytes:
+            async with places:
+                return await self._tile(tile, prefix, backend)
+
+        tiles = await asyncio.gather(*map(fetch, follow.hash_tiles))
+        follow.accept_hashes(dict(zip(follow.hash_tiles, tiles, strict=True)))
+        data = await asyncio.gather(*map(fetch, follow.bundles))
+        return [follow.accept_bundle(tile, body) for tile, body in zip(follow.bundles, data, strict=True)]
+
+    async def _tile(self, tile: Tile, prefix: str, backend: Backend | None) -> bytes:
+        def check(data: bytes) -> bytes:
+            if len(data) > tile.size_bytes_max:
+                raise ForgeryError("a tile that is too large")
+            return data
+
+        try:
+            return (await self.pool.get(prefix + tile.path, check, first=backend, missing_ok=True)).value
+        except BackendError:
+            if tile.width == WIDTH:
+                raise
+        body = (await self.pool.get(prefix + tile.full.path, bytes, first=backend)).value
+        if tile.level == ENTRIES:
+            return encode_bundle(split_bundle(body, WIDTH)[: tile.width])
+        return body[: tile.width * HASH_BYTES]
+
+    async def branch(self, copy: Copy, size: int, root: bytes) -> list[bytes] | None:
+        """The entries of the branch that a close picks, from the copy itself or from nodes; None if not to be had."""
+        tree = CompactRange()
+        tree.extend(map(leaf_hash, copy.entries[:size]))
+        if tree.size == size and tree.root() == root:
+            return copy.entries[:size]
+        if (copy.origin, root) not in self.branches:
+            prefix = f"/log/{copy.origin.hex()}/closed/{root.hex()}/"
+            target = Checkpoint(copy.key.name, size, root)
+            try:
+                bundles = await self._fetch(CompactRange(), [], target, prefix, None)
+            except (UnreachableError, BackendError, SenderError):
+                return None
+            self.branches[copy.origin, root] = [entry for bundle in bundles for entry in bundle.entries]
+        return self.branches[copy.origin, root]
+
+    # Between runs
+
+    def encode(self) -> bytes:
+        """All copies, to be kept in a file."""
+        logs = []
+        for copy in self.copies.values():
+            notes = [head.encode() if head else b"" for head in (copy.head, copy.quorum)]
+            bundles = [encode_bundle(copy.entries[i : i + WIDTH]) for i in range(0, copy.size, WIDTH)]
+            logs.append([str(copy.key), copy.origin, *notes, bundles])
+        evidence = [[origin, found.encode()] for origin, found in self.evidence.items()]
+        return cbor.encode([1, logs, evidence])
+
+    def load(self, data: bytes) -> None:
+        """Take over what `encode` kept. Everything is verified again. Raises `SenderError`."""
+        match cbor.decode(data, size_bytes_max=1 << 30):
+            case [1, list(logs), list(evidence)]:
+                for key, origin, newest, quorum, bundles in logs:
+                    copy = Copy(VerifierKey.parse(key), origin)
+                    copy.entries = [entry for bundle in bundles for entry in split_bundle(bundle)]
+                    keys = self.charter.policy.witness_keys
+                    copy.head, copy.quorum = (open_head(n, copy.key, keys) if n else None for n in (newest, quorum))
+                    tree = copy.range()
+                    if copy.head is None or (tree.size, tree.root()) != (copy.head.size, copy.head.root):
+                        raise ForgeryError("the stored copy of a log does not match its head; remove the cache")
+                    self.copies[origin] = copy
+                self.evidence = {origin: Evidence.decode(found) for origin, found in evidence}
+                return
+        raise MalformedError("not a cache of this program; remove it")

@@ -1,0 +1,247 @@
+"""The charter's nodes as one service: failover, hedging, circuit breaking, and asking several.
+
+Rules kept here: the fastest node that works is asked first; if it has not answered within its hedge delay,
+the next is asked too and the first good answer wins; a node that fails is left out for a while, longer
+each time; an answer that does not pass the caller's check is a failure of the node that gave it, and is
+remembered as a complaint with its name. Answers are bounded in bytes and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import Any, Final, Generic, Self, TypeVar
+
+import aiohttp
+
+from peewit_federation.charter import Charter, Operator
+from peewit_federation.errors import PeewitError, SenderError
+
+T = TypeVar("T")
+HEDGE_S: Final = 0.25
+TIMEOUT_S: Final = 10.0
+BREAK_S: Final = 1.0
+BREAK_MAX_S: Final = 60.0
+BODY_BYTES_MAX: Final = 16 << 20
+
+
+class BackendError(PeewitError):
+    """A node could not be used: `status` is its HTTP status, or 0 if it did not answer."""
+
+    def __init__(self, message: str, status: int = 0, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class UnreachableError(PeewitError):
+    """No node gave an answer that could be used."""
+
+
+@dataclass
+class Backend:
+    """What is known of one node."""
+
+    operator: Operator
+    latency_s: float = 0.05
+    "Smoothed time to answer."
+    failures: int = 0
+    open_until_s: float = 0.0
+    "Not asked before this time, unless nobody else is left."
+
+    @property
+    def name(self) -> str:
+        return self.operator.name
+
+
+@dataclass(frozen=True)
+class Reply(Generic[T]):
+    """A checked answer and who gave it."""
+
+    backend: Backend
+    value: T
+
+
+@dataclass
+class BackendPool:
+    """All nodes of a charter. Use as an async context manager."""
+
+    charter: Charter
+    connector: Callable[[], aiohttp.BaseConnector] | None = None
+    clock: Callable[[], float] = time.monotonic
+    random: Random = field(default_factory=SystemRandom)
+    only: Sequence[str] = ()
+    "Names of the nodes to use; all if empty."
+    timeout_s: float = TIMEOUT_S
+    complaints: dict[str, list[str]] = field(default_factory=dict)
+    "By node: what it was caught at."
+
+    def __post_init__(self) -> None:
+        self.backends = [Backend(o) for o in self.charter.operators if not self.only or o.name in self.only]
+        self.random.shuffle(self.backends)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def complain(self, name: str, what: str) -> None:
+        """Remember what a node was caught at."""
+        found = self.complaints.setdefault(name, [])
+        if what not in found and len(found) < 100:
+            found.append(what)
+
+    def order(self) -> list[Backend]:
+        """Whom to ask first: closed circuits, then the fastest."""
+        now_s = self.clock()
+        return sorted(self.backends, key=lambda b: (b.open_until_s > now_s, b.failures > 0, b.latency_s))
+
+    async def get(
+        self,
+        path: str,
+        check: Callable[[bytes], T],
+        *,
+        size_bytes_max: int = BODY_BYTES_MAX,
+        first: Backend | None = None,
+        missing_ok: bool = False,
+    ) -> Reply[T]:
+        """The first answer that passes `check`. Raises `UnreachableError` saying what each node did.
+
+        With `missing_ok`, "not there" from every node that answers raises `BackendError` 404.
+        """
+        order = self.order()
+        if first is not None:
+            order = [first, *(b for b in order if b is not first)]
+        waiting = list(order)
+        running: dict[asyncio.Task[T], Backend] = {}
+        errors: list[tuple[str, PeewitError]] = []
+        try:
+            while waiting or running:
+                if waiting:
+                    backend = waiting.pop(0)
+                    running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
+                delay = self._hedge_s(backend) if waiting else None
+                done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    backend = running.pop(task)
+                    error = task.exception()
+                    if error is None:
+                        return Reply(backend, task.result())
+                    if not isinstance(error, PeewitError):
+                        raise error
+                    errors.append((backend.name, error))
+        finally:
+            for task in running:
+                task.cancel()
+        if missing_ok and any(isinstance(e, BackendError) and e.status == 404 for _, e in errors):
+            raise BackendError(f"no node has {path}", 404)
+        raise UnreachableError("no node could be used: " + "; ".join(f"{name}: {error}" for name, error in errors))
+
+    async def get_several(
+        self, path: str, check: Callable[[bytes], T], count: int, *, size_bytes_max: int = BODY_BYTES_MAX
+    ) -> list[Reply[T]]:
+        """Checked answers of up to `count` nodes, further ones being asked for those that fail."""
+        waiting = self.order()
+        replies: list[Reply[T]] = []
+        running: dict[asyncio.Task[T], Backend] = {}
+        try:
+            while (waiting and len(replies) + len(running) < count) or running:
+                while waiting and len(replies) + len(running) < count:
+                    backend = waiting.pop(0)
+                    running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    backend = running.pop(task)
+                    error = task.exception()
+                    if error is None:
+                        replies.append(Reply(backend, task.result()))
+                    elif not isinstance(error, PeewitError):
+                        raise error
+        finally:
+            for task in running:
+                task.cancel()
+        return replies
+
+    async def post(self, backend: Backend, path: str, body: bytes) -> bytes:
+        """Give something to one node. Raises `BackendError`."""
+        return await self._request(backend, "POST", path, body, BODY_BYTES_MAX)
+
+    async def fetch(self, backend: Backend, path: str, size_bytes_max: int = BODY_BYTES_MAX) -> bytes:
+        """Get something from one node. Raises `BackendError`."""
+        return await self._request(backend, "GET", path, None, size_bytes_max)
+
+    def _hedge_s(self, backend: Backend) -> float:
+        return min(HEDGE_S, 3 * backend.latency_s)
+
+    async def _checked(self, backend: Backend, path: str, check: Callable[[bytes], T], size_bytes_max: int) -> T:
+        data = await self._request(backend, "GET", path, None, size_bytes_max)
+        try:
+            return check(data)
+        except SenderError as error:
+            self._failed(backend)
+            self.complain(backend.name, f"{path.split('?', maxsplit=1)[0]}: {error}")
+            raise
+
+    async def _request(
+        self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int
+    ) -> bytes:
+        start = self.clock()
+        try:
+            async with self._client().request(
+                method, backend.operator.url + path, data=body, allow_redirects=False
+            ) as response:
+                data = await _read(response, size_bytes_max)
+        except TimeoutError:
+            self._failed(backend)
+            raise BackendError(f"no answer within {self.timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            self._failed(backend)
+            raise BackendError(f"{type(error).__name__}") from error
+        if response.status >= 500:
+            self._failed(backend)
+        else:
+            backend.failures, backend.open_until_s = 0, 0.0
+            backend.latency_s += 0.2 * (self.clock() - start - backend.latency_s)
+        if response.status != 200:
+            raise BackendError(_title(data) or f"HTTP status {response.status}", response.status, data)
+        return data
+
+    def _failed(self, backend: Backend) -> None:
+        backend.failures += 1
+        pause = min(BREAK_MAX_S, BREAK_S * 2.0 ** min(backend.failures - 1, 10))
+        backend.open_until_s = self.clock() + pause * (0.75 + 0.5 * self.random.random())
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=self.connector() if self.connector else aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=self.timeout_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "peewit"},
+            )
+        return self._session
+
+
+async def _read(response: aiohttp.ClientResponse, size_bytes_max: int) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > size_bytes_max:
+            raise BackendError(f"an answer of more than {size_bytes_max} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _title(body: bytes) -> str:
+    try:
+        fields: Any = json.loads(body[:10_000])
+        return str(fields["title"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,212 @@
+"""A client's view of the registry: what may be believed, how fresh it is, and who misbehaved.
+
+    async with BackendPool(charter) as pool:
+        view = RegistryView(charter, pool)
+        await view.refresh([mediator])
+        view.finder.look(mediator, Provider.KIND, subject, now_s).verdict
+        view.freshness[mediator].words()
+
+Rules kept here: the operators' logs and those of the mediators that interest are followed whole, so that no
+revocation can be left out without a view telling of it; grants count from a quorum, what restricts counts
+as soon as one node has it; nodes that withhold, roll back or serve garbage are named in `complaints`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from peewit_clients.follower import Copy, Follower
+from peewit_clients.freshness import Freshness, Seen, ViewBook, open_views
+from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_federation.api import Answer, Proven
+from peewit_federation.charter import Charter
+from peewit_federation.errors import ForgeryError
+from peewit_federation.gossip.views import OPERATORS, Line
+from peewit_federation.log.checkpoint import log_key
+from peewit_federation.registry.find import Finder, Found
+from peewit_federation.registry.fold import MAIN, Registry
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.carried import Evidence, open_carried
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment
+
+READ: Final = 2
+"How many nodes are asked for their views (design section 8)."
+MEDIATORS_AT_ONCE: Final = 32
+
+MEANING: Final = {
+    Verdict.ACTIVE: "You can book with this practice.",
+    Verdict.SUSPENDED: "The practice is suspended for now. Appointments you have with it may be moved; wait for word, "
+    "or cancel without losing your place.",
+    Verdict.REVOKED: "The practice may not vaccinate any more. Do not go there and do not send it your data; "
+    "cancel, and your place in the queue is kept.",
+    Verdict.EXPIRED: "The practice's admission has ended. Ask the mediator before you rely on an appointment.",
+    Verdict.NOT_YET: "The practice's admission has not begun yet.",
+    Verdict.OUT_OF_SCOPE: "Its mediator may not admit practices for this area. Do not book.",
+    Verdict.UNKNOWN: "No mediator vouches for this practice. Do not send it your data.",
+}
+
+
+class RegistryView:
+    """The registry as one client knows it."""
+
+    def __init__(self, charter: Charter, pool: BackendPool, clock: Callable[[], float] = time.time) -> None:
+        self.charter = charter
+        self.pool = pool
+        self.clock = clock
+        self.registry = Registry(charter.constitution)
+        self.finder = Finder(self.registry)
+        self.follower = Follower(charter, pool)
+        self.book = ViewBook(charter)
+        self.freshness: dict[bytes, Freshness] = {}
+
+    @property
+    def complaints(self) -> dict[str, list[str]]:
+        """By node: what it was caught at."""
+        found = {name: list(what) for name, what in self.pool.complaints.items()}
+        for name, what in self.book.complaints.items():
+            found[name] = [*found.get(name, []), *what]
+        return found
+
+    async def refresh(self, mediators: Sequence[bytes] = (), *, read: int = READ) -> None:
+        """Bring the operators' logs and those of `mediators` up to date, and judge how fresh they are.
+
+        Raises `UnreachableError` if no node answers.
+        """
+        asked: list[Backend] = []
+        for start in range(0, max(1, len(mediators)), MEDIATORS_AT_ONCE):
+            part = mediators[start : start + MEDIATORS_AT_ONCE]
+            asked = await self._views(part, read)
+        for operator in self.charter.operators:
+            await self._update(self.follower.copy(operator.log, operator.origin_hash), OPERATORS, asked)
+        await self._fold(())
+        for mediator in mediators:
+            for origin in list(self.registry.cuts.get(mediator, {})):
+                device = self.registry.vouched.device(origin)
+                if device is not None:
+                    await self._update(self.follower.copy(log_key(device.log_key), origin), mediator, asked)
+            await self._forks(mediator)
+        await self._fold(mediators)
+        await self._settle(mediators)
+        held = {c.origin: (c.size, c.head.root) for c in self.follower.copies.values() if c.head}
+        forked = list(self.registry.vouched.evidence)
+        for mediator in mediators:
+            self.freshness[mediator] = self.book.freshness(mediator, held, forked, self.clock())
+
+    async def _views(self, mediators: Sequence[bytes], read: int) -> list[Backend]:
+        query = "&".join(f"mediator={mediator.hex()}" for mediator in mediators)
+
+        def check(data: bytes) -> list[Seen]:
+            return open_views(data, self.charter, mediators)
+
+        replies = await self.pool.get_several(f"/v1/views?{query}", check, read)
+        if not replies:
+            # Ask once more, so that the error says what each node did.
+            replies = [await self.pool.get(f"/v1/views?{query}", check)]
+        for reply in replies:
+            for seen in reply.value:
+                self.book.add(seen, self.clock())
+        for mediator in mediators:
+            for name, what in self.book.behind(mediator).items():
+                self.pool.complain(name, what)
+        return [reply.backend for reply in replies]
+
+    async def _update(self, copy: Copy, mediator: bytes, asked: list[Backend]) -> None:
+        await self.follower.update(copy, asked)
+        lines = [line for lines in self.book.lines(mediator).values() for line in lines if line.origin == copy.origin]
+        if copy.origin not in self.follower.evidence and any(self._lacks(copy, line) for line in lines):
+            await self.follower.update(copy, [b for b in self.pool.order() if b not in asked])
+
+    @staticmethod
+    def _lacks(copy: Copy, line: Line) -> bool:
+        return not line.forked and line.size > copy.size
+
+    async def _forks(self, mediator: bytes) -> None:
+        for origin in self.registry.cuts.get(mediator, {}):
+            evidence = self.follower.evidence.get(origin)
+            told = any(
+                line.forked and line.origin == origin for lines in self.book.lines(mediator).values() for line in lines
+            )
+            if evidence is None and told and origin not in self.registry.vouched.evidence:
+                evidence = await self.evidence(origin)
+            if evidence is not None:
+                self.registry.carry(evidence.encode())
+
+    async def evidence(self, origin: bytes) -> Evidence | None:
+        """Evidence against a log, from any node; None if no node has any."""
+
+        def check(data: bytes) -> Evidence:
+            found = open_carried(data)
+            if not isinstance(found, Evidence) or found.origin_hash != origin:
+                raise ForgeryError("not evidence against this log")
+            return found
+
+        try:
+            return (await self.pool.get(f"/v1/evidence/{origin.hex()}", check, missing_ok=True)).value
+        except BackendError:
+            return None
+
+    async def _fold(self, mediators: Iterable[bytes]) -> None:
+        for copy in self.follower.copies.values():
+            self.registry.grow(copy.origin, copy.size, min(copy.believed, copy.size))
+        for (origin, root), entries in self.follower.branches.items():
+            self.registry.grow(origin, len(entries), len(entries), root)
+        interest = frozenset(mediators)
+        while wants := self.registry.wanted(interest):
+            for want in wants:
+                entries = (
+                    self.follower.copies[want.origin].entries
+                    if want.branch == MAIN
+                    else self.follower.branches[want.origin, want.branch]
+                )
+                generation = self.registry.generation
+                self.registry.read(want, want.start, entries[want.start : want.end])
+                if self.registry.generation != generation:
+                    break
+
+    async def _settle(self, mediators: Sequence[bytes]) -> None:
+        for mediator, origin, close in self.registry.unsettled():
+            copy = self.follower.copies.get(origin)
+            if mediator not in mediators or copy is None:
+                continue
+            entries = await self.follower.branch(copy, close.size, close.root_hash)
+            if entries is not None:
+                branch = close.root_hash if (origin, close.root_hash) in self.follower.branches else MAIN
+                if branch != MAIN:
+                    self.registry.grow(origin, len(entries), len(entries), branch)
+                self.registry.settle(mediator, origin, close, branch)
+        await self._fold(mediators)
+
+    # Questions
+
+    async def catchments(self) -> list[tuple[Catchment, bytes]]:
+        """The whole list of catchment areas, each proven, with its mediator; for searching at home."""
+        reply = await self.pool.get("/v1/catchments", self._checked_answer)
+        found = []
+        for proven in reply.value:
+            statement = read_entry(proven.entry, MEDIATOR_KINDS)
+            if isinstance(statement, Catchment):
+                found.append((statement, proven.device.mediator))
+        return found
+
+    async def subject(self, kind: str, subject: bytes) -> list[Proven]:
+        """What a node shows of a subject: proven entries, to find out whose it is."""
+        return (await self.pool.get(f"/v1/subjects/{kind}/{subject.hex()}", self._checked_answer)).value
+
+    def _checked_answer(self, data: bytes) -> list[Proven]:
+        return Answer.decode(data).open(self.charter.policy, quorum=False)
+
+    def standing_entry(self, found: Found) -> bytes | None:
+        """The entry behind what was found, from our own copies."""
+        standing = found.standing
+        if standing is None:
+            return None
+        cut = self.registry.cuts[found.mediator].get(standing.origin)
+        if cut is not None and cut.branch != MAIN:
+            return self.follower.branches[standing.origin, cut.branch][standing.index]
+        return self.follower.copies[standing.origin].entries[standing.index]
+
+
+__all__ = ["MEANING", "RegistryView", "UnreachableError"]

@@ -1,0 +1,111 @@
+"""A log's owner brings entries and a checkpoint (design 4.3): checked, stored, cosigned, in this order.
+
+Rules kept here: nothing is accepted but what extends the stored log to the signed root; an append that
+was accepted before is answered again, without harm; a head that contradicts a stored one is kept as
+evidence before it is refused. Errors say which size the node has, so that the owner can go on from there.
+"""
+
+from __future__ import annotations
+
+from peewit_federation.api import Append
+from peewit_federation.errors import (
+    ConflictError,
+    ForgeryError,
+    MalformedError,
+    QuotaError,
+    RefusedError,
+    SenderError,
+    UnknownError,
+)
+from peewit_federation.log.checkpoint import Head, log_key, open_head
+from peewit_federation.log.follow import HistoryError
+from peewit_federation.log.merkle import leaf_hash, root_of
+from peewit_federation.log.proofs import consistency_proof, leaf_source
+from peewit_federation.log.tiles import split_bundle
+from peewit_federation.registry.fold import Registry
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, check_entry
+from peewit_node.carry import Carrier
+from peewit_node.forks import Forks
+from peewit_node.logs import Log, Logs
+from peewit_node.node_state import NodeState
+
+
+class Appender:
+    """Takes appends to devices' logs."""
+
+    def __init__(self, state: NodeState, logs: Logs, registry: Registry, carrier: Carrier, forks: Forks) -> None:
+        self._state = state
+        self._logs = logs
+        self._registry = registry
+        self._carrier = carrier
+        self._forks = forks
+
+    async def accept(self, origin: bytes, append: Append) -> bytes:
+        """The receipt: the newest checkpoint with our cosignature. Raises `SenderError`s."""
+        log = await self._log(origin, append.device)
+        head = open_head(append.note, log.key, self._state.charter.policy.witness_keys)
+        limit = self._registry.mirrors(origin) or 0
+        if head.size > limit:
+            raise QuotaError(f"a log of {head.size} entries; operators grant this mediator's devices {limit}")
+        entries = split_bundle(append.bundle)
+        if append.old_size + len(entries) != head.size:
+            raise MalformedError(f"{len(entries)} entries from {append.old_size} on do not make {head.size}")
+        async with log.lock:
+            if log.forked:
+                raise ConflictError("this log has forked; its mediator must close it and use another", log.size)
+            if head.size > log.size:
+                await self._extend(log, head, append.old_size, entries)
+            elif await self._logs.root_at(log, head.size) == head.root:
+                await self._logs.learn(log, head)
+            else:
+                await self._contradicts(log, head)
+        assert log.head is not None
+        return log.head.encode()
+
+    async def _log(self, origin: bytes, device: bytes) -> Log:
+        if origin in self._registry.operators:
+            raise RefusedError("only its own node appends to an operator's log")
+        if self._registry.mirrors(origin) is None and device:
+            await self._carrier.accept(device)
+        statement = self._registry.vouched.device(origin)
+        if statement is None or self._registry.mirrors(origin) is None:
+            raise UnknownError("no mediator that counts vouches for this log; send its device statement along")
+        return await self._logs.ensure(log_key(statement.log_key))
+
+    async def _extend(self, log: Log, head: Head, old_size: int, entries: list[bytes]) -> None:
+        if old_size > log.stored:
+            raise ConflictError(f"entries from {old_size} on, but this node has {log.stored}", log.stored)
+        fresh = entries[log.stored - old_size :] if log.stored >= old_size else entries
+        for number, entry in enumerate(fresh, log.stored):
+            try:
+                _check(entry)
+            except SenderError as error:
+                raise MalformedError(f"entry {number}: {error}") from None
+        tree = log.range.copy()
+        tree.extend(map(leaf_hash, fresh))
+        if tree.size != head.size or tree.root() != head.root:
+            if old_size == 0:
+                await self._other_history(log, head, entries)
+            raise ForgeryError(
+                f"the root of the checkpoint is not that of the entries, which this node has to {log.stored}"
+            )
+        await self._logs.extend(log, entries=fresh, head=head)
+
+    async def _other_history(self, log: Log, head: Head, entries: list[bytes]) -> None:
+        leaves = [leaf_hash(entry) for entry in entries]
+        if log.head is None or root_of(leaves) != head.root:
+            return
+        path = consistency_proof(log.size, head.size, leaf_source(leaves))
+        await self._forks.longer(log, head, HistoryError(log.size, root_of(leaves[: log.size]), path))
+        raise ConflictError("this checkpoint contradicts an earlier one of its log; the evidence is kept", log.size)
+
+    async def _contradicts(self, log: Log, head: Head) -> None:
+        if head.size == log.size:
+            await self._forks.same_size(log, head)
+        else:
+            await self._forks.shorter(log, head)
+        raise ConflictError("this checkpoint contradicts an earlier one of its log; the evidence is kept", log.size)
+
+
+def _check(entry: bytes) -> None:
+    check_entry(entry, MEDIATOR_KINDS)

@@ -1,0 +1,138 @@
+"""What an operator can set: `node.toml`, and environment variables over it.
+
+    PEEWIT_LISTEN=127.0.0.1:9000   PEEWIT_GOSSIP__INTERVAL_S=5
+
+Rules kept here: unknown keys are refused; an error names the file, the key and the reason; plain HTTP is
+only allowed on loopback.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from peewit_federation.errors import OperatorError
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Tls(BaseModel):
+    """A certificate of our own. Without it, the node listens on loopback, behind a proxy."""
+
+    model_config = ConfigDict(extra="forbid")
+    certificate: Path
+    key: Path
+
+
+class Gossip(BaseModel):
+    """How eagerly the node talks to its peers."""
+
+    model_config = ConfigDict(extra="forbid")
+    interval_s: Seconds = 1.0
+    "Between two exchanges without news."
+    timeout_s: Seconds = 10.0
+    "For one request to a peer."
+    backoff_max_s: Seconds = 60.0
+    "The longest pause after failures."
+    view_interval_s: Seconds = 60.0
+    "At most one view is signed in this time."
+    head_pause_s: Seconds = 10.0
+    "How long the node's own log waits for a quorum before its next head."
+    private_peers: bool = False
+    "Whether peers' names may lead to private addresses."
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    "Logs that are mirrored at once."
+    proxy: str | None = None
+    "An HTTP proxy for all outbound requests."
+
+
+class Limits(BaseModel):
+    """What is refused beyond."""
+
+    model_config = ConfigDict(extra="forbid")
+    operator_entries: Annotated[int, Field(ge=1)] = 10_000_000
+    "Entries that are mirrored of one operator's log."
+    request_timeout_s: Seconds = 30.0
+    "For reading a request's head and body."
+    connections: Annotated[int, Field(ge=1)] = 2_000
+    requests_per_s: Annotated[int, Field(ge=1)] = 10_000
+    "Of all clients together; more are answered 503."
+
+
+class NodeConfig(BaseSettings):
+    """One node."""
+
+    model_config = SettingsConfigDict(env_prefix="PEEWIT_", env_nested_delimiter="__", extra="forbid")
+    operator: str
+    "Which operator of the charter this node is."
+    charter: Path
+    data: Path
+    "A directory for the keys and the database."
+    listen: str = "127.0.0.1:8100"
+    places: Path | None = None
+    "A table of postcodes with coordinates, for searching by distance."
+    tls: Tls | None = None
+    gossip: Gossip = Gossip()
+    limits: Limits = Limits()
+
+    @classmethod
+    def settings_customise_sources(  # the names are those of the base class
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes over the file."""
+        return env_settings, init_settings
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @model_validator(mode="after")
+    def _plain_http_only_on_loopback(self) -> Self:
+        host, _, port = self.listen.rpartition(":")
+        if not port.isdigit() or not 0 <= int(port) < 65_536:
+            raise ValueError("listen: must be HOST:PORT, for example 127.0.0.1:8100")
+        try:
+            loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+        except ValueError:
+            raise ValueError(f"listen: {host!r} is not an IP address") from None
+        if self.tls is None and not loopback:
+            raise ValueError(
+                "listen: plain HTTP is only allowed on loopback; set [tls], or listen on 127.0.0.1 behind a proxy"
+            )
+        return self
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read `node.toml`. Relative paths in it are relative to it. Raises `OperatorError`."""
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OperatorError(f"{path}: no such file; make one with `peewit node init`") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OperatorError(f"{path}: {error}") from None
+    try:
+        config = NodeConfig(**table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise OperatorError(f"{path}: {key + ': ' if key else ''}{reason}") from None
+    base = path.parent
+    resolved = {"charter": base / config.charter, "data": base / config.data}
+    if config.places:
+        resolved["places"] = base / config.places
+    if config.tls:
+        config.tls = Tls(certificate=base / config.tls.certificate, key=base / config.tls.key)
+    return config.model_copy(update=resolved)

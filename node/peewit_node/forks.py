@@ -1,0 +1,142 @@
+"""What a node does about forked logs: prove, carry, keep its branch, fetch the one that is picked.
+
+Rules kept here (design 4.3): evidence goes into the operator's log, where everybody gets it; the log is
+neither cosigned nor followed any more; the revocations of the own branch are carried, newest first, at most
+1,000 per log; what a close picks is held beside the own branch and served as such.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from peewit_federation.errors import ForgeryError, MalformedError
+from peewit_federation.gossip.heads import same_size_evidence, shorter_evidence
+from peewit_federation.log.checkpoint import Checkpoint, Head
+from peewit_federation.log.follow import HistoryError
+from peewit_federation.log.proof_file import LogProof
+from peewit_federation.log.proofs import inclusion_proof
+from peewit_federation.log.tiles import WIDTH
+from peewit_federation.registry.fold import MAIN, Registry
+from peewit_federation.registry.vouched import FORK_REVOCATIONS_MAX
+from peewit_federation.statements.carried import Close, Evidence, ForkRevocation, evidence_of, statement_id
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Revocation
+from peewit_federation.statements.operator import Carried
+from peewit_node.logs import Log, Logs
+from peewit_node.mirror import Mirror
+from peewit_node.own_log import OwnLog
+from peewit_node.peers import PeerError, Peers
+
+STATEMENTS_PER_APPEND: Final = 50
+logger = structlog.get_logger("peewit.forks")
+
+
+class Forks:
+    """Fork evidence, and what follows from it."""
+
+    def __init__(self, logs: Logs, registry: Registry, own: OwnLog, peers: Peers) -> None:
+        self._logs = logs
+        self._registry = registry
+        self._own = own
+        self._peers = peers
+        self._carried: set[bytes] = set()
+        self.mirror: Mirror
+
+    async def same_size(self, log: Log, head: Head) -> None:
+        """A head of the held size has another root."""
+        assert log.head is not None
+        await self.prove(log, same_size_evidence(log.key.public.raw, log.head, head))
+
+    async def shorter(self, log: Log, head: Head) -> bool:
+        """Whether a shorter head is on our history; if not, it is proven."""
+        assert log.head is not None
+        held, public = log.head, log.key.public.raw
+        evidence = await self._logs.prove(log, held.size, lambda s: shorter_evidence(public, head, held, s))
+        if evidence is None:
+            return True
+        await self.prove(log, evidence)
+        return False
+
+    async def longer(self, log: Log, head: Head, error: HistoryError) -> None:
+        """A longer head does not extend what is held."""
+        if log.head is not None and error.size == log.head.size:
+            evidence = evidence_of(log.key.public.raw, log.head, head, error.other_root, error.path)
+            await self.prove(log, evidence)
+
+    async def prove(self, log: Log, evidence: Evidence) -> None:
+        """Flag the log and tell everyone."""
+        evidence.verify()
+        logger.warning("a log forked", log=log.origin.hex(), mediators=len(self._mediators(log)))
+        data = evidence.encode()
+        await self._logs.mark_forked(log)
+        if self._registry.carry(data) is not None:
+            await self._own.append(Carried(data).encode())
+        await self.carry_branch(log)
+
+    async def sync(self) -> None:
+        """Act on what the operators' logs say: evidence by others, closes to be settled."""
+        for origin in list(self._registry.vouched.evidence):
+            log = self._logs.get(origin)
+            if log is not None and (not log.forked or origin not in self._carried):
+                await self._logs.mark_forked(log)
+                await self.carry_branch(log)
+        for mediator, origin, close in self._registry.unsettled():
+            await self._settle(mediator, origin, close)
+
+    def _mediators(self, log: Log) -> set[bytes]:
+        return self._registry.vouched.mediators_of.get(log.origin, set())
+
+    async def carry_branch(self, log: Log) -> None:
+        """Carry the revocations of our branch that nobody carries yet."""
+        if log.origin in self._carried:
+            return
+        self._carried.add(log.origin)
+        if log.head is None or not any(self._registry.close_of(m, log.origin) is None for m in self._mediators(log)):
+            return
+        known = self._registry.vouched.fork_revocations.get(log.origin, {})
+        room = FORK_REVOCATIONS_MAX - len(known)
+        found: list[bytes] = []
+        size, note = log.head.size, Head(log.head.checkpoint, log.head.log_signature).encode()
+        for start in range((size - 1) // WIDTH * WIDTH, -1, -WIDTH):
+            entries = await self._logs.entries(log, start, min(size, start + WIDTH))
+            for index in range(start + len(entries) - 1, start - 1, -1):
+                entry = entries[index - start]
+                if not isinstance(read_entry(entry, MEDIATOR_KINDS), Revocation) or statement_id(entry) in known:
+                    continue
+                if len(found) >= room:
+                    break
+                path = await self._logs.prove(log, size, lambda s, i=index: inclusion_proof(i, size, s))  # type: ignore[misc]
+                proof = LogProof(index, tuple(path), note, entry).encode()
+                found.append(ForkRevocation(log.key.public.raw, proof).encode())
+        for at in range(0, len(found), STATEMENTS_PER_APPEND):
+            await self._own.append(*(Carried(data).encode() for data in found[at : at + STATEMENTS_PER_APPEND]))
+
+    async def _settle(self, mediator: bytes, origin: bytes, close: Close) -> None:
+        log = self._logs.get(origin)
+        if log is None:
+            return
+        if log.stored >= close.size and await self._logs.root_at(log, close.size) == close.root_hash:
+            self._registry.settle(mediator, origin, close, MAIN)
+            return
+        branch = await self._fetch_branch(log, close)
+        if branch is not None:
+            self._registry.grow(origin, branch.stored, branch.stored, branch.branch)
+            self._registry.settle(mediator, origin, close, branch.branch)
+
+    async def _fetch_branch(self, log: Log, close: Close) -> Log | None:
+        branch = await self._logs.ensure(log.key, close.root_hash)
+        target = Checkpoint(log.key.name, close.size, close.root_hash)
+        prefix = f"/log/{log.origin.hex()}/closed/{close.root_hash.hex()}/"
+        for peer in sorted(self._peers.all.values(), key=lambda p: p.failures):
+            if branch.stored == close.size:
+                break
+            try:
+                async with branch.lock:
+                    if branch.stored < close.size:
+                        await self.mirror.follow(branch, target, peer, prefix, None)
+            except (PeerError, ForgeryError, MalformedError, HistoryError) as error:
+                logger.info("a peer could not give a closed branch", peer=peer.name, reason=str(error))
+        complete = branch.stored == close.size and branch.range.root() == close.root_hash
+        return branch if complete else None

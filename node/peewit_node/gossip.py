@@ -1,0 +1,298 @@
+"""The conversation between nodes: push-pull exchanges, and what becomes of the items (design 4.3).
+
+Rules kept here: one exchange at a time with each peer, at once when there is news and otherwise after an
+interval with jitter, later and later while the peer fails; nothing a peer says is believed without the
+signatures of those it speaks of; heads of unknown logs are noted within bounds and asked for again when the
+registry changes. How files are fetched is left to `mirror`, forks to `forks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from random import Random
+from typing import Final
+
+import structlog
+
+from peewit_federation.errors import SenderError, UnknownError
+from peewit_federation.gossip.feed import (
+    EXCHANGE_BYTES_MAX,
+    ITEMS_BYTES_AIM,
+    ITEMS_MAX,
+    Answer,
+    Ask,
+    Cursor,
+    Feed,
+    HeadItem,
+    Item,
+    ViewItem,
+)
+from peewit_federation.gossip.heads import Relation, relate
+from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, open_head, origin_hash
+from peewit_federation.log.note import Note, VerifierKey
+from peewit_federation.registry.fold import Registry
+from peewit_federation.statements.carried import Device, open_carried
+from peewit_node.engine import StorageError
+from peewit_node.forks import Forks
+from peewit_node.logs import Log, Logs
+from peewit_node.mirror import Mirror
+from peewit_node.node_state import NodeState
+from peewit_node.peers import Peer, PeerError, Peers
+from peewit_node.views import Views
+
+EXCHANGE: Final = "/federation/v1/exchange"
+DEBOUNCE_S: Final = 0.02
+NOTED_MAX: Final = 2_000
+logger = structlog.get_logger("peewit.gossip")
+
+
+class Gossip:
+    """Both sides of the exchanges."""
+
+    def __init__(
+        self,
+        state: NodeState,
+        feed: Feed,
+        logs: Logs,
+        registry: Registry,
+        peers: Peers,
+        mirror: Mirror,
+        forks: Forks,
+        views: Views,
+        clock: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self._state = state
+        self.feed = feed
+        self._logs = logs
+        self._registry = registry
+        self._peers = peers
+        self._mirror = mirror
+        self._forks = forks
+        self._views = views
+        self._clock = clock
+        self._random = random
+        self._news: dict[str, asyncio.Event] = {}
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._jobs: dict[bytes, tuple[Head, Peer]] = {}
+        self._working: dict[bytes, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(state.config.gossip.concurrency)
+        self._noted: OrderedDict[bytes, tuple[HeadItem, Peer]] = OrderedDict()
+
+    # Our side: asking
+
+    def start(self) -> None:
+        """Begin to talk to all peers; call again when the peers have changed."""
+        for name in [name for name in self._loops if name not in self._peers.all]:
+            self._loops.pop(name).cancel()
+        for name in self._peers.all:
+            if name not in self._loops:
+                self._news[name] = asyncio.Event()
+                self._loops[name] = asyncio.create_task(self._talk(name), name=f"gossip-{name}")
+
+    async def stop(self) -> None:
+        """End all conversations and jobs."""
+        tasks = [*self._loops.values(), *self._working.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def news(self, subject: Hashable) -> None:
+        """Something changed here that others should know."""
+        self.feed.add(subject)
+        for event in self._news.values():
+            event.set()
+
+    async def _talk(self, name: str) -> None:
+        settings = self._state.config.gossip
+        event = self._news[name]
+        while name in self._peers.all:
+            peer = self._peers.all[name]
+            pause = settings.interval_s * (0.75 + 0.5 * self._random.random())
+            if peer.failures:
+                await asyncio.sleep(max(0.0, peer.retry_at_s - self._clock()) or pause)
+            else:
+                try:
+                    async with asyncio.timeout(pause):
+                        await event.wait()
+                    await asyncio.sleep(DEBOUNCE_S * self._random.random())
+                except TimeoutError:
+                    pass
+            event.clear()
+            self._views.own(self._clock())
+            try:
+                while await self.exchange(peer):
+                    pass
+            except (PeerError, SenderError) as error:
+                doubled = min(settings.backoff_max_s, settings.interval_s * 2 ** min(peer.failures, 16))
+                peer.failed(self._clock(), str(error), doubled * (0.75 + 0.5 * self._random.random()))
+                if not isinstance(error, PeerError):
+                    peer.caught(f"an exchange: {error}")
+                logger.info("an exchange failed", peer=name, reason=str(error))
+
+    async def exchange(self, peer: Peer) -> bool:
+        """One exchange; True if there is more to exchange at once."""
+        items: tuple[Item, ...] = ()
+        sent = self.feed.end
+        root = b""
+        if peer.delivered is None:
+            root = self._views.lines().root[:8]
+        else:
+            items, sent = self.feed.since(peer.delivered, self._item)
+        ask = Ask(peer.cursor, root, self._state.operator.origin_hash[:4], items)
+        data = await self._peers.post(peer, EXCHANGE, ask.encode(), EXCHANGE_BYTES_MAX)
+        answer = Answer.decode(data)
+        peer.exchanges += 1
+        peer.succeeded(self._clock())
+        restarted = peer.cursor.epoch not in (b"", answer.cursor.epoch)
+        peer.cursor = answer.cursor
+        if restarted:
+            peer.delivered = None
+        elif peer.delivered is None:
+            peer.delivered = sent if answer.same else Cursor(self.feed.epoch, 0)
+        else:
+            peer.delivered = sent
+        for item in answer.items:
+            await self._take(item, peer)
+        more_there = sum(item.size_bytes for item in answer.items) > ITEMS_BYTES_AIM or len(answer.items) >= ITEMS_MAX
+        more_here = peer.delivered is None or (peer.delivered != sent) or (bool(items) and sent != self.feed.end)
+        return more_there or more_here
+
+    def answer(self, ask: Ask) -> Answer:
+        """The other side: our news since the asker's cursor, while its own are worked on."""
+        peer = self._peers.by_name(ask.name)
+        if peer is not None and ask.items:
+            self._state.spawn(self._take_all(ask.items, peer))
+        if ask.root and ask.root == self._views.lines().root[:8]:
+            return Answer(self.feed.end, same=True)
+        items, cursor = self.feed.since(ask.cursor, self._item)
+        return Answer(cursor, False, items)
+
+    def _item(self, subject: Hashable, new: bool) -> Item | None:
+        match subject:
+            case ("view", str(name)):
+                held = self._views.newest.get(name)
+                return ViewItem(held.data) if held else None
+            case ("log", bytes(origin)):
+                log = self._logs.get(origin)
+                if log is None or log.head is None:
+                    return None
+                quorum = b"" if log.quorum is None or log.quorum.size == log.head.size else log.quorum.encode()
+                devices = self._device_statements(origin) if new else ()
+                return HeadItem(log.head.encode(), devices, quorum)
+        raise AssertionError(f"unknown subject of the feed: {subject!r}")
+
+    def _device_statements(self, origin: bytes) -> tuple[bytes, ...]:
+        vouched = self._registry.vouched
+        return tuple(
+            vouched.raw[key]
+            for mediator in sorted(vouched.mediators_of.get(origin, ()))
+            for key in vouched.devices[mediator][origin]
+        )[:8]
+
+    # What becomes of items
+
+    async def _take_all(self, items: tuple[Item, ...], peer: Peer) -> None:
+        for item in items:
+            try:
+                await self._take(item, peer)
+            except (PeerError, SenderError) as error:
+                logger.info("news could not be used", peer=peer.name, reason=str(error))
+
+    async def _take(self, item: Item, peer: Peer) -> None:
+        try:
+            if isinstance(item, ViewItem):
+                await self._views.take(item.view, peer, self._peers)
+            else:
+                await self.take_head(item, peer)
+        except UnknownError as error:
+            logger.debug("news of something unknown", peer=peer.name, reason=str(error))
+        except SenderError as error:
+            peer.caught(str(error))
+            raise
+
+    async def take_head(self, item: HeadItem, peer: Peer) -> None:
+        """Judge a head, and fetch what it covers if that is missing."""
+        origin = origin_hash(Checkpoint.parse(Note.parse(item.note).text).origin)
+        key = self._key_of(origin, item.devices)
+        if key is None:
+            self._note(origin, item, peer)
+            return
+        log = self._logs.get(origin)
+        if log is not None and log.head is not None and log.head.encode() == item.note and not item.quorum:
+            return
+        witnesses = self._state.charter.policy.witness_keys
+        for note in filter(None, (item.note, item.quorum)):
+            await self._judge(await self._logs.ensure(key), open_head(note, key, witnesses), peer)
+
+    async def _judge(self, log: Log, head: Head, peer: Peer) -> None:
+        if log.forked:
+            return
+        match relate(log.head, head):
+            case Relation.SAME:
+                async with log.lock:
+                    await self._logs.learn(log, head)
+            case Relation.FORK:
+                await self._forks.same_size(log, head)
+            case Relation.SHORTER:
+                if await self._forks.shorter(log, head):
+                    async with log.lock:
+                        await self._logs.learn(log, head)
+            case Relation.LONGER:
+                if head.size <= self._limit(log.origin):
+                    self._fetch(log, head, peer)
+                else:
+                    self._note(log.origin, HeadItem(head.encode()), peer)
+
+    def _limit(self, origin: bytes) -> int:
+        if origin in self._registry.operators:
+            return self._state.config.limits.operator_entries
+        return self._registry.mirrors(origin) or 0
+
+    def _key_of(self, origin: bytes, devices: tuple[bytes, ...]) -> VerifierKey | None:
+        for operator in self._state.charter.operators:
+            if operator.origin_hash == origin:
+                return operator.log
+        if self._registry.mirrors(origin) is None:
+            for data in devices:
+                statement = open_carried(data)
+                if isinstance(statement, Device) and statement.origin_hash == origin:
+                    if statement.root in self._registry.standing_roots(statement.mediator):
+                        self._registry.carry(data)
+        device = self._registry.vouched.device(origin)
+        return log_key(device.log_key) if device and self._registry.mirrors(origin) is not None else None
+
+    def _note(self, origin: bytes, item: HeadItem, peer: Peer) -> None:
+        self._noted[origin] = item, peer
+        self._noted.move_to_end(origin)
+        while len(self._noted) > NOTED_MAX:
+            self._noted.popitem(last=False)
+
+    def reconsider(self) -> None:
+        """The registry changed: look again at the heads that were refused."""
+        noted, self._noted = self._noted, OrderedDict()
+        for item, peer in noted.values():
+            self._state.spawn(self._take_all((item,), peer))
+
+    def _fetch(self, log: Log, head: Head, peer: Peer) -> None:
+        held = self._jobs.get(log.origin)
+        if held is None or held[0].size < head.size:
+            self._jobs[log.origin] = head, peer
+        if log.origin not in self._working:
+            task = asyncio.create_task(self._work(log), name=f"mirror-{log.origin.hex()[:8]}")
+            self._working[log.origin] = task
+
+    async def _work(self, log: Log) -> None:
+        try:
+            while job := self._jobs.pop(log.origin, None):
+                async with self._places:
+                    try:
+                        if await self._mirror.reach(log, *job):
+                            async with log.lock:
+                                await self._logs.learn(log, job[0])
+                    except StorageError as error:
+                        logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
+        finally:
+            del self._working[log.origin]

@@ -1,0 +1,122 @@
+"""Listening: connections with a limit on their number and on how slowly they may speak.
+
+Rules kept here: aiohttp waits for ever for the rest of a request's head; so every connection that has begun
+to speak and is not being answered is cut off after a time, and so is a body that does not arrive
+(`read_body`). Above the limit on connections new ones are closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from peewit_federation.errors import LimitError, MalformedError
+from peewit_node.problems import Handler
+
+KEEPALIVE_S: Final = 30.0
+
+
+class Door:
+    """Counts connections and watches those that speak slowly."""
+
+    def __init__(self, connections_max: int, timeout_s: float) -> None:
+        self.connections_max = connections_max
+        self.timeout_s = timeout_s
+        self.open: dict[asyncio.BaseTransport, TimedProtocol] = {}
+
+    @web.middleware
+    async def watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tell the connection that a whole request head has arrived, and when it is answered."""
+        connection = self.open.get(request.transport) if request.transport else None
+        if connection is None:
+            return await handler(request)
+        connection.busy(True)
+        try:
+            return await handler(request)
+        finally:
+            connection.busy(False)
+
+
+class TimedProtocol(asyncio.Protocol):
+    """Passes everything on to aiohttp's protocol, and cuts the connection off when a head does not end."""
+
+    def __init__(self, inner: asyncio.Protocol, door: Door) -> None:
+        self._inner = inner
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._answering = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._inner.connection_made(transport)
+        if len(self._door.open) >= self._door.connections_max:
+            transport.abort()
+            return
+        self._door.open[transport] = self
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is None and not self._answering:
+            self._watch()
+        self._inner.data_received(data)
+
+    def busy(self, answering: bool) -> None:
+        """A request is being answered, or has been."""
+        self._answering = answering
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._door.timeout_s, self._cut)
+
+    def _cut(self) -> None:
+        self._timer = None
+        if self._transport is not None and not self._answering:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._door.open.pop(self._transport, None)
+        self._inner.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+
+async def listen(runner: web.AppRunner, door: Door, host: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+    """Begin to accept connections."""
+    server: Callable[[], Any] | None = runner.server
+    assert server is not None, "the runner is set up"
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: TimedProtocol(server(), door), host, port, ssl=tls, backlog=1024)
+
+
+async def read_body(request: web.Request, size_bytes_max: int, timeout_s: float) -> bytes:
+    """The body, bounded in size and time. Raises `LimitError`, `MalformedError` or `TimeoutError`."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise MalformedError("a compressed body; send it as it is")
+    if (request.content_length or 0) > size_bytes_max:
+        raise LimitError(f"a body of {request.content_length} bytes; at most {size_bytes_max} are accepted")
+    parts, size = [], 0
+    async with asyncio.timeout(timeout_s):
+        async for part in request.content.iter_any():
+            size += len(part)
+            if size > size_bytes_max:
+                raise LimitError(f"a body of more than {size_bytes_max} bytes")
+            parts.append(part)
+    return b"".join(parts)

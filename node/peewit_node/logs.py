@@ -1,0 +1,272 @@
+"""All logs that this node holds: their entries and tiles in the database, their heads in memory.
+
+Rules kept here: what is acknowledged, cosigned or announced is durable first; a head is stored in the
+transaction that completes its entries; a head is cosigned once, and no head of a forked log is. One task
+at a time changes a log (`Log.lock`). Whether a head may be believed to be the log's was checked before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from peewit_federation.errors import ConflictError
+from peewit_federation.log.checkpoint import Checkpoint, Cosignature, Head, log_key, open_head, origin_hash
+from peewit_federation.log.follow import Bundle
+from peewit_federation.log.merkle import HASH_BYTES, CompactRange, leaf_hash
+from peewit_federation.log.note import VerifierKey
+from peewit_federation.log.policy import Policy
+from peewit_federation.log.proofs import Source, TileHashes, range_at, root_at, tiles_needed
+from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile, encode_bundle, split_bundle
+from peewit_federation.registry.fold import MAIN
+from peewit_node.edge import PUT_TAIL, Edge
+from peewit_node.engine import Engine, Write
+
+T = TypeVar("T")
+INSERT: Final = "INSERT INTO logs VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, 0)"
+UPDATE: Final = "UPDATE logs SET size = ?, frontier = ?, head = ?, quorum = ?, pending = ? WHERE id = ? AND size = ?"
+EMPTY: Final = b""
+
+
+@dataclass
+class Log:
+    """A branch of a log that is held."""
+
+    id: int
+    origin: bytes
+    "SHA-256 of the origin line."
+    branch: bytes
+    key: VerifierKey
+    edge: Edge | None
+    range: CompactRange
+    "Over all entries that are stored."
+    head: Head | None = None
+    "The newest head all of whose entries are stored."
+    quorum: Head | None = None
+    "The newest head that a quorum cosigned."
+    pending: Head | None = None
+    "A head that is being mirrored."
+    forked: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def stored(self) -> int:
+        """Entries that are stored; the head may cover fewer while more are being mirrored."""
+        return self.range.size
+
+    @property
+    def size(self) -> int:
+        """Entries that the head covers."""
+        return self.head.size if self.head else 0
+
+
+class Logs:
+    """The node's logs by origin hash and branch."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Callable[[], Policy],
+        cosign: Callable[[Checkpoint], tuple[str, Cosignature] | None],
+        announce: Callable[[Log], None],
+    ) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._cosign = cosign
+        self._announce = announce
+        self._by_name: dict[tuple[bytes, bytes], Log] = {}
+        self._next_id = 1
+
+    async def load(self) -> None:
+        """Read all logs' states from the database."""
+        rows = await self._engine.fetch(
+            "SELECT id, origin, branch, log_key, size, frontier, head, quorum, pending, forked FROM logs"
+        )
+        witnesses = self._policy().witness_keys
+        for id_, origin, branch, public, size, frontier, head, quorum, pending, forked in rows:
+            key = log_key(public)
+
+            def opened(note: bytes, key: VerifierKey = key) -> Head | None:
+                return open_head(note, key, witnesses) if note else None
+
+            heads = opened(head), opened(quorum), opened(pending)
+            log = Log(id_, origin, branch, key, None, CompactRange.decode(size, frontier), *heads, bool(forked))
+            self._by_name[origin, branch] = log
+            self._next_id = max(self._next_id, id_ + 1)
+
+    def get(self, origin: bytes, branch: bytes = MAIN) -> Log | None:
+        """A log by its origin hash."""
+        return self._by_name.get((origin, branch))
+
+    def all(self, branch: bytes | None = MAIN) -> list[Log]:
+        """All main logs, in the order in which they came; with `branch=None` the closed branches too."""
+        return [log for log in self._by_name.values() if branch is None or log.branch == branch]
+
+    async def ensure(self, key: VerifierKey, branch: bytes = MAIN) -> Log:
+        """The log of a key, made empty if it is new."""
+        name = origin_hash(key.name), branch
+        log = self._by_name.get(name)
+        if log is None:
+            log = Log(self._next_id, *name, key, None, CompactRange())
+            self._next_id += 1
+            self._by_name[name] = log
+            await self._engine.write(Write(INSERT, (log.id, *name, key.public.raw, EMPTY, EMPTY, EMPTY, EMPTY)))
+        return log
+
+    # Growing; the caller holds `log.lock`
+
+    async def extend(
+        self,
+        log: Log,
+        bundles: Iterable[Bundle] = (),
+        entries: Sequence[bytes] = (),
+        *,
+        head: Head | None = None,
+        pending: Head | None = None,
+    ) -> None:
+        """Append bundles or entries; with `head`, they complete it and it is cosigned and announced."""
+        edge = (await self.edge(log)).copy()
+        for bundle in bundles:
+            edge.append_bundle(bundle)
+        edge.append(entries, [leaf_hash(entry) for entry in entries])
+        quorum = log.quorum
+        if head is not None:
+            head = self._signed(log, head)
+            quorum = self._newer(quorum, head)
+        await self._store(log, edge, head or log.head, quorum, pending)
+        if head is not None:
+            self._announce(log)
+
+    async def learn(self, log: Log, head: Head) -> bool:
+        """Take over cosignatures of a head whose entries are held. True if they said anything new."""
+        if log.head is None or head.size > log.stored:
+            return False
+        merged, quorum = log.head, log.quorum
+        if head.checkpoint == log.head.checkpoint:
+            merged = log.head.merged(head)
+            quorum = self._newer(quorum, merged)
+        elif self._policy().satisfied(head.witnesses):
+            quorum = self._newer(quorum, head)
+        if merged == log.head and quorum == log.quorum:
+            return False
+        complete = quorum is not None and (log.quorum is None or quorum.size > log.quorum.size)
+        await self._store(log, await self.edge(log), merged, quorum, log.pending)
+        if complete:
+            self._announce(log)
+        return True
+
+    async def truncate(self, log: Log, size: int) -> None:
+        """Forget entries from `size` on that were stored but never covered by an adopted head."""
+        assert size >= log.size, "entries under a head are never forgotten"
+        tail = await self.entries(log, size // WIDTH * WIDTH, size) if size % WIDTH else []
+        tree = CompactRange()
+        if size:
+            tree = await self.prove(log, size, lambda source: range_at(size, source))
+        drops = [Write("DELETE FROM tails WHERE log = ?", (log.id,))]
+        drops += [
+            Write("DELETE FROM tiles WHERE log = ? AND level = ? AND place >= ?", (log.id, level, kept))
+            for level, kept in [(ENTRIES, size // WIDTH), (0, size // WIDTH)]
+        ]
+        for level in range(1, 8):
+            kept = ((size >> (HEIGHT * level)) + WIDTH - 1) // WIDTH
+            drops.append(Write("DELETE FROM tiles WHERE log = ? AND level = ? AND place >= ?", (log.id, level, kept)))
+        drops += [Write(PUT_TAIL, (log.id, size - len(tail) + i, entry)) for i, entry in enumerate(tail)]
+        notes = (h.encode() if h else EMPTY for h in (log.head, log.quorum))
+        update = Write(UPDATE, (size, tree.encode(), *notes, EMPTY, log.id, log.stored), 1)
+        await self._engine.write(*drops, update)
+        log.edge, log.range, log.pending = None, tree, None
+
+    async def mark_forked(self, log: Log) -> None:
+        """There is evidence: no head of this log is cosigned or taken over any more."""
+        if not log.forked:
+            await self._engine.write(Write("UPDATE logs SET forked = 1 WHERE id = ?", (log.id,), 1))
+            log.forked = True
+            self._announce(log)
+
+    def _signed(self, log: Log, head: Head) -> Head:
+        if log.head is not None and log.head.checkpoint == head.checkpoint:
+            head = head.merged(log.head)
+        if log.forked or log.branch != MAIN:
+            return head
+        mine = self._cosign(head.checkpoint)
+        return head.with_cosignature(*mine) if mine and mine[0] not in head.witnesses else head
+
+    def _newer(self, held: Head | None, head: Head) -> Head | None:
+        if not self._policy().satisfied(head.witnesses):
+            return held
+        return head if held is None or head.size >= held.size else held
+
+    async def _store(self, log: Log, edge: Edge, head: Head | None, quorum: Head | None, pending: Head | None) -> None:
+        notes = (h.encode() if h else EMPTY for h in (head, quorum, pending))
+        update = Write(UPDATE, (edge.size, edge.range.encode(), *notes, log.id, log.stored), 1)
+        await self._engine.write(*edge.take_writes(), update)
+        log.edge, log.range = edge, edge.range
+        log.head, log.quorum, log.pending = head, quorum, pending
+
+    async def edge(self, log: Log) -> Edge:
+        """The growing end of a log, read from the database if it is not in memory."""
+        if log.edge is None:
+            size = log.stored
+            rows = await self._engine.fetch("SELECT entry FROM tails WHERE log = ? ORDER BY place", log.id)
+            tail = [row[0] for row in rows]
+            partial = {}
+            for level in range(1, 8):
+                count = size >> (HEIGHT * level)
+                if count % WIDTH:
+                    partial[level] = (await self._tile(log, level, count // WIDTH))[: count % WIDTH * HASH_BYTES]
+            edge = Edge(log.id, log.range, tail, [leaf_hash(entry) for entry in tail], partial)
+            if log.edge is None:
+                log.edge = edge
+        return log.edge
+
+    # Reading
+
+    async def tile(self, log: Log, tile: Tile) -> bytes | None:
+        """The bytes of a tile or bundle, if the stored entries reach that far."""
+        if tile.index * WIDTH + tile.width > log.stored >> (HEIGHT * max(tile.level, 0)):
+            return None
+        whole = tile.index < (log.stored >> (HEIGHT * max(tile.level, 0))) // WIDTH
+        if whole or tile.level > 0:
+            body = await self._tile(log, tile.level, tile.index)
+            if tile.width == WIDTH:
+                return body
+            if tile.level == ENTRIES:
+                return encode_bundle(split_bundle(body, WIDTH)[: tile.width])
+            return body[: tile.width * HASH_BYTES]
+        edge = await self.edge(log)
+        if tile.level == ENTRIES:
+            return encode_bundle(edge.tail[: tile.width])
+        return b"".join(edge.leaves[: tile.width])
+
+    async def _tile(self, log: Log, level: int, place: int) -> bytes:
+        query = "SELECT body FROM tiles WHERE log = ? AND level = ? AND place = ?"
+        body: bytes = (await self._engine.fetch(query, log.id, level, place))[0][0]
+        return body
+
+    async def entries(self, log: Log, start: int, end: int) -> list[bytes]:
+        """The entries of one bundle from `start` on, up to `end` or the bundle's end."""
+        index, offset = divmod(start, WIDTH)
+        width = min(WIDTH, log.stored - index * WIDTH)
+        body = await self.tile(log, Tile(ENTRIES, index, width))
+        if body is None:
+            raise ConflictError("entries beyond the end of the log", log.stored)
+        return split_bundle(body, width)[offset : end - index * WIDTH]
+
+    async def prove(self, log: Log, size: int, proof: Callable[[Source], T]) -> T:
+        """Run a proof over the tree of the log's first `size` entries."""
+        tiles = tiles_needed(proof, size)
+        found = {}
+        for tile in tiles:
+            body = await self.tile(log, tile)
+            if body is None:
+                raise ConflictError("a proof beyond the end of the log", log.stored)
+            found[tile] = body
+        return proof(TileHashes(size, found))
+
+    async def root_at(self, log: Log, size: int) -> bytes:
+        """The root that the log had at `size`."""
+        if size == log.stored:
+            return log.range.root()
+        return await self.prove(log, size, lambda source: root_at(size, source))

@@ -1,0 +1,299 @@
+"""A node: its parts put together, started and stopped.
+
+    node = await Node.start(config)          ...          await node.stop()
+
+Seams for simulation are ordinary arguments: the clock, randomness, the engine, the connector, and how to
+listen. Nothing else in this package reads a clock or draws a random number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Self
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from peewit_federation.charter import Charter, Operator, parse_charter
+from peewit_federation.errors import OperatorError, PeewitError
+from peewit_federation.gossip.feed import Feed
+from peewit_federation.keys import sha256
+from peewit_federation.log.checkpoint import Checkpoint, Cosignature, cosign
+from peewit_federation.places import Places
+from peewit_federation.statements.operator import CharterNotice
+from peewit_federation.statements.operator import Node as NodeStatement
+from peewit_node.admin import AdminRoutes
+from peewit_node.answers import Answers
+from peewit_node.append import Appender
+from peewit_node.carry import Carrier
+from peewit_node.config import NodeConfig
+from peewit_node.engine import Engine, Write
+from peewit_node.forks import Forks
+from peewit_node.gossip import Gossip
+from peewit_node.http_server import KEEPALIVE_S, Door, listen
+from peewit_node.keeper import Keeper
+from peewit_node.keyfile import read_key
+from peewit_node.logs import Log, Logs
+from peewit_node.mirror import Mirror
+from peewit_node.node_state import NodeState
+from peewit_node.own_log import OwnLog
+from peewit_node.peers import Peers
+from peewit_node.problems import problems
+from peewit_node.routes_client import ClientRoutes
+from peewit_node.routes_federation import FederationRoutes
+from peewit_node.routes_log import LogRoutes
+from peewit_node.sqlite import SqliteEngine
+from peewit_node.status import Status
+from peewit_node.views import Views
+
+DATABASE = "node.sqlite"
+ADMIN_SOCKET = "admin.sock"
+BODY_BYTES_MAX = 8 << 20
+CHARTER_CHECK_S = 5.0
+PROTOCOL_VERSION = 1
+logger = structlog.get_logger("peewit.node")
+
+
+class Node:
+    """One running backend."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+        connector: Callable[[], aiohttp.BaseConnector] | None,
+    ) -> None:
+        charter = load_charter(config.charter)
+        log_key, witness_key = (read_key(config.data / f"{name}.key") for name in ("log", "witness"))
+        self.state = state = NodeState(config, charter, log_key, witness_key, clock)
+        _check_keys(state)
+        self.engine = engine
+        self.feed = Feed(random.randbytes(8))
+        self.logs = Logs(engine, lambda: self.state.charter.policy, self._cosign, self._log_changed)
+        self.keeper = Keeper(engine, self.logs, charter.constitution, self._registry_changed)
+        registry = self.keeper.registry
+        loopback = ipaddress.ip_address(config.address[0]).is_loopback
+        self.peers = Peers(self._others(), config.gossip, loopback=loopback, connector=connector)
+        self.own = OwnLog(self.logs, state.log_key, config.gossip.head_pause_s)
+        self.forks = Forks(self.logs, registry, self.own, self.peers)
+        self.mirror = self.forks.mirror = Mirror(self.logs, self.peers, self.forks.longer)
+        self.carrier = Carrier(registry, self.own)
+        key, name = state.witness_key, state.operator.name
+        interval_s = config.gossip.view_interval_s
+        self.views = Views(lambda: self.state.charter, self.logs, registry, self.feed, key, name, interval_s)
+        self.gossip = Gossip(
+            state, self.feed, self.logs, registry, self.peers, self.mirror, self.forks, self.views, clock, random
+        )
+        places = Places.parse(config.places.read_text(encoding="utf-8")) if config.places else None
+        self.answers = Answers(engine, self.logs, registry, places, clock)
+        self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
+        self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
+        self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
+        self._sync = asyncio.Event()
+        self.port = config.address[1]
+
+    @classmethod
+    async def start(
+        cls,
+        config: NodeConfig,
+        *,
+        engine: Engine | None = None,
+        clock: Callable[[], float] = time.time,
+        random: Random | None = None,
+        connector: Callable[[], aiohttp.BaseConnector] | None = None,
+    ) -> Self:
+        """Open the database, catch up with it, listen, and begin to gossip."""
+        engine = engine or SqliteEngine(config.data / DATABASE)
+        try:
+            node = cls(config, engine, clock=clock, random=random or SystemRandom(), connector=connector)
+        except BaseException:
+            await engine.close()
+            raise
+        try:
+            await node._run()
+        except BaseException:
+            await node.stop()
+            raise
+        return node
+
+    async def _run(self) -> None:
+        await self.logs.load()
+        await self.own.open()
+        await self.keeper.load()
+        for log in self.logs.all():
+            if log.head is not None:
+                self.feed.add(("log", log.origin))
+        self.state.spawn(self.keeper.run(), vital=True)
+        self.state.spawn(self.own.run(), vital=True)
+        self.state.spawn(self._follow_registry(), vital=True)
+        await self._listen()
+        await self._introduce()
+        self.gossip.start()
+        self.state.spawn(self._watch_charter())
+        logger.info("the node is up", operator=self.state.operator.name, port=self.port, logs=len(self.logs.all()))
+
+    async def _listen(self) -> None:
+        config = self.state.config
+        door = Door(config.limits.connections, config.limits.request_timeout_s)
+        app = web.Application(middlewares=[door.watch, problems, self.status.measure], client_max_size=BODY_BYTES_MAX)
+        timeout_s = config.limits.request_timeout_s
+        app.add_routes(LogRoutes(self.logs, self.appender, timeout_s).routes())
+        app.add_routes(FederationRoutes(self.state, self.gossip, self.views).routes())
+        app.add_routes(
+            ClientRoutes(self.state, self.logs, self.keeper, self.views, self.answers, self.carrier).routes()
+        )
+        app.add_routes(self.status.routes())
+        runner = await self._runner(app)
+        tls = None
+        if config.tls:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(config.tls.certificate, config.tls.key)
+        server = await listen(runner, door, *config.address, tls)
+        self._servers.append(server)
+        self.port = server.sockets[0].getsockname()[1]
+        admin = await self._runner(web.Application(middlewares=[problems]), AdminRoutes(self.own, self.status))
+        socket = config.data / ADMIN_SOCKET
+        socket.unlink(missing_ok=True)
+        await web.UnixSite(admin, str(socket)).start()
+        socket.chmod(0o600)
+
+    async def _runner(self, app: web.Application, admin: AdminRoutes | None = None) -> web.AppRunner:
+        if admin:
+            app.add_routes(admin.routes())
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=2.0)
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    async def _introduce(self) -> None:
+        """Say in our own log where we are and which charter we use, if that is not what it says last."""
+        operator, charter = self.state.operator, self.state.charter
+        mine = [
+            NodeStatement(operator.url, self.state.witness_key.public, (PROTOCOL_VERSION,)).encode(),
+            CharterNotice(charter.number, charter.digest).encode(),
+        ]
+        key = f"said-{sha256(*mine).hex()}"
+        if not await self.engine.fetch("SELECT 1 FROM facts WHERE name = ?", key):
+            await self.own.append(*mine)
+            await self.engine.write(Write("INSERT INTO facts VALUES (?, ?)", (key, b"")))
+
+    # What follows from what
+
+    def _log_changed(self, log: Log) -> None:
+        self.views.changed()
+        self.keeper.grew(log)
+        self.gossip.news(("log", log.origin))
+        if log is self.own.log:
+            self.own.quorum.set()
+
+    def _registry_changed(self) -> None:
+        self._sync.set()
+
+    async def _follow_registry(self) -> None:
+        """After every fold: act on evidence and closes, and look again at heads that were refused."""
+        while True:
+            await self._sync.wait()
+            self._sync.clear()
+            before = self.keeper.registry.generation
+            await self.forks.sync()
+            self.gossip.reconsider()
+            self.views.changed()
+            if self.keeper.registry.generation != before:
+                self.keeper.poke()
+            elif self.keeper.registry.unsettled():
+                await asyncio.sleep(self.state.config.gossip.interval_s)
+                self._sync.set()
+
+    def _cosign(self, checkpoint: Checkpoint) -> tuple[str, Cosignature]:
+        name = self.state.operator.witness.name
+        return name, cosign(checkpoint, name, self.state.witness_key, int(self.state.now()))
+
+    # The charter
+
+    def _others(self) -> list[Operator]:
+        return [o for o in self.state.charter.operators if o.name != self.state.config.operator]
+
+    async def _watch_charter(self) -> None:
+        path = self.state.config.charter
+        seen = _stamp(path)
+        while True:
+            await asyncio.sleep(CHARTER_CHECK_S)
+            if _stamp(path) != seen:
+                seen = _stamp(path)
+                try:
+                    await self.reload_charter()
+                except PeewitError as error:
+                    logger.error("the new charter is refused; the old one stays in force", reason=str(error))  # noqa: TRY400
+
+    async def reload_charter(self) -> None:
+        """Take over a successor of the charter in force, without a restart. Raises `PeewitError`."""
+        charter = load_charter(self.state.config.charter)
+        held = self.state.charter
+        if charter.digest == held.digest:
+            return
+        held.require_successor(charter)
+        self.state.charter = charter
+        self.peers.replace(self._others())
+        self.keeper.registry.reconstitute(charter.constitution)
+        self.keeper.poke()
+        self.gossip.start()
+        await self._introduce()
+        logger.info("a new charter is in force", number=charter.number)
+
+    # The end
+
+    async def wait_failed(self) -> None:
+        """Return when a part that must never end has ended."""
+        await self.state.failed.wait()
+
+    async def stop(self) -> None:
+        """Finish requests, stop talking, and close the database."""
+        for server in self._servers:
+            server.close()
+        await self.gossip.stop()
+        for runner in self._runners:
+            await runner.cleanup()
+        await self.state.cancel_all()
+        await self.peers.close()
+        await self.engine.close()
+        (self.state.config.data / ADMIN_SOCKET).unlink(missing_ok=True)
+
+
+def load_charter(path: Path) -> Charter:
+    """Read a charter file. Raises `OperatorError` naming it."""
+    try:
+        return parse_charter(path.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}; set `charter` in node.toml") from None
+    except OperatorError as error:
+        raise OperatorError(f"{path}: {error}") from None
+
+
+def _check_keys(state: NodeState) -> None:
+    for name, key, expected in (
+        ("log", state.log_key, state.operator.log),
+        ("witness", state.witness_key, state.operator.witness),
+    ):
+        if key.public != expected.public.raw:
+            raise OperatorError(
+                f"{state.config.data / name}.key is not the {name} key of operator {state.operator.name}"
+            )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0)
+    return stat.st_mtime_ns, stat.st_size

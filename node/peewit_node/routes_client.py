@@ -1,0 +1,142 @@
+"""`/v1/…`: what clients ask. Answers prove themselves (`peewit_federation.api`).
+
+GET  heads/<origin hash>                         [newest checkpoint, newest with a quorum]
+GET  views?mediator=<id>&mediator=…              [[view, [range of operators, ranges of mediators]], …]
+GET  catchments[?postcode=&service=&within_km=]  the whole list, for searching at home, or a part
+GET  providers?mediator=&area=[&service=]        those of a catchment area
+GET  subjects/<provider|issuer|catchment>/<id>   one, with its revocations
+GET  revocations?after=<cursor>                  in the order in which this node saw them
+GET  evidence/<origin hash>                      that a log forked
+POST statements                                  a device, close, evidence or fork revocation to carry
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from aiohttp import web
+
+from peewit_federation import cbor
+from peewit_federation.api import CONTENT_TYPE, STATEMENT_BYTES_MAX, Answer
+from peewit_federation.errors import MalformedError, UnknownError
+from peewit_federation.gossip.views import OPERATORS
+from peewit_node.answers import KINDS, Answers
+from peewit_node.carry import Carrier
+from peewit_node.http_server import read_body
+from peewit_node.keeper import Keeper
+from peewit_node.logs import Logs
+from peewit_node.node_state import NodeState
+from peewit_node.routes_log import parse_hash
+from peewit_node.views import Views
+
+MEDIATORS_MAX: Final = 32
+DISTANCE_KM_MAX: Final = 500.0
+
+
+class ClientRoutes:
+    """Answers clients."""
+
+    def __init__(
+        self, state: NodeState, logs: Logs, keeper: Keeper, views: Views, answers: Answers, carrier: Carrier
+    ) -> None:
+        self._state = state
+        self._logs = logs
+        self._keeper = keeper
+        self._views = views
+        self._answers = answers
+        self._carrier = carrier
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/heads/{origin}", self.heads),
+            web.get("/v1/views", self.views),
+            web.get("/v1/catchments", self.catchments),
+            web.get("/v1/providers", self.providers),
+            web.get("/v1/subjects/{kind}/{subject}", self.subject),
+            web.get("/v1/revocations", self.revocations),
+            web.get("/v1/evidence/{origin}", self.evidence),
+            web.post("/v1/statements", self.statements),
+        ]
+
+    async def heads(self, request: web.Request) -> web.Response:
+        log = self._logs.get(parse_hash(request.match_info["origin"]))
+        if log is None or log.head is None:
+            raise UnknownError("this node does not have that log")
+        return _cbor([log.head.encode(), log.quorum.encode() if log.quorum else b""])
+
+    async def views(self, request: web.Request) -> web.Response:
+        mediators = [parse_hash(text) for text in request.query.getall("mediator", [])]
+        if len(mediators) > MEDIATORS_MAX:
+            raise MalformedError(f"more than {MEDIATORS_MAX} mediators at once")
+        self._views.own(self._state.now())
+        found = []
+        for held in self._views.newest.values():
+            ranges = [held.lines.range(mediator).value() for mediator in (OPERATORS, *mediators)]
+            found.append([held.data, ranges])
+        return _cbor(found)
+
+    async def catchments(self, request: web.Request) -> web.Response:
+        postcode, service = request.query.get("postcode"), _service(request)
+        if postcode is not None and not re.fullmatch(r"[0-9]{4,5}", postcode, re.ASCII):
+            raise MalformedError("postcode: four or five digits")
+        distance = None
+        if "within_km" in request.query:
+            text = request.query["within_km"]
+            if not re.fullmatch(r"[0-9]{1,3}(\.[0-9])?", text, re.ASCII) or float(text) > DISTANCE_KM_MAX:
+                raise MalformedError(f"within_km: a number up to {DISTANCE_KM_MAX:g}")
+            distance = float(text)
+        return _answer(await self._answers.catchments(postcode, service, distance))
+
+    async def providers(self, request: web.Request) -> web.Response:
+        mediator = parse_hash(request.query.get("mediator", ""))
+        area = _bytes(request.query.get("area", ""), 16)
+        return _answer(await self._answers.providers(mediator, area, _service(request)))
+
+    async def subject(self, request: web.Request) -> web.Response:
+        kind = request.match_info["kind"]
+        if kind not in KINDS:
+            raise UnknownError(f"subjects are of the kinds {', '.join(KINDS)}")
+        subject = _bytes(request.match_info["subject"], 16 if kind == "catchment" else 32)
+        return _answer(await self._answers.subject(kind, subject))
+
+    async def revocations(self, request: web.Request) -> web.Response:
+        after = request.query.get("after", "0")
+        if not re.fullmatch(r"[0-9]{1,18}", after, re.ASCII):
+            raise MalformedError("after: a cursor from an earlier answer")
+        return _answer(await self._answers.revocations(int(after)))
+
+    async def evidence(self, request: web.Request) -> web.Response:
+        evidence = self._keeper.registry.forked(parse_hash(request.match_info["origin"]))
+        if evidence is None:
+            raise UnknownError("this node has no evidence against that log")
+        return web.Response(body=evidence.encode(), content_type=CONTENT_TYPE)
+
+    async def statements(self, request: web.Request) -> web.Response:
+        data = await read_body(request, STATEMENT_BYTES_MAX, self._state.config.limits.request_timeout_s)
+        fresh = await self._carrier.accept(data)
+        self._keeper.poke()
+        return _cbor({0: fresh})
+
+
+def _cbor(value: object) -> web.Response:
+    return web.Response(body=cbor.encode(value), content_type=CONTENT_TYPE)
+
+
+def _answer(answer: Answer) -> web.Response:
+    response = web.Response(body=answer.encode(), content_type=CONTENT_TYPE)
+    response.enable_compression()
+    return response
+
+
+def _service(request: web.Request) -> str | None:
+    service = request.query.get("service")
+    if service is not None and not re.fullmatch(r"[a-z0-9-]{1,64}", service, re.ASCII):
+        raise MalformedError("service: a name in small letters, digits and hyphens")
+    return service
+
+
+def _bytes(text: str, count: int) -> bytes:
+    if not re.fullmatch(rf"[0-9a-f]{{{2 * count}}}", text, re.ASCII):
+        raise MalformedError(f"an identifier of {2 * count} lower-case hexadecimal digits is due")
+    return bytes.fromhex(text)

@@ -1,0 +1,85 @@
+"""What `peewit node init` makes: keys, a commented configuration, an empty database, and a card.
+
+The card holds what others may know of the node; `peewit charter new` makes a charter out of cards.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from peewit_federation.keys import PublicKey
+from peewit_federation.log.checkpoint import log_key, witness_key
+from peewit_federation.log.note import ED25519, VerifierKey
+from peewit_node.keyfile import write_key
+from peewit_node.node import DATABASE
+from peewit_node.sqlite import SqliteFile
+
+CONFIG = """\
+# A Peewit node. Every key can be set in the environment too, for example
+# PEEWIT_LISTEN=127.0.0.1:9000 or PEEWIT_GOSSIP__INTERVAL_S=5.
+
+operator = "{operator}"             # which operator of the charter this node is
+charter = "{charter}"     # relative to this file
+data = "."                        # keys and database
+listen = "{listen}"       # plain HTTP on loopback only; see [tls]
+
+# places = "postcodes.csv"        # lets clients search by distance at this node
+
+# [tls]                           # or leave it out and put a proxy in front
+# certificate = "fullchain.pem"
+# key = "privkey.pem"
+
+[gossip]
+# interval_s = 1.0                # between two exchanges without news
+# view_interval_s = 60.0          # at most one view in this time
+# timeout_s = 10.0                # for one request to a peer
+# backoff_max_s = 60.0            # the longest pause after failures
+# concurrency = 8                 # logs that are mirrored at once
+# private_peers = false           # peers' names may lead to private addresses
+# proxy = "http://127.0.0.1:3128" # for all outbound requests
+
+[limits]
+# connections = 2000
+# request_timeout_s = 30.0        # for a request's head, and for its body
+# operator_entries = 10000000     # mirrored of one operator's log
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What others may know of a node that is not yet in a charter."""
+
+    name: str
+    url: str
+    region: tuple[str, ...]
+    log: str
+    "vkey"
+    witness: str
+    "vkey"
+    charter_key: str
+    "vkey"
+
+    def encode(self) -> str:
+        return json.dumps({**self.__dict__, "region": list(self.region)}, indent=2) + "\n"
+
+
+def init_node(
+    folder: Path, operator: str, url: str, listen: str, region: tuple[str, ...], charter: str, seeds: tuple[bytes, ...]
+) -> Card:
+    """Make a node's folder. `seeds` are three times 32 random bytes: log, witness and charter key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    log, witness, offline = (
+        write_key(folder / f"{name}.key", seed) for name, seed in zip(("log", "witness", "charter"), seeds, strict=True)
+    )
+    host = url.split("://", 1)[1].split("/", 1)[0].split(":", 1)[0]
+    offline_key = VerifierKey(f"{operator}/charter", ED25519, PublicKey(offline.public))
+    cosigner = witness_key(f"{operator}.{host}/witness", witness.public)
+    card = Card(operator, url, region, str(log_key(log.public)), str(cosigner), str(offline_key))
+    (folder / "card.json").write_text(card.encode(), encoding="utf-8")
+    config = CONFIG.format(operator=operator, listen=listen, charter=charter)
+    (folder / "node.toml").write_text(config, encoding="utf-8")
+    SqliteFile(folder / DATABASE).close()
+    return card

@@ -1,0 +1,165 @@
+"""The embedded engine: SQLite in WAL mode, one connection that writes, one that only reads.
+
+Rules kept here: `synchronous=FULL`, because only that keeps acknowledged rows over a power loss; only the
+writing connection checkpoints (a reader that does can corrupt files under SQLite before 3.51.3); writers
+that wait share one commit; a second process is refused. A failed fsync is fatal, for the rows may or may
+not be there. `SqliteFile` does the work without threads; `SqliteEngine` moves it off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from peewit_node.engine import Row, StorageError, StorageFullError, Write, WriteConflictError
+from peewit_node.migrate import migrate
+
+COMMIT_WRITES_MAX = 4000
+logger = structlog.get_logger("peewit.storage")
+
+
+class SqliteFile:
+    """A database file with its lock, its writing connection and its reading one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _take_lock(path)
+        self._writer = self._connect(f"file:{path}?mode=rwc")
+        self._writer.execute("PRAGMA journal_mode=WAL")
+        self._writer.execute("PRAGMA synchronous=FULL")
+        self._writer.execute("PRAGMA wal_autocheckpoint=4000")
+        migrate(self._writer, path)
+        self._reader = self._connect(f"file:{path}?mode=ro")
+
+    @staticmethod
+    def _connect(uri: str) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA busy_timeout=5000")
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot open the database: {error}") from error
+        return connection
+
+    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        """The rows of a query, from the reading connection."""
+        return self._reader.execute(sql, parameters).fetchall()
+
+    def commit(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
+        """Write several lists in one transaction; what became of each. Raises `StorageError` if none is durable."""
+        database = self._writer
+        outcomes: list[Exception | None] = []
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            for writes in batch:
+                database.execute("SAVEPOINT one")
+                conflict = self._one(writes)
+                if conflict:
+                    database.execute("ROLLBACK TO one")
+                database.execute("RELEASE one")
+                outcomes.append(conflict)
+            database.execute("COMMIT")
+        except sqlite3.Error as error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)
+            raise (StorageFullError if full else StorageError)(f"the database: {error}") from error
+        return outcomes
+
+    def _one(self, writes: Sequence[Write]) -> WriteConflictError | None:
+        for write in writes:
+            touched = self._writer.execute(write.sql, write.parameters).rowcount
+            if write.rows is not None and touched != write.rows:
+                return WriteConflictError("something else was written first")
+        return None
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+        self._lock.close()
+
+
+def _take_lock(path: Path) -> IO[bytes]:
+    lock = path.with_name(path.name + ".lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StorageError(f"another process already uses {path}; only one node may run on a database") from None
+    return lock
+
+
+class SqliteEngine:
+    """`SqliteFile` on two threads, one for writing and one for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = SqliteFile(path)
+        self._writing = ThreadPoolExecutor(1, "peewit-write")
+        self._reading = ThreadPoolExecutor(1, "peewit-read")
+        self._waiting: list[tuple[Sequence[Write], asyncio.Future[None]]] = []
+        self._committer: asyncio.Task[None] | None = None
+        self._broken: StorageError | None = None
+
+    async def fetch(self, sql: str, *parameters: Any) -> list[Row]:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self._file.fetch, sql, parameters)
+
+    async def write(self, *writes: Write) -> None:
+        if self._broken:
+            raise self._broken
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((writes, done))
+        if self._committer is None or self._committer.done():
+            self._committer = asyncio.create_task(self._commit_all())
+        await done
+
+    async def _commit_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._take(self._waiting)
+            try:
+                outcomes = await loop.run_in_executor(self._writing, self._file.commit, [w for w, _ in batch])
+            except StorageError as error:
+                if not isinstance(error, StorageFullError):
+                    logger.critical("the database failed; the node must be restarted", reason=str(error))
+                    self._broken = error
+                outcomes = [error] * len(batch)
+            for (_, done), outcome in zip(batch, outcomes, strict=True):
+                if done.cancelled():
+                    continue
+                if outcome is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(outcome)
+
+    @staticmethod
+    def _take(waiting: list[Any]) -> tuple[list[Any], list[Any]]:
+        count = end = 0
+        for writes, _ in waiting:
+            end += 1
+            count += len(writes)
+            if count >= COMMIT_WRITES_MAX:
+                break
+        return waiting[:end], waiting[end:]
+
+    async def close(self) -> None:
+        if self._committer is not None:
+            await self._committer
+        self._writing.shutdown()
+        self._reading.shutdown()
+        self._file.close()
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename or creation in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

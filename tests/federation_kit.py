@@ -1,0 +1,148 @@
+"""What many tests need: real nodes on loopback in this process, keys, mediators' devices."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from peewit_clients.charters import Card, compose_charter
+from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.statements.carried import Device, sign_device
+from peewit_federation.statements.codec import Statement
+from peewit_federation.statements.mediator import Catchment, Provider
+from peewit_federation.statements.operator import Admission
+from peewit_node.config import Gossip, NodeConfig
+from peewit_node.node import Node
+from peewit_node.setup import init_node
+
+NAMES = ("north", "west", "south", "east")
+FAST = Gossip(interval_s=0.05, timeout_s=5.0, backoff_max_s=0.3, view_interval_s=0.2, head_pause_s=1.0)
+
+
+def seed(*parts: object) -> bytes:
+    """32 bytes that are always the same for the same words."""
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Federation:
+    """Nodes that run in this process."""
+
+    folder: Path
+    names: tuple[str, ...]
+    configs: dict[str, NodeConfig]
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, folder: Path, names: tuple[str, ...] = NAMES, quorum: int = 3, gossip: Gossip = FAST) -> Federation:
+        cards, configs = [], {}
+        for number, name in enumerate(names):
+            port = free_port()
+            url = f"http://127.0.0.1:{port}"
+            seeds = tuple(seed(name, part) for part in range(3))
+            made = init_node(
+                folder / name, name, url, f"127.0.0.1:{port}", (str(number + 1),), "../charter.toml", seeds
+            )
+            cards.append(Card.parse(made.encode()))
+            configs[name] = NodeConfig(
+                operator=name,
+                charter=folder / "charter.toml",
+                data=folder / name,
+                listen=f"127.0.0.1:{port}",
+                gossip=gossip,
+            )
+        (folder / "charter.toml").write_text(compose_charter("test-federation", cards, quorum), encoding="utf-8")
+        return cls(folder, names, configs)
+
+    async def start(self, *names: str) -> None:
+        for name in names or self.names:
+            self.nodes[name] = await Node.start(self.configs[name], random=Random(seed(name, "random")))
+
+    async def stop(self, *names: str) -> None:
+        for name in names or tuple(self.nodes):
+            await self.nodes.pop(name).stop()
+
+    def url(self, name: str) -> str:
+        return f"http://{self.configs[name].listen}"
+
+    async def agree(self, timeout_s: float = 20.0) -> bytes:
+        """Wait until all running nodes have the same registry and all heads have a quorum; its digest."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                digests = {node.keeper.registry.digest() for node in self.nodes.values()}
+                views = {node.views.lines().root for node in self.nodes.values()}
+                idle = all(node.keeper.idle.is_set() for node in self.nodes.values())
+                if idle and len(digests) == 1 and len(views) == 1:
+                    return digests.pop()
+                await asyncio.sleep(0.05)
+
+
+@dataclass
+class TestMediator:
+    """A mediator's keys, and a device's log in memory."""
+
+    __test__ = False
+    name: str
+
+    def __post_init__(self) -> None:
+        self.root = SigningKey(seed(self.name, "root"))
+        self.log = SigningKey(seed(self.name, "log"))
+        self.id = key_id(self.root.public)
+
+    def admission(self, *prefixes: str) -> Admission:
+        return Admission(self.id, (self.root.public,), tuple(sorted(prefixes)), ())
+
+    def device(self, log: SigningKey | None = None) -> bytes:
+        log = log or self.log
+        return sign_device(Device(self.id, self.root.public, log.public, bytes(1216)), self.root, log)
+
+
+def catchment(
+    name: str, *postcodes: str, version: int = 1, status: int = 0, after: tuple[bytes, ...] = ()
+) -> Catchment:
+    area = seed(name)[:16]
+    return Catchment(
+        version,
+        status,
+        0,
+        4_000_000_000,
+        after,
+        area,
+        seed(name, "salt")[:16],
+        (),
+        tuple(sorted(postcodes)),
+        ("flu",),
+        (seed("node"),),
+    )
+
+
+def provider(
+    name: str, *areas: Catchment, version: int = 1, status: int = 0, after: tuple[bytes, ...] = ()
+) -> Provider:
+    return Provider(
+        version,
+        status,
+        0,
+        4_000_000_000,
+        after,
+        SigningKey(seed(name)).public,
+        bytes(1216),
+        tuple(sorted(a.area for a in areas)),
+        ("flu",),
+        seed(name, "data"),
+    )
+
+
+def encode_all(*statements: Statement) -> list[bytes]:
+    return [statement.encode() for statement in statements]
