@@ -1,0 +1,141 @@
+"""What all commands share: the charter, the pool, printing, and errors as sentences with exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from rich.console import Console
+
+from peewit_clients.device_log import ForkedDeviceError, Progress
+from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.registry_view import RegistryView
+from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.errors import AuthorError, ForgeryError, OperatorError, SenderError
+
+T = TypeVar("T")
+OK: Final = 0
+REFUSED: Final = 3
+CONFIGURATION: Final = 4
+UNREACHABLE: Final = 5
+NOT_YET: Final = 6
+DISHONEST: Final = 7
+
+EXIT_CODES: Final[list[tuple[type[Exception], int]]] = [
+    (UnreachableError, UNREACHABLE),
+    (ForkedDeviceError, DISHONEST),
+    (AuthorError, DISHONEST),
+    (ForgeryError, DISHONEST),
+    (BackendError, REFUSED),
+    (SenderError, REFUSED),
+    (OperatorError, CONFIGURATION),
+]
+
+charter_option = click.option(
+    "--charter",
+    "charter_path",
+    type=click.Path(path_type=Path),
+    default="charter.toml",
+    show_default=True,
+    envvar="PEEWIT_CHARTER",
+    help="The federation's charter.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+node_option = click.option("--node", "nodes", multiple=True, help="Use only this node (by its operator's name).")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
+
+
+def read_charter(path: Path) -> Charter:
+    """Raises `OperatorError` naming the file."""
+    try:
+        return parse_charter(path.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}; name the charter with --charter or PEEWIT_CHARTER") from None
+    except OperatorError as error:
+        raise OperatorError(f"{path}: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """A file of text. Raises `OperatorError`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise OperatorError(f"{path}: {reason}") from None
+
+
+def report(error: Exception) -> int:
+    """Print an error for people; its exit code."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_escape(str(error))}")
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), CONFIGURATION)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def with_pool(charter: Charter, nodes: tuple[str, ...], work: Callable[[BackendPool], Awaitable[T]]) -> T:
+    """Run `work` with a pool of the charter's nodes."""
+    for name in nodes:
+        charter.operator(name)
+
+    async def run() -> T:
+        async with BackendPool(charter, only=nodes) as pool:
+            return await work(pool)
+
+    return asyncio.run(run())
+
+
+def complain(view: RegistryView) -> None:
+    """Name the nodes that misbehaved, on standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for name, what in sorted(view.complaints.items()):
+        for each in what:
+            console.print(f"[yellow]node {name}:[/] {_escape(each)}")
+
+
+def show_progress(progress: Progress, *, as_json: bool) -> None:
+    """How far a publication is; ends with exit code 6 if it is not yet effective."""
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "size": progress.size,
+                    "stored_at": progress.stored_at,
+                    "cosigned_by": progress.cosigned_by,
+                    "needed": progress.needed,
+                    "effective": progress.effective,
+                    "failures": progress.failures,
+                }
+            )
+        )
+    else:
+        click.echo(progress.words())
+        for name, why in progress.failures.items():
+            click.echo(f"  {name} did not take it: {why}", err=True)
+    if not progress.effective:
+        if not as_json:
+            click.echo("It is kept on this device; `peewit mediator publish` goes on sending it.", err=True)
+        raise SystemExit(NOT_YET)
+
+
+def emit(value: Any) -> None:
+    """Print JSON."""
+    json.dump(value, sys.stdout)
+    sys.stdout.write("\n")
+
+
+def passphrase_for(path: Path) -> str | None:
+    """Ask for a passphrase if the file needs one (or take PEEWIT_PASSPHRASE)."""
+    import os
+
+    from peewit_clients.secret_file import is_sealed
+
+    if not is_sealed(path):
+        return None
+    return os.environ.get("PEEWIT_PASSPHRASE") or click.prompt("Passphrase of the root key", hide_input=True, err=True)

@@ -1,0 +1,465 @@
+"""`peewit mediator`: what a health district publishes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from peewit_clients.cli.common import (
+    NOT_YET,
+    charter_option,
+    complain,
+    dry_run_option,
+    emit,
+    json_option,
+    node_option,
+    passphrase_for,
+    read_charter,
+    read_text,
+    show_progress,
+    with_pool,
+)
+from peewit_clients.device_log import Progress
+from peewit_clients.device_state import DeviceState
+from peewit_clients.mediator import (
+    Identity,
+    Mediator,
+    add_device,
+    close_device,
+    hand_in,
+    init_mediator,
+    origin_of_device,
+    root_key,
+    statement_effective,
+)
+from peewit_clients.plans import Plan, Planner
+from peewit_clients.pool import BackendPool
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.tables import read_catchments, read_providers
+from peewit_federation.charter import Charter
+from peewit_federation.errors import OperatorError
+from peewit_federation.log.checkpoint import origin_hash, origin_of
+from peewit_federation.statements.mediator import Catchment, Provider
+
+WAIT_S = 30.0
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default="mediator",
+    show_default=True,
+    envvar="PEEWIT_MEDIATOR",
+    help="The mediator's folder.",
+)
+device_option = click.option("--device", "device", default="", help="Which device to use; the only one if left out.")
+wait_option = click.option(
+    "--wait", "wait_s", default=WAIT_S, show_default=True, help="Seconds to wait for it to be effective."
+)
+root_option = click.option(
+    "--root",
+    "root_path",
+    type=click.Path(path_type=Path),
+    help="The offline root key's file; FOLDER/root.key if left out.",
+)
+
+
+@click.group()
+def mediator() -> None:
+    """Vouch for practices, define catchment areas, suspend and revoke.
+
+    \b
+    1. peewit mediator init               makes the offline root; give its id and root key to operators
+    2. peewit mediator device frontdesk   makes a device that may publish
+    3. peewit mediator catchments import areas.csv
+    4. peewit mediator provider admit practices.csv
+    """
+
+
+@mediator.command()
+@folder_option
+@click.option("--no-passphrase", is_flag=True, help="Keep the root key bare, on a medium that is itself locked away.")
+@json_option
+def init(folder: Path, no_passphrase: bool, as_json: bool) -> None:
+    """Make a mediator: a root key that is kept offline."""
+    passphrase = None
+    if not no_passphrase:
+        passphrase = os.environ.get("PEEWIT_PASSPHRASE") or click.prompt(
+            "Passphrase for the root key", hide_input=True, confirmation_prompt=True, err=True
+        )
+    identity = init_mediator(folder, os.urandom(32), passphrase)
+    if as_json:
+        emit({"id": identity.id.hex(), "root": identity.root.hex()})
+        return
+    click.echo(f"mediator {identity.id.hex()}\nroot key {identity.root.hex()}")
+    click.echo(
+        f"Give both to the operators of your region (peewit operator admit), and keep {folder}/root.key offline: "
+        f"only `device` and `close` need it.",
+        err=True,
+    )
+
+
+@mediator.command()
+@click.argument("name")
+@folder_option
+@root_option
+@charter_option
+@node_option
+@click.option("--publish/--no-publish", default=True, help="Hand the statement to nodes at once.")
+def device(
+    name: str, folder: Path, root_path: Path | None, charter_path: Path, nodes: tuple[str, ...], publish: bool
+) -> None:
+    """Make a device that may publish, vouched for by the root."""
+    path = root_path or folder / "root.key"
+    made = add_device(folder, name, root_key(path, passphrase_for(path)), (os.urandom(32), os.urandom(32)))
+    with DeviceState(made) as state:
+        click.echo(f"device {name}: log {origin_hash(origin_of(state.key.public)).hex()}")
+        statement = state.device
+    if publish:
+        taken, _ = with_pool(read_charter(charter_path), nodes, lambda pool: hand_in(pool, statement))
+        click.echo(f"vouched for at {', '.join(taken)}")
+
+
+@mediator.group()
+def catchments() -> None:
+    """Catchment areas."""
+
+
+@catchments.command(name="import")
+@click.argument("table", type=click.Path(path_type=Path))
+@folder_option
+@device_option
+@charter_option
+@node_option
+@wait_option
+@dry_run_option
+@json_option
+def import_(
+    table: Path,
+    folder: Path,
+    device: str,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Open or change catchment areas from a CSV file.
+
+    \b
+    name,postcodes,services,groups,nodes,days
+    mitte,10115 10117 10119,flu measles,over80 staff all,north west,400
+    """
+    rows = read_catchments(read_text(table))
+
+    def plan(planner: Planner, role: Mediator) -> Plan:
+        return planner.catchments(rows, lambda name: role.state.subject(Catchment.KIND, name))
+
+    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+
+
+@mediator.group()
+def provider() -> None:
+    """Practices: admit, suspend, revoke."""
+
+
+@provider.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--readmit", is_flag=True, help="Also admit practices that were revoked.")
+@folder_option
+@device_option
+@charter_option
+@node_option
+@wait_option
+@dry_run_option
+@json_option
+def admit(
+    table: Path,
+    readmit: bool,
+    folder: Path,
+    device: str,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Admit practices from a CSV file, or change what is said of them; lifts a suspension.
+
+    \b
+    name,areas,services,signing_key,encryption_key,days,street,…
+    practice-1,mitte,flu,<64 hex digits>,<base64>,400,…
+    Further columns are practice data: they stay on this device, the log gets a commitment.
+    """
+    rows = read_providers(read_text(table))
+
+    def plan(planner: Planner, role: Mediator) -> Plan:
+        return planner.providers(rows, lambda name: role.state.subject(Catchment.KIND, name), readmit=readmit)
+
+    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+
+
+@provider.command()
+@click.argument("name")
+@folder_option
+@device_option
+@charter_option
+@node_option
+@wait_option
+@dry_run_option
+@json_option
+def suspend(
+    name: str,
+    folder: Path,
+    device: str,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Suspend a practice for now (NAME, or its subject in hexadecimal). `provider admit` lifts it."""
+
+    def plan(planner: Planner, role: Mediator) -> Plan:
+        subject, grant = role.provider(name)
+        return planner.suspend(name, Provider.KIND, subject, grant)
+
+    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+
+
+@provider.command()
+@click.argument("name")
+@click.option(
+    "--reason", default=0, show_default=True, help="1 key lost, 2 left, 3 admitted in error, 4 breach, 5 replaced."
+)
+@folder_option
+@device_option
+@charter_option
+@node_option
+@wait_option
+@dry_run_option
+@json_option
+def revoke(
+    name: str,
+    reason: int,
+    folder: Path,
+    device: str,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Revoke a practice: ends everything that was ever granted to it."""
+
+    def plan(planner: Planner, role: Mediator) -> Plan:
+        subject, _ = role.provider(name)
+        return planner.revoke(name, Provider.KIND, subject, reason)
+
+    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+
+
+@mediator.command()
+@click.argument("name")
+@click.option(
+    "--at", "size", type=int, help="Close at this many entries; all that this device's folder holds if left out."
+)
+@folder_option
+@root_option
+@charter_option
+@node_option
+@wait_option
+@dry_run_option
+@json_option
+def close(
+    name: str,
+    size: int | None,
+    folder: Path,
+    root_path: Path | None,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """End a lost, stolen, retired or forked device's log (NAME, or the log's origin hash) at a position.
+
+    What the device wrote from there on counts for nothing, revocations included. Needs the root key.
+    """
+    charter = read_charter(charter_path)
+    origin = origin_of_device(folder, name)
+    entries = None
+    if (folder / "devices" / name).is_dir():
+        with DeviceState(folder / "devices" / name) as state:
+            entries = state.entries()
+    path = root_path or folder / "root.key"
+    identity, root = Identity.load(folder), root_key(path, passphrase_for(path))
+
+    async def work(pool: BackendPool) -> None:
+        import asyncio
+        import time
+
+        view = RegistryView(charter, pool)
+        await view.refresh([identity.id])
+        statement, made = await close_device(view, identity, root, origin, entries=entries, size=size)
+        held = view.follower.copies.get(origin)
+        gone = max(0, (held.size if held else 0) - made.size)
+        click.echo(
+            f"closes {name} at {made.size} entries; {gone} entries that nodes have now will count for nothing", err=True
+        )
+        if dry_run:
+            return
+        taken, failures = await hand_in(pool, statement)
+        end = time.monotonic() + wait_s
+        count, needed = 0, charter.policy.needed()
+        while count < needed and time.monotonic() < end:
+            await view.refresh([identity.id])
+            count = statement_effective(view, statement)
+            await asyncio.sleep(0.2)
+        progress = Progress(made.size, tuple(taken), (), needed, count >= needed, failures)
+        if as_json:
+            emit({"closed_at": made.size, "stored_at": taken, "cosignatures": count, "needed": needed})
+        else:
+            click.echo(
+                f"effective: {count} nodes have cosigned it"
+                if progress.effective
+                else f"not yet effective: {count} of {needed} nodes"
+            )
+        if not progress.effective:
+            raise SystemExit(NOT_YET)
+
+    with_pool(charter, nodes, work)
+
+
+@mediator.command()
+@folder_option
+@device_option
+@charter_option
+@node_option
+@wait_option
+@json_option
+def publish(
+    folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...], wait_s: float, as_json: bool
+) -> None:
+    """Send again what is stored on the device, for example after a crash or a partition."""
+    _act(lambda _planner, _role: Plan(), folder, device, charter_path, nodes, wait_s, dry_run=False, as_json=as_json)
+
+
+@mediator.command()
+@folder_option
+@device_option
+@charter_option
+@node_option
+@json_option
+def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Show what the federation holds of this mediator, and whether edits of this device were overtaken."""
+    charter = read_charter(charter_path)
+
+    async def work(role: Mediator) -> None:
+        await role.prepare()
+        view, mine = role.view, role.identity.id
+        now_s = int(role.clock())
+        cuts = view.registry.cuts.get(mine, {})
+        names = role.state.names(Provider.KIND) | role.state.names(Catchment.KIND)
+        found = [
+            view.finder.look(mine, kind, subject, now_s)
+            for kind, subject in sorted(view.registry.folds[mine].subjects if mine in view.registry.folds else ())
+        ]
+        lost = role.lost()
+        if as_json:
+            emit(
+                {
+                    "mediator": mine.hex(),
+                    "freshness": view.freshness[mine].words(),
+                    "devices": [o.hex() for o in cuts],
+                    "subjects": [
+                        {
+                            "kind": f.kind,
+                            "subject": f.subject.hex(),
+                            "name": names.get(f.subject),
+                            "verdict": f.verdict.value,
+                        }
+                        for f in found
+                    ],
+                    "lost": [{"kind": e.kind, "subject": e.subject.hex(), "version": e.version} for e in lost],
+                }
+            )
+            return
+        console = Console()
+        console.print(f"mediator {mine.hex()[:16]}…: {view.freshness[mine].words()}")
+        table = Table("log", "entries", "with a quorum", "this device")
+        for origin in cuts:
+            copy = view.follower.copies.get(origin)
+            here = "yes" if origin == role.log.origin else ""
+            table.add_row(
+                origin.hex()[:16] + "…", str(copy.size if copy else 0), str(copy.believed if copy else 0), here
+            )
+        console.print(table)
+        table = Table("kind", "name", "subject", "verdict")
+        for item in found:
+            kind = {16: "catchment", 17: "provider", 18: "issuer"}.get(item.kind, str(item.kind))
+            table.add_row(kind, names.get(item.subject, ""), item.subject.hex()[:16] + "…", item.verdict.value)
+        console.print(table)
+        for edit in lost:
+            name = names.get(edit.subject, edit.subject.hex()[:16])
+            console.print(
+                f"[yellow]Your edit of {name} (version {edit.version}) was overtaken by another device "
+                f"(log {edit.winner.hex()[:16]}…). Look at it and say it again if it should hold.[/]"
+            )
+        complain(view)
+
+    _with_device(folder, device, charter, nodes, work)
+
+
+T = TypeVar("T")
+PlanMaker = Callable[[Planner, Mediator], Plan]
+
+
+def _act(
+    make: PlanMaker,
+    folder: Path,
+    device: str,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    wait_s: float,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    charter = read_charter(charter_path)
+
+    async def work(role: Mediator) -> Progress | None:
+        planner = await role.prepare()
+        plan = make(planner, role)
+        for line in plan.consequences:
+            click.echo(line, err=as_json)
+        if dry_run:
+            click.echo("Nothing was signed or sent (--dry-run).", err=True)
+            return None
+        progress = await role.publish(plan, wait_s=wait_s)
+        for edit in role.lost():
+            click.echo(
+                f"Your edit of {edit.subject.hex()[:16]}… was overtaken by another device; see `status`.", err=True
+            )
+        return progress
+
+    progress = _with_device(folder, device, charter, nodes, work)
+    if progress is not None:
+        show_progress(progress, as_json=as_json)
+
+
+def _with_device(
+    folder: Path, device: str, charter: Charter, nodes: tuple[str, ...], work: Callable[[Mediator], Awaitable[T]]
+) -> T:
+    Identity.load(folder)
+    found = sorted(path.name for path in (folder / "devices").glob("*")) if (folder / "devices").is_dir() else []
+    if not device:
+        if len(found) != 1:
+            raise OperatorError(f"{folder} has the devices {', '.join(found) or '(none)'}; choose one with --device")
+        device = found[0]
+    with DeviceState(folder / "devices" / device) as state:
+        return with_pool(charter, nodes, lambda pool: work(Mediator(folder, state, charter, pool)))

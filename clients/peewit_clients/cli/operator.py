@@ -1,0 +1,108 @@
+"""`peewit operator`: what an operator says in its own log, through its running node."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+
+import click
+
+from peewit_clients.cli.common import dry_run_option
+from peewit_federation import cbor
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError
+from peewit_federation.statements.operator import QUOTAS_DEFAULT, Admission, Withdrawal
+
+ADMIN_SOCKET = "admin.sock"
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), default=".", show_default=True, help="The data directory of your node."
+)
+
+
+@click.group()
+def operator() -> None:
+    """Vouch for mediators, or stop vouching. The node must be running on this machine."""
+
+
+@operator.command()
+@click.argument("mediator")
+@click.option("--root", "roots", multiple=True, required=True, help="A root key of the mediator (hexadecimal).")
+@click.option("--postcodes", required=True, help="Postcode prefixes within which it counts, separated by commas.")
+@click.option("--services", default="", help="Services, separated by commas; all if left out.")
+@click.option("--devices", default=QUOTAS_DEFAULT[0], show_default=True, help="Devices that it may have.")
+@click.option("--entries", default=QUOTAS_DEFAULT[1], show_default=True, help="Entries per device's log.")
+@data_option
+@dry_run_option
+def admit(
+    mediator: str,
+    roots: tuple[str, ...],
+    postcodes: str,
+    services: str,
+    devices: int,
+    entries: int,
+    data: Path,
+    dry_run: bool,
+) -> None:
+    """Vouch for a mediator within a scope. Counts when enough operators do, or at once in your own region.
+
+    \b
+    peewit operator admit 5f…e1 --root 77…0a --postcodes 10,12,13 --services flu,measles
+    """
+    admission = Admission(
+        _hex(mediator, "the mediator's id"),
+        tuple(sorted(_hex(root, "--root") for root in roots)),
+        tuple(sorted(filter(None, postcodes.split(",")))),
+        tuple(sorted(filter(None, services.split(",")))),
+        (devices, entries, QUOTAS_DEFAULT[2]),
+    )
+    entry = admission.encode()
+    click.echo(
+        f"admits {mediator[:16]}… at postcodes {', '.join(admission.postcodes)} for "
+        f"{', '.join(admission.services) or 'every service'}, with {devices} devices"
+    )
+    if not dry_run:
+        click.echo(f"entry {append_entry(data, entry)} of your log")
+
+
+@operator.command()
+@click.argument("mediator")
+@data_option
+@dry_run_option
+def withdraw(mediator: str, data: Path, dry_run: bool) -> None:
+    """Stop vouching for a mediator. Counts as soon as anyone has seen it; no quorum is needed."""
+    entry = Withdrawal(_hex(mediator, "the mediator's id")).encode()
+    click.echo(
+        f"withdraws {mediator[:16]}…: where too few operators still admit it, all its practices and areas end at once; "
+        f"admitting it again restores them"
+    )
+    if not dry_run:
+        click.echo(f"entry {append_entry(data, entry)} of your log")
+
+
+def append_entry(data: Path, *entries: bytes) -> int:
+    """Append to the operator's log through the node's own socket; the index of the first."""
+    path = data / ADMIN_SOCKET
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            client = http.client.HTTPConnection("localhost")
+            client.sock = connection
+            client.request("POST", "/admin/append", cbor.encode(list(entries)))
+            response = client.getresponse()
+            body = response.read()
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}; is the node running? Start it with `peewit node run`") from None
+    if response.status != 200:
+        raise RefusedError(body.decode(errors="replace"))
+    index: int = cbor.decode(body)[0]
+    return index
+
+
+def _hex(text: str, what: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise MalformedError(f"{what}: 64 hexadecimal digits are due")
+    return found

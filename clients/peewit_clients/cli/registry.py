@@ -1,0 +1,207 @@
+"""`peewit registry`: who may do what, checked by this device against the nodes' cosignatures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from peewit_clients.cli.common import (
+    charter_option,
+    complain,
+    emit,
+    json_option,
+    node_option,
+    read_charter,
+    read_text,
+    with_pool,
+)
+from peewit_clients.pool import BackendPool
+from peewit_clients.registry_view import MEANING, RegistryView
+from peewit_federation.charter import Charter
+from peewit_federation.errors import MalformedError, OperatorError, SenderError, UnknownError
+from peewit_federation.places import Places
+from peewit_federation.registry.find import Found
+
+cache_option = click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=lambda: Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "peewit",
+    help="Where copies of logs are kept between runs, so that rollbacks are noticed.",
+)
+
+
+@click.group()
+def registry() -> None:
+    """Search catchment areas and practices, and check whether a practice may act."""
+
+
+@registry.command()
+@click.option("--postcode", required=True, help="Where you live, for example 10115. It does not leave this device.")
+@click.option("--service", default=None, help="For example flu.")
+@click.option("--within", default="0km", show_default=True, help="How far you would travel, for example 20km.")
+@click.option("--places", type=click.Path(path_type=Path), help="A table of postcodes with coordinates, for --within.")
+@charter_option
+@node_option
+@cache_option
+@json_option
+def find(
+    postcode: str,
+    service: str | None,
+    within: str,
+    places: Path | None,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Find catchment areas near a postcode, and how many practices they have.
+
+    The whole list of areas is fetched and searched here, so that no node learns where you live.
+    """
+    distance = _kilometres(within)
+    near = {postcode: 0.0}
+    if distance > 0:
+        if places is None:
+            raise OperatorError("--within needs --places, a table of postcodes with coordinates")
+        near = Places.parse(read_text(places)).within(postcode, distance)
+        if not near:
+            raise UnknownError(f"postcode {postcode} is not in {places}")
+    charter = read_charter(charter_path)
+
+    async def work(pool: BackendPool) -> list[tuple[float, Found, int, str]]:
+        view = _open(charter, pool, cache)
+        mediators: dict[bytes, float] = {}
+        for area, mediator in await view.catchments():
+            reachable = [near[code] for code in area.postcodes if code in near]
+            if reachable and (service is None or service in area.services):
+                mediators[mediator] = min([*reachable, mediators.get(mediator, 1e9)])
+        await view.refresh(list(mediators))
+        now_s = int(view.clock())
+        rows = []
+        for found in view.finder.catchments(now_s, None, service):
+            if found.standing is None or found.mediator not in mediators:
+                continue
+            reachable = [near[code] for code in found.standing.postcodes if code in near]
+            if reachable:
+                count = len(list(view.finder.providers(found.mediator, found.subject, now_s, service)))
+                rows.append((min(reachable), found, count, view.freshness[found.mediator].words()))
+        _keep(view, charter, cache)
+        complain(view)
+        return sorted(rows, key=lambda row: (row[0], row[1].subject))
+
+    rows = with_pool(charter, nodes, work)
+    if as_json:
+        emit(
+            [
+                {
+                    "area": found.subject.hex(),
+                    "mediator": found.mediator.hex(),
+                    "km": round(km, 1),
+                    "services": found.standing.services if found.standing else [],
+                    "providers": count,
+                    "freshness": words,
+                }
+                for km, found, count, words in rows
+            ]
+        )
+        return
+    if not rows:
+        click.echo(
+            f"No catchment area serves {postcode}" + (f" within {within}." if distance else ". Try --within 20km.")
+        )
+        return
+    table = Table("km", "catchment area", "postcodes", "services", "practices", "how fresh")
+    for km, found, count, words in rows:
+        standing = found.standing
+        assert standing is not None
+        codes = ", ".join(standing.postcodes[:3]) + (
+            f" +{len(standing.postcodes) - 3}" if len(standing.postcodes) > 3 else ""
+        )
+        table.add_row(
+            f"{km:.1f}", found.subject.hex()[:12] + "…", codes, ", ".join(standing.services), str(count), words
+        )
+    Console().print(table)
+
+
+@registry.command()
+@click.argument("subject")
+@click.option("--kind", type=click.Choice(["provider", "catchment", "issuer"]), default="provider", show_default=True)
+@charter_option
+@node_option
+@cache_option
+@json_option
+def show(subject: str, kind: str, charter_path: Path, nodes: tuple[str, ...], cache: Path, as_json: bool) -> None:
+    """Show whether a practice (by the SHA-256 of its signing key) may act, and what that means for you."""
+    try:
+        wanted = bytes.fromhex(subject)
+    except ValueError:
+        raise MalformedError("the subject is a hexadecimal number") from None
+    number = {"catchment": 16, "provider": 17, "issuer": 18}[kind]
+    charter = read_charter(charter_path)
+
+    async def work(pool: BackendPool) -> list[tuple[Found, str]]:
+        view = _open(charter, pool, cache)
+        mediators = sorted({proven.device.mediator for proven in await view.subject(kind, wanted)})
+        await view.refresh(mediators)
+        found = [view.finder.look(mediator, number, wanted, int(view.clock())) for mediator in mediators]
+        _keep(view, charter, cache)
+        complain(view)
+        return [(item, view.freshness[item.mediator].words()) for item in found]
+
+    rows = with_pool(charter, nodes, work)
+    if as_json:
+        emit(
+            [
+                {
+                    "mediator": item.mediator.hex(),
+                    "verdict": item.verdict.value,
+                    "freshness": words,
+                    "revocations": len(item.revocations),
+                }
+                for item, words in rows
+            ]
+        )
+    if not rows:
+        raise UnknownError(f"no mediator says anything of {kind} {subject[:16]}…")
+    if not as_json:
+        for item, words in rows:
+            click.echo(f"{item.verdict.value} (mediator {item.mediator.hex()[:16]}…, {words})")
+            if kind == "provider":
+                click.echo(MEANING[item.verdict])
+
+
+def _open(charter: Charter, pool: BackendPool, cache: Path) -> RegistryView:
+    view = RegistryView(charter, pool)
+    path = _cache_file(charter, cache)
+    if path.exists():
+        try:
+            view.follower.load(path.read_bytes())
+        except SenderError as error:
+            raise OperatorError(f"{path}: {error}") from None
+    return view
+
+
+def _keep(view: RegistryView, charter: Charter, cache: Path) -> None:
+    path = _cache_file(charter, cache)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(view.follower.encode())
+    fresh.replace(path)
+
+
+def _cache_file(charter: Charter, cache: Path) -> Path:
+    return cache / f"{charter.digest.hex()[:16]}.logs"
+
+
+def _kilometres(text: str) -> float:
+    try:
+        found = float(text.removesuffix("km"))
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 500:
+        raise MalformedError("--within: a distance such as 20km, at most 500km")
+    return found

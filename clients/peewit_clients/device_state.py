@@ -1,0 +1,169 @@
+"""What one device of a mediator keeps on its disk: keys, its log, and the names that the log must not carry.
+
+Rules kept here: one process at a time; a head and the entries that it covers are stored in one transaction,
+before either leaves the device; a counter in the file and one beside it tell whether the file was put back
+from a backup, in which case the device must ask others how long its log is before it signs again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from peewit_federation.errors import OperatorError
+from peewit_federation.keys import SigningKey
+from peewit_federation.log.checkpoint import Head, log_key, open_head
+
+DATABASE: Final = "device.sqlite"
+COUNTER: Final = "starts"
+SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, note BLOB NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS names
+       (kind INTEGER, name TEXT, subject BLOB NOT NULL, secret BLOB NOT NULL, PRIMARY KEY (kind, name))""",
+)
+
+
+class DeviceState:
+    """An open state. Close it, or use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / DATABASE).exists():
+            raise OperatorError(f"{folder} holds no device; make one with `peewit mediator device`")
+        self._lock = _lock(folder)
+        self._database = _connect(folder / DATABASE)
+        self.key = SigningKey(self._fact("seed"))
+        self.device = self._fact("device")
+        "The carried device statement."
+        self.encryption_seed = self._fact("encryption")
+        self.restored = self._count()
+        "Whether the file was put back from a backup since it was last used."
+
+    @classmethod
+    def create(cls, folder: Path, seed: bytes, encryption_seed: bytes, device: bytes) -> DeviceState:
+        """Make a new device's state."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / DATABASE
+        if path.exists():
+            raise OperatorError(f"{path} exists already; a device is never overwritten")
+        path.touch(mode=0o600)
+        database = _connect(path)
+        with database:
+            database.execute("BEGIN")
+            for name, body in (("seed", seed), ("encryption", encryption_seed), ("device", device), ("starts", b"0")):
+                database.execute("INSERT INTO facts VALUES (?, ?)", (name, body))
+        database.close()
+        (folder / COUNTER).write_text("0", encoding="ascii")
+        return cls(folder)
+
+    def __enter__(self) -> DeviceState:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+        self._lock.close()
+
+    def _fact(self, name: str) -> bytes:
+        rows = self._database.execute("SELECT body FROM facts WHERE name = ?", (name,)).fetchall()
+        if not rows:
+            raise OperatorError(f"{self.folder / DATABASE} is damaged: {name} is missing")
+        body: bytes = rows[0][0]
+        return body
+
+    def _count(self) -> bool:
+        beside = self.folder / COUNTER
+        inside = int(self._fact("starts"))
+        try:
+            outside = int(beside.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            outside = -1
+        # The file beside is written last, so a crash between the two leaves it one behind.
+        with self._database:
+            self._database.execute("BEGIN")
+            started = max(inside, outside) + 1
+            self._database.execute("UPDATE facts SET body = ? WHERE name = 'starts'", (str(started).encode(),))
+            if outside not in (inside, inside - 1):
+                self._database.execute("INSERT OR REPLACE INTO facts VALUES ('restored', x'01')")
+        beside.write_text(str(started), encoding="ascii")
+        return bool(self._database.execute("SELECT 1 FROM facts WHERE name = 'restored'").fetchall())
+
+    def confirm(self) -> None:
+        """A quorum has told how long the log is: a restored file may be relied on again."""
+        self._database.execute("DELETE FROM facts WHERE name = 'restored'")
+        self.restored = False
+
+    # The log
+
+    @property
+    def size(self) -> int:
+        """Entries in the log."""
+        (size,) = self._database.execute("SELECT count(*) FROM entries").fetchone()
+        return int(size)
+
+    def entries(self, start: int = 0, end: int | None = None) -> list[bytes]:
+        """Entries of the log."""
+        last = (1 << 62) if end is None else end
+        query = "SELECT entry FROM entries WHERE place >= ? AND place < ? ORDER BY place"
+        return [row[0] for row in self._database.execute(query, (start, last))]
+
+    def head(self) -> Head | None:
+        """The newest head that this device signed, or took over from nodes."""
+        rows = self._database.execute("SELECT note FROM heads ORDER BY size DESC LIMIT 1").fetchall()
+        return open_head(rows[0][0], log_key(self.key.public), {}) if rows else None
+
+    def head_after(self, size: int) -> Head | None:
+        """The smallest stored head that is larger than `size`."""
+        query = "SELECT note FROM heads WHERE size > ? ORDER BY size LIMIT 1"
+        rows = self._database.execute(query, (size,)).fetchall()
+        return open_head(rows[0][0], log_key(self.key.public), {}) if rows else None
+
+    def append(self, entries: Sequence[bytes], head: Head, names: Sequence[tuple[int, str, bytes, bytes]] = ()) -> None:
+        """Store entries, the head that covers them, and names (kind, name, subject, secret), all or none."""
+        start = self.size
+        assert head.size == start + len(entries)
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            rows = [(start + i, entry) for i, entry in enumerate(entries)]
+            self._database.executemany("INSERT INTO entries VALUES (?, ?)", rows)
+            self._database.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", (head.size, head.encode()))
+            self._database.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", names)
+
+    # Names that stay on the device
+
+    def subject(self, kind: int, name: str) -> bytes | None:
+        """What a name stands for."""
+        rows = self._database.execute("SELECT subject FROM names WHERE kind = ? AND name = ?", (kind, name)).fetchall()
+        return rows[0][0] if rows else None
+
+    def names(self, kind: int) -> dict[bytes, str]:
+        """All names of a kind, by subject."""
+        return {
+            row[0]: row[1] for row in self._database.execute("SELECT subject, name FROM names WHERE kind = ?", (kind,))
+        }
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    for statement in SCHEMA:
+        database.execute(statement)
+    return database
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    lock = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise OperatorError(f"{folder} is in use by another command; wait until it has ended") from None
+    return lock
