@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sys
@@ -37,10 +38,8 @@ async def main() -> int:
         for name in cluster.names:
             console.print(f"  {name:6} {cluster.url(name)}/")
         console.print(f"  charter {folder / 'charter.toml'}\nPress Ctrl-C to stop them.")
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            pass
     await cluster.stop()
     if not failed:
         shutil.rmtree(folder, ignore_errors=True)

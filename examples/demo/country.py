@@ -72,8 +72,9 @@ def admit_all(cluster: Cluster, districts: list[District]) -> None:
     for name in cluster.names:
         entries = []
         for district in districts:
-            inside = any(code[0] in REGIONS[name] for code in district.postcodes)
-            if inside or (district.region == name) or (name == "north" and len({_region(c) for c in district.postcodes}) > 1):
+            regions = {_region(code) for code in district.postcodes}
+            # A district of one region needs its operator only; one that straddles a border needs two everywhere.
+            if name in regions or (name == "north" and len(regions) > 1):
                 entries.append(Admission(district.id, (district.root.public,), district.postcodes, ()).encode())
         append_own(cluster.folder / name, entries)
 

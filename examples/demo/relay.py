@@ -55,10 +55,11 @@ class Cables:
             await asyncio.sleep(30)
         headers = {k: v for k, v in request.headers.items() if k in ("Accept-Encoding", "Content-Type")}
         try:
+            body = await request.read()
             async with self._session.request(
-                request.method, request.url, data=await request.read(), headers=headers, allow_redirects=False
+                request.method, request.url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 kept = {k: v for k, v in response.headers.items() if k in ("Content-Encoding", "Content-Type")}
                 return web.Response(body=await response.read(), status=response.status, headers=kept)
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             return web.Response(status=502, text=type(error).__name__)

@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.gossip import Gossip
 from peewit_node.keeper import Keeper
-from peewit_node.logs import Logs
+from peewit_node.logs import Log, Logs
 from peewit_node.node_state import NodeState
 from peewit_node.peers import Peer, Peers
 from peewit_node.problems import Handler
@@ -105,7 +105,7 @@ class Status:
         values = {
             "logs": len(logs),
             "entries": sum(log.size for log in logs),
-            "logs_without_quorum": sum(log.quorum is None or log.quorum.size < log.size for log in logs),
+            "logs_without_quorum": sum(_lacks_quorum(log) for log in logs),
             "forks": sum(log.forked for log in logs),
             "mediators": len(self._keeper.registry.folds),
             "peers_failing": sum(peer.failures > 0 for peer in self._peers.all.values()),
@@ -132,7 +132,7 @@ class Status:
             "folded": self._keeper.idle.is_set(),
             "logs": len(logs),
             "entries": sum(log.size for log in logs),
-            "heads_without_quorum": sum(log.quorum is None or log.quorum.size < log.size for log in logs),
+            "heads_without_quorum": sum(_lacks_quorum(log) for log in logs),
             "mediators": sum(bool(cuts) for cuts in registry.cuts.values()),
             "closes_to_settle": len(registry.unsettled()),
             "peers": [_peer_facts(peer, now_s) for peer in self._peers.all.values()],
@@ -189,6 +189,11 @@ def _peer_facts(peer: Peer, now_s: float) -> dict[str, Any]:
         "bytes_sent": peer.bytes_sent,
         "bytes_received": peer.bytes_received,
     }
+
+
+def _lacks_quorum(log: Log) -> bool:
+    """Whether a quorum is still to be expected: nobody cosigns a forked log."""
+    return not log.forked and (log.quorum is None or log.quorum.size < log.size)
 
 
 def _age(seconds: int | None) -> str:
