@@ -18,7 +18,7 @@ from peewit_federation.charter import Charter
 from peewit_federation.errors import ForgeryError, MalformedError, SenderError
 from peewit_federation.gossip.heads import Relation, relate, same_size_evidence, shorter_evidence
 from peewit_federation.log.checkpoint import Checkpoint, Head, open_head
-from peewit_federation.log.follow import Bundle, Follow, HistoryError, MismatchError
+from peewit_federation.log.follow import SIZE_MAX, Bundle, Follow, HistoryError, MismatchError
 from peewit_federation.log.merkle import HASH_BYTES, CompactRange, leaf_hash
 from peewit_federation.log.note import VerifierKey
 from peewit_federation.log.proofs import leaf_source
@@ -37,6 +37,8 @@ class Copy:
     entries: list[bytes] = field(default_factory=list)
     head: Head | None = None
     quorum: Head | None = None
+    limit: int = SIZE_MAX
+    "Entries beyond this are not fetched: a signed head costs its author nothing."
 
     @property
     def size(self) -> int:
@@ -112,6 +114,9 @@ class Follower:
                 if evidence is not None:
                     self.evidence[copy.origin] = evidence
                     return
+            case Relation.LONGER if head.size > copy.limit:
+                self.pool.complain(backend.name, f"announced {head.size} entries; {copy.limit} are allowed")
+                return
             case Relation.LONGER:
                 await self._extend(copy, head, backend)
             case Relation.SAME:

@@ -28,13 +28,14 @@ from peewit_federation.log.checkpoint import log_key
 from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import MAIN, Registry
 from peewit_federation.registry.subjects import Verdict
-from peewit_federation.statements.carried import Evidence, open_carried
+from peewit_federation.statements.carried import Close, Evidence, open_carried
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment
 
 READ: Final = 2
 "How many nodes are asked for their views (design section 8)."
 MEDIATORS_AT_ONCE: Final = 32
+OPERATOR_ENTRIES_MAX: Final = 1_000_000
 
 MEANING: Final = {
     Verdict.ACTIVE: "You can book with this practice.",
@@ -114,6 +115,7 @@ class RegistryView:
         return [reply.backend for reply in replies]
 
     async def _update(self, copy: Copy, mediator: bytes, asked: list[Backend]) -> None:
+        copy.limit = OPERATOR_ENTRIES_MAX if mediator == OPERATORS else self.registry.mirrors(copy.origin) or 0
         await self.follower.update(copy, asked)
         lines = [line for lines in self.book.lines(mediator).values() for line in lines if line.origin == copy.origin]
         if copy.origin not in self.follower.evidence and any(self._lacks(copy, line) for line in lines):
@@ -186,6 +188,8 @@ class RegistryView:
         reply = await self.pool.get("/v1/catchments", self._checked_answer)
         found = []
         for proven in reply.value:
+            if isinstance(proven.head, Close) and not self._stands(proven.head):
+                continue
             statement = read_entry(proven.entry, MEDIATOR_KINDS)
             if isinstance(statement, Catchment):
                 found.append((statement, proven.device.mediator))
@@ -194,6 +198,9 @@ class RegistryView:
     async def subject(self, kind: str, subject: bytes) -> list[Proven]:
         """What a node shows of a subject: proven entries, to find out whose it is."""
         return (await self.pool.get(f"/v1/subjects/{kind}/{subject.hex()}", self._checked_answer)).value
+
+    def _stands(self, close: Close) -> bool:
+        return close.root in self.registry.standing_roots(close.mediator)
 
     def _checked_answer(self, data: bytes) -> list[Proven]:
         return Answer.decode(data).open(self.charter.policy, quorum=False)

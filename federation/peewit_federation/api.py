@@ -2,11 +2,11 @@
 
     append   [old size, bundle, checkpoint note, device statement or empty]
     receipt  the checkpoint note with the node's cosignature
-    answer   {0: [checkpoint notes], 1: [device statements], 2: [[head, index, entry, [path]]], 3: cursor?}
+    answer   {0: [checkpoints or closes], 1: [device statements], 2: [[head, index, entry, [path]]], 3: cursor}
 
 Rules kept here: syntax and bounds; an answer is opened only as a whole, every entry by a proof against a
-head that the policy's quorum cosigned (or, for what restricts, any head of the log). Whether the log's
-mediator counts is left to `registry`.
+head that the policy's quorum cosigned (or, for what restricts, any head of the log), or against the close by
+which a mediator's root vouches for a log's prefix. Whether that root stands is left to `registry`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peewit_federation.errors import ForgeryError, MalformedError
 from peewit_federation.log.checkpoint import Head, log_key, open_head
 from peewit_federation.log.merkle import leaf_hash, verify_inclusion
 from peewit_federation.log.policy import Policy
-from peewit_federation.statements.carried import Device, open_carried
+from peewit_federation.statements.carried import Close, Device, open_carried
 
 APPEND_BYTES_MAX: Final = 8 << 20
 STATEMENT_BYTES_MAX: Final = 64 * 1024
@@ -54,7 +54,7 @@ class Append:
 class Proven:
     """An entry shown away from its log."""
 
-    head: Head
+    head: Head | Close
     device: Device
     index: int
     entry: bytes
@@ -88,18 +88,28 @@ class Answer:
             device = open_carried(statement)
             if not isinstance(device, Device):
                 raise ForgeryError("an answer whose head has no device statement")
-            head = open_head(note, log_key(device.log_key), policy.witness_keys)
-            if quorum and not policy.satisfied(head.witnesses):
-                raise ForgeryError(f"an answer whose head has {len(head.witnesses)} cosignatures, which is no quorum")
-            opened.append((head, device))
+            opened.append((_open_tree(note, device, policy, quorum), device))
         found = []
         for number, index, entry, path in self.items:
             if not 0 <= number < len(opened):
                 raise MalformedError("an answer that refers to a head it does not have")
             head, device = opened[number]
-            verify_inclusion(leaf_hash(entry), index, head.size, head.root, path)
+            root = head.root_hash if isinstance(head, Close) else head.root
+            verify_inclusion(leaf_hash(entry), index, head.size, root, path)
             found.append(Proven(head, device, index, entry))
         return found
+
+
+def _open_tree(data: bytes, device: Device, policy: Policy, quorum: bool) -> Head | Close:
+    if data[:1] == b"\x84":
+        close = open_carried(data)
+        if not isinstance(close, Close) or (close.mediator, close.origin_hash) != (device.mediator, device.origin_hash):
+            raise ForgeryError("an answer with a close that is not of the device beside it")
+        return close
+    head = open_head(data, log_key(device.log_key), policy.witness_keys)
+    if quorum and not policy.satisfied(head.witnesses):
+        raise ForgeryError(f"an answer whose head has {len(head.witnesses)} cosignatures, which is no quorum")
+    return head
 
 
 def _all_bytes(values: Iterable[object]) -> tuple[bytes, ...]:

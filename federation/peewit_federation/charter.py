@@ -23,6 +23,11 @@
     region = ["1", "2"]                 # postcode prefixes
     charter_key = "north/charter+…"     # kept offline; signs charters
 
+    [[retired]]                         # a log that ended: of an operator that left, or changed its key
+    log = "peewit/0d…+77c0ffee+AQ…"
+    size = 812
+    root = "9f…"                        # hexadecimal
+
 A later file ends, after an empty line, with signature lines of a signed note by the operators' charter keys.
 
 Rules kept here: unknown or missing keys, keys that serve two purposes, an operator without log or
@@ -32,6 +37,7 @@ satisfy the quorum of both; gaps and rollbacks are refused. Fetching charters is
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,9 +76,14 @@ class Operator:
 class Retired:
     """A log of an operator that left or changed its key: nothing follows after `size`."""
 
-    origin: str
+    log: VerifierKey
     size: int
     root: bytes
+
+    @property
+    def origin_hash(self) -> bytes:
+        """What names it in URLs and in words."""
+        return origin_hash(self.log.name)
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,8 @@ class Charter:
     @property
     def constitution(self) -> Constitution:
         """What the registry's fold takes from it."""
-        return Constitution(self.admission_threshold, {o.origin_hash: o.region for o in self.operators})
+        retired = {r.origin_hash: r.size for r in self.retired}
+        return Constitution(self.admission_threshold, {o.origin_hash: o.region for o in self.operators}, retired)
 
     def operator(self, name: str) -> Operator:
         """By name. Raises `OperatorError` naming those that exist."""
@@ -168,8 +180,8 @@ def parse_charter(data: bytes) -> Charter:
         table = tomllib.loads(text)
     except UnicodeDecodeError:
         raise OperatorError("the charter is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise OperatorError(f"the charter is not TOML: {error}") from None
+    except ValueError as error:
+        raise OperatorError(f"the charter is not TOML: {str(error)[:200]}") from None
     except RecursionError:
         raise OperatorError("the charter is nested too deeply") from None
     return _Reader(table).charter(text, signatures)
@@ -229,10 +241,11 @@ class _Reader:
         if warn_s > refuse_s:
             raise OperatorError("charter: freshness.warn_s is larger than freshness.refuse_s")
         tables = self.take("operator", list)
+        gone = self.take("retired", list, [])
+        if not all(isinstance(table, dict) for table in tables + gone):
+            raise OperatorError("charter: operator and retired are tables, written [[operator]] and [[retired]]")
         operators = tuple(_Reader(t, f"operator {i + 1}: ").operator(policy) for i, t in enumerate(tables))
-        retired = tuple(
-            _Reader(t, f"retired {i + 1}: ").retired() for i, t in enumerate(self.take("retired", list, []))
-        )
+        retired = tuple(_Reader(t, f"retired {i + 1}: ").retired() for i, t in enumerate(gone))
         self.done()
         _check_operators(operators, policy, threshold)
         return Charter(text, signatures, number, name, threshold, warn_s, refuse_s, policy, operators, retired)
@@ -260,12 +273,14 @@ class _Reader:
         return Operator(name, policy.logs[origin].key, witness, url, tuple(region), key)
 
     def retired(self) -> Retired:
-        origin, size, root = self.take("origin", str), self.number("size", 0), self.take("root", str)
+        log, size, root = self.take("log", str), self.number("size", 0), self.take("root", str)
         self.done()
+        if not re.fullmatch(r"[0-9a-f]{64}", root, re.ASCII):
+            raise OperatorError(f"charter: {self.where}root is not 64 hexadecimal digits")
         try:
-            return Retired(origin, size, bytes.fromhex(root))
-        except ValueError:
-            raise OperatorError(f"charter: {self.where}root is not hexadecimal") from None
+            return Retired(VerifierKey.parse(log), size, bytes.fromhex(root))
+        except PeewitError as error:
+            raise OperatorError(f"charter: {self.where}log: {error}") from None
 
 
 def _check_operators(operators: tuple[Operator, ...], policy: Policy, threshold: int) -> None:

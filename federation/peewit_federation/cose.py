@@ -14,7 +14,7 @@ from typing import Final
 
 from peewit_federation import cbor
 from peewit_federation.errors import ForgeryError, MalformedError
-from peewit_federation.keys import PublicKey, SigningKey, key_id
+from peewit_federation.keys import SIGNATURE_BYTES, PublicKey, SigningKey, key_id
 
 ALG: Final = 1
 EDDSA: Final = -8
@@ -51,9 +51,12 @@ class Sign1:
         if not isinstance(header, dict) or set(header) != {ALG, KID} or header[ALG] != EDDSA:
             raise MalformedError("a protected header other than {alg: EdDSA, kid}")
         kid = header[KID]
+        countersigned = COUNTERSIGNATURE0_V2 in unprotected
         countersignature = unprotected.pop(COUNTERSIGNATURE0_V2, b"")
         if not isinstance(kid, bytes) or unprotected or not isinstance(countersignature, bytes):
             raise MalformedError("a COSE_Sign1 with headers that are not used here")
+        if countersigned and len(countersignature) != SIGNATURE_BYTES:
+            raise MalformedError("a countersignature that is not 64 bytes long")
         return cls(kid, payload, signature, countersignature)
 
     def verify(self, purpose: str, key: PublicKey) -> None:
@@ -62,6 +65,11 @@ class Sign1:
             raise ForgeryError(f"a {purpose} that names another key than the one expected")
         if not key.verifies(self._signed(purpose), self.signature):
             raise ForgeryError(f"the signature of a {purpose} does not verify")
+
+    def refuse_countersignature(self, purpose: str) -> None:
+        """Raise `MalformedError` if there is one: it would make two statements of one."""
+        if self.countersignature:
+            raise MalformedError(f"a {purpose} with a countersignature, which it does not have")
 
     def verify_countersignature(self, purpose: str, key: PublicKey) -> None:
         """Raise `ForgeryError` unless `key` countersigned."""

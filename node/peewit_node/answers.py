@@ -12,11 +12,11 @@ from typing import Final
 
 from peewit_federation.api import Answer
 from peewit_federation.errors import MalformedError
-from peewit_federation.log.checkpoint import Head
 from peewit_federation.log.proofs import inclusion_proof
 from peewit_federation.places import Places
 from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import MAIN, Registry
+from peewit_federation.statements.carried import statement_id
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider
 from peewit_node.engine import Engine
 from peewit_node.logs import Log, Logs
@@ -61,18 +61,19 @@ class Answers:
         grants = await self._prove(found)
         digests = sorted({digest for item in found for digest in item.revocations})
         rows = [
-            row
+            (origin, place, digest)
             for digest in digests
-            for row in await self._engine.fetch("SELECT origin, place FROM revocations WHERE digest = ?", digest)
+            for origin, place in await self._engine.fetch(
+                "SELECT origin, place FROM revocations WHERE digest = ?", digest
+            )
         ]
-        ended = await self._prove_rows([(origin, place) for origin, place in rows])
-        return _joined(grants, ended)
+        return _joined(grants, await self._prove_rows(rows))
 
     async def revocations(self, after: int) -> Answer:
         """Revocations that this node saw after a cursor, oldest first."""
-        query = "SELECT number, origin, place FROM revocations WHERE number > ? ORDER BY number LIMIT ?"
+        query = "SELECT number, origin, place, digest FROM revocations WHERE number > ? ORDER BY number LIMIT ?"
         rows = await self._engine.fetch(query, after, ITEMS_MAX)
-        answer = await self._prove_rows([(origin, place) for _, origin, place in rows])
+        answer = await self._prove_rows([(origin, place, digest) for _, origin, place, digest in rows])
         cursor = rows[-1][0] if rows else after
         return Answer(answer.heads, answer.devices, answer.items, cursor)
 
@@ -80,47 +81,72 @@ class Answers:
         wanted: dict[tuple[bytes, bytes], list[int]] = {}
         for item in found:
             if item.standing is not None:
-                cut = self._registry.cuts[item.mediator].get(item.standing.origin)
-                branch = cut.branch if cut else MAIN
-                wanted.setdefault((item.standing.origin, branch), []).append(item.standing.index)
-        return await self._collect(wanted, lambda log: log.quorum)
-
-    async def _prove_rows(self, rows: list[tuple[bytes, int]]) -> Answer:
-        wanted: dict[tuple[bytes, bytes], list[int]] = {}
-        for origin, place in rows:
-            wanted.setdefault((origin, MAIN), []).append(place)
-        return await self._collect(wanted, lambda log: log.head)
-
-    async def _collect(
-        self, wanted: dict[tuple[bytes, bytes], list[int]], choose: Callable[[Log], Head | None]
-    ) -> Answer:
-        heads: list[bytes] = []
-        devices: list[bytes] = []
-        items: list[tuple[int, int, bytes, tuple[bytes, ...]]] = []
-        for (origin, branch), places in wanted.items():
-            log = self._logs.get(origin, branch)
-            head = choose(log) if log else None
+                wanted.setdefault((item.mediator, item.standing.origin), []).append(item.standing.index)
+        answer = _Builder()
+        for (mediator, origin), places in wanted.items():
+            tree = self._tree(mediator, origin)
             statement = self._device(origin)
-            if log is None or head is None or statement is None:
+            if tree is None or statement is None:
                 continue
-            number = len(heads)
-            heads.append(head.encode())
-            devices.append(statement)
+            log, vouching, size = tree
+            number = answer.head(vouching, statement)
             for place in places:
-                if place < head.size and len(items) < ITEMS_MAX:
+                if place < size and len(answer.items) < ITEMS_MAX:
                     (entry,) = await self._logs.entries(log, place, place + 1)
-                    items.append((number, place, entry, await self._path(log, place, head.size)))
-        return Answer(tuple(heads), tuple(devices), tuple(items))
+                    answer.items.append((number, place, entry, await self._path(log, place, size)))
+        return answer.done()
+
+    def _tree(self, mediator: bytes, origin: bytes) -> tuple[Log, bytes, int] | None:
+        """The log, what vouches for it, and up to which size: a quorum's head, or the close that was settled."""
+        cut = self._registry.cuts.get(mediator, {}).get(origin)
+        log = self._logs.get(origin, cut.branch if cut else MAIN)
+        if log is None:
+            return None
+        close = self._registry.close_of(mediator, origin) if cut and cut.settled else None
+        if close is not None:
+            return log, self._registry.vouched.close_bytes[close], close.size
+        return (log, log.quorum.encode(), log.quorum.size) if log.quorum else None
+
+    async def _prove_rows(self, rows: list[tuple[bytes, int, bytes]]) -> Answer:
+        answer = _Builder()
+        numbers: dict[bytes, int] = {}
+        for origin, place, digest in rows:
+            log, statement = self._logs.get(origin), self._device(origin)
+            if log is None or log.head is None or statement is None or place >= log.head.size:
+                continue
+            (entry,) = await self._logs.entries(log, place, place + 1)
+            if statement_id(entry) != digest:
+                # It stood on another branch of a forked log; operators' logs carry it with its proof.
+                continue
+            if origin not in numbers:
+                numbers[origin] = answer.head(log.head.encode(), statement)
+            path = await self._path(log, place, log.head.size)
+            answer.items.append((numbers[origin], place, entry, path))
+        return answer.done()
 
     async def _path(self, log: Log, place: int, size: int) -> tuple[bytes, ...]:
         return tuple(await self._logs.prove(log, size, lambda source: inclusion_proof(place, size, source)))
 
     def _device(self, origin: bytes) -> bytes | None:
-        vouched = self._registry.vouched
-        for mediator in sorted(vouched.mediators_of.get(origin, ())):
-            for key in vouched.devices[mediator][origin]:
-                return vouched.raw[key]
-        return None
+        return next((data for _, data in self._registry.vouched.device_statements(origin)), None)
+
+
+class _Builder:
+    """An answer that is being made."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.devices: list[bytes] = []
+        self.items: list[tuple[int, int, bytes, tuple[bytes, ...]]] = []
+
+    def head(self, vouching: bytes, device: bytes) -> int:
+        """Add a tree; its number."""
+        self.heads.append(vouching)
+        self.devices.append(device)
+        return len(self.heads) - 1
+
+    def done(self) -> Answer:
+        return Answer(tuple(self.heads), tuple(self.devices), tuple(self.items))
 
 
 def _joined(first: Answer, second: Answer) -> Answer:

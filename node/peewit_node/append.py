@@ -48,12 +48,17 @@ class Appender:
         if head.size > limit:
             raise QuotaError(f"a log of {head.size} entries; operators grant this mediator's devices {limit}")
         entries = split_bundle(append.bundle)
-        if append.old_size + len(entries) != head.size:
+        if head.size == 0 or append.old_size + len(entries) != head.size:
             raise MalformedError(f"{len(entries)} entries from {append.old_size} on do not make {head.size}")
         async with log.lock:
             if log.forked:
                 raise ConflictError("this log has forked; its mediator must close it and use another", log.size)
-            if head.size > log.size:
+            if head.size > log.size and head.size <= log.stored:
+                # Its entries came by mirroring a longer head that is not complete yet.
+                if await self._logs.root_at(log, head.size) != head.root:
+                    raise ConflictError("this node is fetching another history of this log", log.size)
+                await self._logs.extend(log, head=head, pending=log.pending)
+            elif head.size > log.size:
                 await self._extend(log, head, append.old_size, entries)
             elif await self._logs.root_at(log, head.size) == head.root:
                 await self._logs.learn(log, head)
@@ -96,15 +101,19 @@ class Appender:
         if log.head is None or root_of(leaves) != head.root:
             return
         path = consistency_proof(log.size, head.size, leaf_source(leaves))
-        await self._forks.longer(log, head, HistoryError(log.size, root_of(leaves[: log.size]), path))
+        self._state.spawn(self._forks.longer(log, head, HistoryError(log.size, root_of(leaves[: log.size]), path)))
         raise ConflictError("this checkpoint contradicts an earlier one of its log; the evidence is kept", log.size)
 
     async def _contradicts(self, log: Log, head: Head) -> None:
+        # Not awaited: proving says it in our own log, which may wait for others, and the log is locked here.
         if head.size == log.size:
-            await self._forks.same_size(log, head)
+            self._state.spawn(self._forks.same_size(log, head))
         else:
-            await self._forks.shorter(log, head)
+            self._state.spawn(self._shorter(log, head))
         raise ConflictError("this checkpoint contradicts an earlier one of its log; the evidence is kept", log.size)
+
+    async def _shorter(self, log: Log, head: Head) -> None:
+        await self._forks.shorter(log, head)
 
 
 def _check(entry: bytes) -> None:

@@ -8,6 +8,7 @@ flood of one kind cannot block another, and none can block a close.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from peewit_federation.errors import QuotaError, RefusedError, UnknownError
@@ -35,12 +36,15 @@ class Carrier:
         self._registry = registry
         self._own = own
         self._closes: dict[tuple[bytes, bytes], int] = {}
-        self._underway: dict[bytes, CarriedStatement] = {}
+        self._underway: dict[bytes, tuple[CarriedStatement, asyncio.Future[int]]] = {}
 
     async def accept(self, data: bytes) -> bool:
         """Carry a statement; False if it is carried already. Raises `SenderError`s."""
         key = statement_id(data)
-        if key in self._registry.vouched.raw or key in self._underway:
+        if key in self._registry.vouched.known:
+            return False
+        if key in self._underway:
+            await asyncio.shield(self._underway[key][1])
             return False
         statement = open_carried(data)
         match statement:
@@ -50,12 +54,16 @@ class Carrier:
                 self._check_close(statement)
             case Evidence() | ForkRevocation():
                 self._check_fork(statement)
-        self._underway[key] = statement
+        durable = asyncio.ensure_future(self._own.append(Carried(data).encode()))
+        self._underway[key] = statement, durable
         try:
-            await self._own.append(Carried(data).encode())
-            self._registry.carry(data)
+            await asyncio.shield(durable)
         finally:
             del self._underway[key]
+        self._registry.carry(data)
+        if isinstance(statement, Close):
+            name = statement.mediator + statement.origin_hash, statement.root
+            self._closes[name] = self._closes.get(name, 0) + 1
         return True
 
     def _check_root(self, mediator: bytes, root: bytes) -> None:
@@ -69,7 +77,7 @@ class Carrier:
         granted = self._registry.admissions[device.mediator].quotas(self._registry.constitution)[0]
         known = {*self._registry.vouched.devices.get(device.mediator, {})}
         known |= {
-            s.origin_hash for s in self._underway.values() if isinstance(s, Device) and s.mediator == device.mediator
+            s.origin_hash for s, _ in self._underway.values() if isinstance(s, Device) and s.mediator == device.mediator
         }
         if device.origin_hash not in known and len(known) >= granted:
             raise QuotaError(f"the mediator has {len(known)} devices, and operators grant {granted}")
@@ -86,7 +94,9 @@ class Carrier:
         name = close.mediator + close.origin_hash, close.root
         if self._closes.get(name, 0) >= CLOSES_MAX:
             raise QuotaError(f"this log was closed {CLOSES_MAX} times already")
-        self._closes[name] = self._closes.get(name, 0) + 1
+        limit = self._registry.admissions[close.mediator].quotas(self._registry.constitution)[1]
+        if close.size > limit:
+            raise RefusedError(f"a close at {close.size} entries; this mediator's logs end at {limit}")
 
     def _check_fork(self, statement: Evidence | ForkRevocation) -> None:
         vouched = self._registry.vouched

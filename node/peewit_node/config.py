@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from peewit_federation.errors import OperatorError
 
@@ -60,8 +60,6 @@ class Limits(BaseModel):
     request_timeout_s: Seconds = 30.0
     "For reading a request's head and body."
     connections: Annotated[int, Field(ge=1)] = 2_000
-    requests_per_s: Annotated[int, Field(ge=1)] = 10_000
-    "Of all clients together; more are answered 503."
 
 
 class NodeConfig(BaseSettings):
@@ -124,6 +122,8 @@ def load_config(path: Path) -> NodeConfig:
         raise OperatorError(f"{path}: {error}") from None
     try:
         config = NodeConfig(**table)
+    except SettingsError as error:
+        raise OperatorError(f"the environment: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -7,6 +7,7 @@ neither cosigned nor followed any more; the revocations of the own branch are ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -30,13 +31,16 @@ from peewit_node.own_log import OwnLog
 from peewit_node.peers import PeerError, Peers
 
 STATEMENTS_PER_APPEND: Final = 50
+PAUSE_MAX_S: Final = 300.0
 logger = structlog.get_logger("peewit.forks")
 
 
 class Forks:
     """Fork evidence, and what follows from it."""
 
-    def __init__(self, logs: Logs, registry: Registry, own: OwnLog, peers: Peers) -> None:
+    def __init__(self, logs: Logs, registry: Registry, own: OwnLog, peers: Peers, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tries: dict[Close, tuple[int, float]] = {}
         self._logs = logs
         self._registry = registry
         self._own = own
@@ -70,17 +74,23 @@ class Forks:
         evidence.verify()
         logger.warning("a log forked", log=log.origin.hex(), mediators=len(self._mediators(log)))
         data = evidence.encode()
-        await self._logs.mark_forked(log)
+        await self._logs.mark_forked(log, data)
         if self._registry.carry(data) is not None:
             await self._own.append(Carried(data).encode())
         await self.carry_branch(log)
 
+    async def resume(self) -> None:
+        """After a start: carry the evidence that a crash kept from being carried."""
+        for data in await self._logs.evidence():
+            if self._registry.carry(data) is not None:
+                await self._own.append(Carried(data).encode())
+
     async def sync(self) -> None:
         """Act on what the operators' logs say: evidence by others, closes to be settled."""
-        for origin in list(self._registry.vouched.evidence):
+        for origin, evidence in list(self._registry.vouched.evidence.items()):
             log = self._logs.get(origin)
             if log is not None and (not log.forked or origin not in self._carried):
-                await self._logs.mark_forked(log)
+                await self._logs.mark_forked(log, evidence.encode())
                 await self.carry_branch(log)
         for mediator, origin, close in self._registry.unsettled():
             await self._settle(mediator, origin, close)
@@ -91,10 +101,10 @@ class Forks:
     async def carry_branch(self, log: Log) -> None:
         """Carry the revocations of our branch that nobody carries yet."""
         if log.origin in self._carried:
-            return
+            return None
         self._carried.add(log.origin)
         if log.head is None or not any(self._registry.close_of(m, log.origin) is None for m in self._mediators(log)):
-            return
+            return None
         known = self._registry.vouched.fork_revocations.get(log.origin, {})
         room = FORK_REVOCATIONS_MAX - len(known)
         found: list[bytes] = []
@@ -106,21 +116,30 @@ class Forks:
                 if not isinstance(read_entry(entry, MEDIATOR_KINDS), Revocation) or statement_id(entry) in known:
                     continue
                 if len(found) >= room:
-                    break
+                    return await self._carry_all(found)
                 path = await self._logs.prove(log, size, lambda s, i=index: inclusion_proof(i, size, s))  # type: ignore[misc]
                 proof = LogProof(index, tuple(path), note, entry).encode()
                 found.append(ForkRevocation(log.key.public.raw, proof).encode())
+        return await self._carry_all(found)
+
+    async def _carry_all(self, found: list[bytes]) -> None:
         for at in range(0, len(found), STATEMENTS_PER_APPEND):
             await self._own.append(*(Carried(data).encode() for data in found[at : at + STATEMENTS_PER_APPEND]))
 
     async def _settle(self, mediator: bytes, origin: bytes, close: Close) -> None:
         log = self._logs.get(origin)
-        if log is None:
+        limit = self._registry.mirrors(origin)
+        if log is None or limit is None or close.size > limit:
+            # The cut stands at a size beyond what anybody may write: nothing to fetch.
             return
-        if log.stored >= close.size and await self._logs.root_at(log, close.size) == close.root_hash:
+        if log.size >= close.size and await self._logs.root_at(log, close.size) == close.root_hash:
             self._registry.settle(mediator, origin, close, MAIN)
             return
+        tries, at_s = self._tries.get(close, (0, 0.0))
+        if self._clock() < at_s:
+            return
         branch = await self._fetch_branch(log, close)
+        self._tries[close] = tries + 1, self._clock() + min(PAUSE_MAX_S, 0.25 * 2.0 ** min(tries, 12))
         if branch is not None:
             self._registry.grow(origin, branch.stored, branch.stored, branch.branch)
             self._registry.settle(mediator, origin, close, branch.branch)

@@ -18,6 +18,7 @@ import structlog
 
 from peewit_federation.errors import SenderError, UnknownError
 from peewit_federation.gossip.feed import (
+    DEVICES_MAX,
     EXCHANGE_BYTES_MAX,
     ITEMS_BYTES_AIM,
     ITEMS_MAX,
@@ -33,8 +34,8 @@ from peewit_federation.gossip.heads import Relation, relate
 from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, open_head, origin_hash
 from peewit_federation.log.note import Note, VerifierKey
 from peewit_federation.registry.fold import Registry
-from peewit_federation.statements.carried import Device, open_carried
-from peewit_node.engine import StorageError
+from peewit_federation.statements.carried import Device, open_carried, peek_device
+from peewit_node.engine import StorageError, WriteConflictError
 from peewit_node.forks import Forks
 from peewit_node.logs import Log, Logs
 from peewit_node.mirror import Mirror
@@ -45,6 +46,8 @@ from peewit_node.views import Views
 EXCHANGE: Final = "/federation/v1/exchange"
 DEBOUNCE_S: Final = 0.02
 NOTED_MAX: Final = 2_000
+EXCHANGES_AT_ONCE: Final = 100
+FETCH_TRIES: Final = 20
 logger = structlog.get_logger("peewit.gossip")
 
 
@@ -78,6 +81,7 @@ class Gossip:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._jobs: dict[bytes, tuple[Head, Peer]] = {}
         self._working: dict[bytes, asyncio.Task[None]] = {}
+        self._pushed: set[str] = set()
         self._places = asyncio.Semaphore(state.config.gossip.concurrency)
         self._noted: OrderedDict[bytes, tuple[HeadItem, Peer]] = OrderedDict()
 
@@ -121,16 +125,19 @@ class Gossip:
                 except TimeoutError:
                     pass
             event.clear()
-            self._views.own(self._clock())
             try:
-                while await self.exchange(peer):
-                    pass
-            except (PeerError, SenderError) as error:
+                self._views.own(self._clock())
+                for _ in range(EXCHANGES_AT_ONCE):
+                    if not await self.exchange(peer):
+                        break
+            except Exception as error:
+                # Whatever goes wrong with one peer, the conversation goes on, later and later.
                 doubled = min(settings.backoff_max_s, settings.interval_s * 2 ** min(peer.failures, 16))
                 peer.failed(self._clock(), str(error), doubled * (0.75 + 0.5 * self._random.random()))
-                if not isinstance(error, PeerError):
+                if isinstance(error, SenderError):
                     peer.caught(f"an exchange: {error}")
-                logger.info("an exchange failed", peer=name, reason=str(error))
+                expected = isinstance(error, PeerError | SenderError | StorageError)
+                logger.info("an exchange failed", peer=name, reason=str(error), exc_info=None if expected else error)
 
     async def exchange(self, peer: Peer) -> bool:
         """One exchange; True if there is more to exchange at once."""
@@ -138,7 +145,7 @@ class Gossip:
         sent = self.feed.end
         root = b""
         if peer.delivered is None:
-            root = self._views.lines().root[:8]
+            root = self._views.state_root()
         else:
             items, sent = self.feed.since(peer.delivered, self._item)
         ask = Ask(peer.cursor, root, self._state.operator.origin_hash[:4], items)
@@ -154,8 +161,7 @@ class Gossip:
             peer.delivered = sent if answer.same else Cursor(self.feed.epoch, 0)
         else:
             peer.delivered = sent
-        for item in answer.items:
-            await self._take(item, peer)
+        await self._take_all(answer.items, peer, pushed=False)
         more_there = sum(item.size_bytes for item in answer.items) > ITEMS_BYTES_AIM or len(answer.items) >= ITEMS_MAX
         more_here = peer.delivered is None or (peer.delivered != sent) or (bool(items) and sent != self.feed.end)
         return more_there or more_here
@@ -163,9 +169,11 @@ class Gossip:
     def answer(self, ask: Ask) -> Answer:
         """The other side: our news since the asker's cursor, while its own are worked on."""
         peer = self._peers.by_name(ask.name)
-        if peer is not None and ask.items:
-            self._state.spawn(self._take_all(ask.items, peer))
-        if ask.root and ask.root == self._views.lines().root[:8]:
+        if peer is not None and ask.items and peer.name not in self._pushed:
+            # One batch at a time; what is left out comes with our own next exchange with this peer.
+            self._pushed.add(peer.name)
+            self._state.spawn(self._take_pushed(ask.items, peer))
+        if ask.root and ask.root == self._views.state_root():
             return Answer(self.feed.end, same=True)
         items, cursor = self.feed.since(ask.cursor, self._item)
         return Answer(cursor, False, items)
@@ -185,33 +193,41 @@ class Gossip:
         raise AssertionError(f"unknown subject of the feed: {subject!r}")
 
     def _device_statements(self, origin: bytes) -> tuple[bytes, ...]:
-        vouched = self._registry.vouched
-        return tuple(
-            vouched.raw[key]
-            for mediator in sorted(vouched.mediators_of.get(origin, ()))
-            for key in vouched.devices[mediator][origin]
-        )[:8]
+        return tuple(data for _, data in self._registry.vouched.device_statements(origin))[:DEVICES_MAX]
 
     # What becomes of items
 
-    async def _take_all(self, items: tuple[Item, ...], peer: Peer) -> None:
+    async def _take_pushed(self, items: tuple[Item, ...], peer: Peer) -> None:
+        try:
+            await self._take_all(items, peer, pushed=True)
+        finally:
+            self._pushed.discard(peer.name)
+
+    async def _take_all(self, items: tuple[Item, ...], peer: Peer, *, pushed: bool) -> None:
+        """Take items one by one; one that cannot be used does not stop the others.
+
+        Anybody can push in a peer's name, so a peer is only named for what we fetched from it ourselves.
+        """
         for item in items:
             try:
-                await self._take(item, peer)
-            except (PeerError, SenderError) as error:
+                if isinstance(item, ViewItem):
+                    await self._views.take(item.view, peer, self._peers)
+                else:
+                    await self.take_head(item, peer)
+            except UnknownError as error:
+                logger.debug("news of something unknown", peer=peer.name, reason=str(error))
+            except SenderError as error:
+                if not pushed:
+                    peer.caught(str(error))
+                logger.info("false news", peer=peer.name, pushed=pushed, reason=str(error))
+            except (PeerError, StorageError) as error:
                 logger.info("news could not be used", peer=peer.name, reason=str(error))
+            await asyncio.sleep(0)
 
-    async def _take(self, item: Item, peer: Peer) -> None:
-        try:
-            if isinstance(item, ViewItem):
-                await self._views.take(item.view, peer, self._peers)
-            else:
-                await self.take_head(item, peer)
-        except UnknownError as error:
-            logger.debug("news of something unknown", peer=peer.name, reason=str(error))
-        except SenderError as error:
-            peer.caught(str(error))
-            raise
+    @staticmethod
+    def size_of(note: bytes) -> int:
+        """The size that a checkpoint note tells."""
+        return Checkpoint.parse(Note.parse(note).text).size
 
     async def take_head(self, item: HeadItem, peer: Peer) -> None:
         """Judge a head, and fetch what it covers if that is missing."""
@@ -227,19 +243,35 @@ class Gossip:
         for note in filter(None, (item.note, item.quorum)):
             await self._judge(await self._logs.ensure(key), open_head(note, key, witnesses), peer)
 
+    async def _learn(self, log: Log, head: Head) -> None:
+        """Take over cosignatures; if the log is being mirrored, do not keep the conversation waiting for that."""
+
+        async def learn() -> None:
+            async with log.lock:
+                await self._logs.learn(log, head)
+
+        if log.lock.locked():
+            self._state.spawn(learn())
+        else:
+            await learn()
+
     async def _judge(self, log: Log, head: Head, peer: Peer) -> None:
+        relation = relate(log.head, head)
         if log.forked:
+            # Nothing is cosigned or followed any more, but what others cosigned on our own branch still counts.
+            if relation is Relation.SAME or (
+                relation is Relation.SHORTER and await self._logs.root_at(log, head.size) == head.root
+            ):
+                await self._learn(log, head)
             return
-        match relate(log.head, head):
+        match relation:
             case Relation.SAME:
-                async with log.lock:
-                    await self._logs.learn(log, head)
+                await self._learn(log, head)
             case Relation.FORK:
                 await self._forks.same_size(log, head)
             case Relation.SHORTER:
                 if await self._forks.shorter(log, head):
-                    async with log.lock:
-                        await self._logs.learn(log, head)
+                    await self._learn(log, head)
             case Relation.LONGER:
                 if head.size <= self._limit(log.origin):
                     self._fetch(log, head, peer)
@@ -252,15 +284,19 @@ class Gossip:
         return self._registry.mirrors(origin) or 0
 
     def _key_of(self, origin: bytes, devices: tuple[bytes, ...]) -> VerifierKey | None:
-        for operator in self._state.charter.operators:
-            if operator.origin_hash == origin:
-                return operator.log
+        charter = self._state.charter
+        known = [(o.origin_hash, o.log) for o in charter.operators] + [(r.origin_hash, r.log) for r in charter.retired]
+        for name, key in known:
+            if name == origin:
+                return key
         if self._registry.mirrors(origin) is None:
             for data in devices:
+                claimed = peek_device(data)
+                if claimed is None or claimed.root not in self._registry.standing_roots(claimed.mediator):
+                    continue
                 statement = open_carried(data)
                 if isinstance(statement, Device) and statement.origin_hash == origin:
-                    if statement.root in self._registry.standing_roots(statement.mediator):
-                        self._registry.carry(data)
+                    self._registry.carry(data)
         device = self._registry.vouched.device(origin)
         return log_key(device.log_key) if device and self._registry.mirrors(origin) is not None else None
 
@@ -273,8 +309,13 @@ class Gossip:
     def reconsider(self) -> None:
         """The registry changed: look again at the heads that were refused."""
         noted, self._noted = self._noted, OrderedDict()
-        for item, peer in noted.values():
-            self._state.spawn(self._take_all((item,), peer))
+
+        async def again() -> None:
+            for item, peer in noted.values():
+                await self._take_all((item,), peer, pushed=True)
+
+        if noted:
+            self._state.spawn(again())
 
     def _fetch(self, log: Log, head: Head, peer: Peer) -> None:
         held = self._jobs.get(log.origin)
@@ -285,14 +326,22 @@ class Gossip:
             self._working[log.origin] = task
 
     async def _work(self, log: Log) -> None:
+        tries = 0
+        settings = self._state.config.gossip
         try:
             while job := self._jobs.pop(log.origin, None):
+                done = False
                 async with self._places:
                     try:
-                        if await self._mirror.reach(log, *job):
-                            async with log.lock:
-                                await self._logs.learn(log, job[0])
-                    except StorageError as error:
+                        done = await self._mirror.reach(log, *job)
+                    except (StorageError, WriteConflictError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
+                if done:
+                    # The log may have grown meanwhile by other means: judge the head against what is there now.
+                    await self._judge(log, *job)
+                elif not log.forked and job[0].size > log.size and tries < FETCH_TRIES:
+                    tries += 1
+                    await asyncio.sleep(min(settings.backoff_max_s, settings.interval_s * 2 ** min(tries, 10)))
+                    self._jobs.setdefault(log.origin, job)
         finally:
             del self._working[log.origin]

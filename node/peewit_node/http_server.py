@@ -49,6 +49,7 @@ class TimedProtocol(asyncio.Protocol):
         self._door = door
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._slow: asyncio.TimerHandle | None = None
         self._answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,6 +85,7 @@ class TimedProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._stop_slow()
         if self._transport is not None:
             self._door.open.pop(self._transport, None)
         self._inner.connection_lost(exc)
@@ -92,10 +94,23 @@ class TimedProtocol(asyncio.Protocol):
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
+        """The other side does not read: it has as long for that as for a request."""
+        if self._slow is None:
+            self._slow = asyncio.get_running_loop().call_later(self._door.timeout_s, self._abort)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._stop_slow()
         self._inner.resume_writing()
+
+    def _stop_slow(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
 
 async def listen(runner: web.AppRunner, door: Door, host: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:

@@ -20,7 +20,7 @@ from peewit_federation.registry.admission import Constitution
 from peewit_federation.registry.fold import Registry, Want
 from peewit_federation.registry.mediator import Cursor, Key, MediatorFold
 from peewit_federation.registry.subjects import Standing, Subject
-from peewit_node.engine import Engine, Write
+from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.logs import Log, Logs
 
 PUT_SUBJECT: Final = (
@@ -36,6 +36,7 @@ PUT_REVOCATION: Final = (
     "INSERT INTO revocations (mediator, digest, origin, place) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 BATCH_ENTRIES: Final = 20_000
+RETRY_S: Final = 1.0
 logger = structlog.get_logger("peewit.registry")
 
 
@@ -79,28 +80,39 @@ class Keeper:
         for log in self._logs.all(branch=None):
             self._grow(log)
         for mediator, basis, cursors in await self._engine.fetch("SELECT mediator, basis, cursors FROM folds"):
-            if basis == self._basis(mediator):
-                await self._restore(mediator, cursors)
+            if basis != self._basis(mediator) or not await self._restore(mediator, cursors):
+                # Rows of another basis must not come back with the next start.
+                await self._engine.write(
+                    Write("DELETE FROM subjects WHERE mediator = ?", (mediator,)),
+                    Write("DELETE FROM folds WHERE mediator = ?", (mediator,)),
+                )
         self.poke()
 
-    async def _restore(self, mediator: bytes, encoded: bytes) -> None:
+    async def _restore(self, mediator: bytes, encoded: bytes) -> bool:
         cursors = {origin: Cursor(seen, believed) for origin, seen, believed in cbor.decode(encoded)}
         cuts = self.registry.cuts.get(mediator, {})
         if any(o not in cuts or max(c.seen, c.believed) > cuts[o].limit for o, c in cursors.items()):
-            return
+            return False
         fold = self.registry.folds.setdefault(mediator, MediatorFold())
         query = "SELECT kind, subject, state FROM subjects WHERE mediator = ?"
         for kind, subject, state in await self._engine.fetch(query, mediator):
             fold.put((kind, subject), decode_subject(state))
         fold.cursors = cursors
         fold.changed = set()
+        return True
 
     async def run(self) -> None:
         """Fold for ever."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self.fold()
+            try:
+                await self.fold()
+            except StorageError as error:
+                logger.warning("the registry could not be stored; it is tried again", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+                self._wake.set()
+                continue
             self._changed()
             if not self._wake.is_set():
                 self.idle.set()
@@ -123,6 +135,8 @@ class Keeper:
         generation = self.registry.generation
         while at < end and self.registry.generation == generation:
             entries = await self._logs.entries(log, at, min(end, (at // WIDTH + 1) * WIDTH))
+            if self.registry.generation != generation:
+                break
             self.registry.read(want, at, entries)
             at += len(entries)
             await asyncio.sleep(0)
@@ -135,17 +149,26 @@ class Keeper:
 
     async def _persist(self) -> None:
         writes: list[Write] = []
+        taken: list[tuple[MediatorFold, set[Key], list[tuple[Key, bytes, bytes, int]]]] = []
         for mediator, fold in self.registry.folds.items():
-            if not fold.changed and not fold.revealed:
+            if (not fold.changed and not fold.revealed) or mediator in self.registry.rebuilding:
                 continue
             changed, fold.changed = fold.changed, set()
             revealed, fold.revealed = fold.revealed, []
+            taken.append((fold, changed, revealed))
             writes += [_subject_write(mediator, key, fold) for key in changed]
             writes += [Write(PUT_REVOCATION, (mediator, digest, origin, at)) for _, digest, origin, at in revealed]
             cursors = cbor.encode([[origin, c.seen, c.believed] for origin, c in sorted(fold.cursors.items())])
             writes.append(Write(PUT_FOLD, (mediator, self._basis(mediator), cursors)))
-        if writes:
+        if not writes:
+            return
+        try:
             await self._engine.write(*writes)
+        except StorageError:
+            for fold, changed, revealed in taken:
+                fold.changed |= changed
+                fold.revealed = revealed + fold.revealed
+            raise
 
 
 def _subject_write(mediator: bytes, key: Key, fold: MediatorFold) -> Write:

@@ -78,6 +78,7 @@ class Logs:
         self._announce = announce
         self._by_name: dict[tuple[bytes, bytes], Log] = {}
         self._next_id = 1
+        self._making = asyncio.Lock()
 
     async def load(self) -> None:
         """Read all logs' states from the database."""
@@ -107,12 +108,13 @@ class Logs:
     async def ensure(self, key: VerifierKey, branch: bytes = MAIN) -> Log:
         """The log of a key, made empty if it is new."""
         name = origin_hash(key.name), branch
-        log = self._by_name.get(name)
-        if log is None:
-            log = Log(self._next_id, *name, key, None, CompactRange())
-            self._next_id += 1
-            self._by_name[name] = log
-            await self._engine.write(Write(INSERT, (log.id, *name, key.public.raw, EMPTY, EMPTY, EMPTY, EMPTY)))
+        async with self._making:
+            log = self._by_name.get(name)
+            if log is None:
+                log = Log(self._next_id, *name, key, None, CompactRange())
+                self._next_id += 1
+                await self._engine.write(Write(INSERT, (log.id, *name, key.public.raw, EMPTY, EMPTY, EMPTY, EMPTY)))
+                self._by_name[name] = log
         return log
 
     # Growing; the caller holds `log.lock`
@@ -152,10 +154,16 @@ class Logs:
         if merged == log.head and quorum == log.quorum:
             return False
         complete = quorum is not None and (log.quorum is None or quorum.size > log.quorum.size)
+        waiting = quorum is None or quorum.size < merged.size
         await self._store(log, await self.edge(log), merged, quorum, log.pending)
-        if complete:
+        if complete or waiting:
+            # Cosignatures that do not make a quorum yet may make one together with those that others have.
             self._announce(log)
         return True
+
+    async def evidence(self) -> list[bytes]:
+        """The evidence behind all logs that were marked."""
+        return [row[0] for row in await self._engine.fetch("SELECT body FROM facts WHERE name LIKE 'fork-%'")]
 
     async def truncate(self, log: Log, size: int) -> None:
         """Forget entries from `size` on that were stored but never covered by an adopted head."""
@@ -178,10 +186,13 @@ class Logs:
         await self._engine.write(*drops, update)
         log.edge, log.range, log.pending = None, tree, None
 
-    async def mark_forked(self, log: Log) -> None:
+    async def mark_forked(self, log: Log, evidence: bytes) -> None:
         """There is evidence: no head of this log is cosigned or taken over any more."""
         if not log.forked:
-            await self._engine.write(Write("UPDATE logs SET forked = 1 WHERE id = ?", (log.id,), 1))
+            await self._engine.write(
+                Write("UPDATE logs SET forked = 1 WHERE id = ?", (log.id,), 1),
+                Write("INSERT INTO facts VALUES (?, ?) ON CONFLICT DO NOTHING", (f"fork-{log.origin.hex()}", evidence)),
+            )
             log.forked = True
             self._announce(log)
 
@@ -207,18 +218,19 @@ class Logs:
 
     async def edge(self, log: Log) -> Edge:
         """The growing end of a log, read from the database if it is not in memory."""
-        if log.edge is None:
-            size = log.stored
+        while log.edge is None:
+            tree, size = log.range, log.stored
             rows = await self._engine.fetch("SELECT entry FROM tails WHERE log = ? ORDER BY place", log.id)
             tail = [row[0] for row in rows]
             partial = {}
             for level in range(1, 8):
                 count = size >> (HEIGHT * level)
                 if count % WIDTH:
-                    partial[level] = (await self._tile(log, level, count // WIDTH))[: count % WIDTH * HASH_BYTES]
-            edge = Edge(log.id, log.range, tail, [leaf_hash(entry) for entry in tail], partial)
-            if log.edge is None:
-                log.edge = edge
+                    body = await self._tile(log, level, count // WIDTH) or b""
+                    partial[level] = body[: count % WIDTH * HASH_BYTES]
+            if log.range is tree and log.edge is None:
+                # Nobody grew or cut the log while its rows were read.
+                log.edge = Edge(log.id, tree, tail, [leaf_hash(entry) for entry in tail], partial)
         return log.edge
 
     # Reading
@@ -227,23 +239,21 @@ class Logs:
         """The bytes of a tile or bundle, if the stored entries reach that far."""
         if tile.index * WIDTH + tile.width > log.stored >> (HEIGHT * max(tile.level, 0)):
             return None
-        whole = tile.index < (log.stored >> (HEIGHT * max(tile.level, 0))) // WIDTH
-        if whole or tile.level > 0:
-            body = await self._tile(log, tile.level, tile.index)
-            if tile.width == WIDTH:
-                return body
-            if tile.level == ENTRIES:
-                return encode_bundle(split_bundle(body, WIDTH)[: tile.width])
-            return body[: tile.width * HASH_BYTES]
-        edge = await self.edge(log)
+        if tile.level <= 0 and tile.index == log.stored // WIDTH:
+            edge = await self.edge(log)
+            if tile.index == edge.size // WIDTH:
+                return encode_bundle(edge.tail[: tile.width]) if tile.level else b"".join(edge.leaves[: tile.width])
+        body = await self._tile(log, tile.level, tile.index)
+        if body is None or tile.width == WIDTH:
+            return body
         if tile.level == ENTRIES:
-            return encode_bundle(edge.tail[: tile.width])
-        return b"".join(edge.leaves[: tile.width])
+            return encode_bundle(split_bundle(body, WIDTH)[: tile.width])
+        return body[: tile.width * HASH_BYTES]
 
-    async def _tile(self, log: Log, level: int, place: int) -> bytes:
+    async def _tile(self, log: Log, level: int, place: int) -> bytes | None:
         query = "SELECT body FROM tiles WHERE log = ? AND level = ? AND place = ?"
-        body: bytes = (await self._engine.fetch(query, log.id, level, place))[0][0]
-        return body
+        rows = await self._engine.fetch(query, log.id, level, place)
+        return rows[0][0] if rows else None
 
     async def entries(self, log: Log, start: int, end: int) -> list[bytes]:
         """The entries of one bundle from `start` on, up to `end` or the bundle's end."""

@@ -23,7 +23,8 @@ from peewit_node.logs import Log, Logs
 from peewit_node.peers import NotThereError, Peer, PeerError, Peers
 
 PARALLEL: Final = 8
-PIECE_BUNDLES: Final = 32
+PIECE_BUNDLES: Final = 64
+PIECE_BYTES: Final = 8 << 20
 logger = structlog.get_logger("peewit.mirror")
 
 
@@ -95,6 +96,7 @@ class Mirror:
         piece: list[Bundle] = []
         ahead = iter(remaining)
         storing: asyncio.Task[None] | None = None
+        size = 0
         try:
             for tile in remaining:
                 while len(window) < PARALLEL and (following := next(ahead, None)) is not None:
@@ -102,7 +104,9 @@ class Mirror:
                 data = await window.pop(0)
                 with _naming(peer, prefix, announced=announced):
                     piece.append(follow.accept_bundle(tile, data))
-                if len(piece) >= PIECE_BUNDLES and tile is not remaining[-1]:
+                size += len(data)
+                if (len(piece) >= PIECE_BUNDLES or size > PIECE_BYTES) and tile is not remaining[-1]:
+                    size = 0
                     if storing:
                         await storing
                     storing = asyncio.create_task(self._logs.extend(log, piece, pending=head))

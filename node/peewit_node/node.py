@@ -13,6 +13,7 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Self
@@ -20,9 +21,10 @@ from typing import Self
 import aiohttp
 import structlog
 from aiohttp import web
+from yarl import URL
 
 from peewit_federation.charter import Charter, Operator, parse_charter
-from peewit_federation.errors import OperatorError, PeewitError
+from peewit_federation.errors import OperatorError, PeewitError, SenderError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.keys import sha256
 from peewit_federation.log.checkpoint import Checkpoint, Cosignature, cosign
@@ -34,7 +36,7 @@ from peewit_node.answers import Answers
 from peewit_node.append import Appender
 from peewit_node.carry import Carrier
 from peewit_node.config import NodeConfig
-from peewit_node.engine import Engine, Write
+from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.forks import Forks
 from peewit_node.gossip import Gossip
 from peewit_node.http_server import KEEPALIVE_S, Door, listen
@@ -46,6 +48,7 @@ from peewit_node.node_state import NodeState
 from peewit_node.own_log import OwnLog
 from peewit_node.peers import Peers
 from peewit_node.problems import problems
+from peewit_node.restored import confirm, count_start
 from peewit_node.routes_client import ClientRoutes
 from peewit_node.routes_federation import FederationRoutes
 from peewit_node.routes_log import LogRoutes
@@ -74,6 +77,7 @@ class Node:
         connector: Callable[[], aiohttp.BaseConnector] | None,
     ) -> None:
         charter = load_charter(config.charter)
+        places = _read_places(config.places) if config.places else None
         log_key, witness_key = (read_key(config.data / f"{name}.key") for name in ("log", "witness"))
         self.state = state = NodeState(config, charter, log_key, witness_key, clock)
         _check_keys(state)
@@ -82,19 +86,18 @@ class Node:
         self.logs = Logs(engine, lambda: self.state.charter.policy, self._cosign, self._log_changed)
         self.keeper = Keeper(engine, self.logs, charter.constitution, self._registry_changed)
         registry = self.keeper.registry
-        loopback = ipaddress.ip_address(config.address[0]).is_loopback
+        loopback = _on_loopback(state.operator.url)
         self.peers = Peers(self._others(), config.gossip, loopback=loopback, connector=connector)
         self.own = OwnLog(self.logs, state.log_key, config.gossip.head_pause_s)
-        self.forks = Forks(self.logs, registry, self.own, self.peers)
+        self.forks = Forks(self.logs, registry, self.own, self.peers, clock)
         self.mirror = self.forks.mirror = Mirror(self.logs, self.peers, self.forks.longer)
         self.carrier = Carrier(registry, self.own)
         key, name = state.witness_key, state.operator.name
-        interval_s = config.gossip.view_interval_s
-        self.views = Views(lambda: self.state.charter, self.logs, registry, self.feed, key, name, interval_s)
+        times = config.gossip.view_interval_s, clock
+        self.views = Views(lambda: self.state.charter, self.logs, registry, self.feed, key, name, *times)
         self.gossip = Gossip(
             state, self.feed, self.logs, registry, self.peers, self.mirror, self.forks, self.views, clock, random
         )
-        places = Places.parse(config.places.read_text(encoding="utf-8")) if config.places else None
         self.answers = Answers(engine, self.logs, registry, places, clock)
         self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
         self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
@@ -122,6 +125,9 @@ class Node:
             raise
         try:
             await node._run()
+        except OSError as error:
+            await node.stop()
+            raise OperatorError(f"cannot listen on {config.listen} or in {config.data}: {error}") from None
         except BaseException:
             await node.stop()
             raise
@@ -138,9 +144,15 @@ class Node:
         self.state.spawn(self.own.run(), vital=True)
         self.state.spawn(self._follow_registry(), vital=True)
         await self._listen()
-        await self._introduce()
+        if await count_start(self.engine, self.state.config.data):
+            self.state.spawn(confirm(self.state, self.engine, self.own, self.gossip, self.peers))
+        else:
+            self.own.confirmed.set()
         self.gossip.start()
+        self.state.spawn(self._begin())
         self.state.spawn(self._watch_charter())
+        if isinstance(self.engine, SqliteEngine):
+            self.state.spawn(_end_when(self.engine.broken), vital=True)
         logger.info("the node is up", operator=self.state.operator.name, port=self.port, logs=len(self.logs.all()))
 
     async def _listen(self) -> None:
@@ -148,7 +160,7 @@ class Node:
         door = Door(config.limits.connections, config.limits.request_timeout_s)
         app = web.Application(middlewares=[door.watch, problems, self.status.measure], client_max_size=BODY_BYTES_MAX)
         timeout_s = config.limits.request_timeout_s
-        app.add_routes(LogRoutes(self.logs, self.appender, timeout_s).routes())
+        app.add_routes(LogRoutes(self.logs, self.keeper.registry, self.appender, timeout_s).routes())
         app.add_routes(FederationRoutes(self.state, self.gossip, self.views).routes())
         app.add_routes(
             ClientRoutes(self.state, self.logs, self.keeper, self.views, self.answers, self.carrier).routes()
@@ -158,7 +170,10 @@ class Node:
         tls = None
         if config.tls:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.load_cert_chain(config.tls.certificate, config.tls.key)
+            try:
+                tls.load_cert_chain(config.tls.certificate, config.tls.key)
+            except (OSError, ssl.SSLError) as error:
+                raise OperatorError(f"tls: {config.tls.certificate} and {config.tls.key}: {error}") from None
         server = await listen(runner, door, *config.address, tls)
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
@@ -175,6 +190,10 @@ class Node:
         await runner.setup()
         self._runners.append(runner)
         return runner
+
+    async def _begin(self) -> None:
+        await self._introduce()
+        await self.forks.resume()
 
     async def _introduce(self) -> None:
         """Say in our own log where we are and which charter we use, if that is not what it says last."""
@@ -206,7 +225,12 @@ class Node:
             await self._sync.wait()
             self._sync.clear()
             before = self.keeper.registry.generation
-            await self.forks.sync()
+            try:
+                await self.forks.sync()
+            except StorageError as error:
+                logger.warning("a fork could not be dealt with yet", reason=str(error))
+                await asyncio.sleep(self.state.config.gossip.interval_s)
+                self._sync.set()
             self.gossip.reconsider()
             self.views.changed()
             if self.keeper.registry.generation != before:
@@ -243,6 +267,7 @@ class Node:
         if charter.digest == held.digest:
             return
         held.require_successor(charter)
+        _check_keys(replace(self.state, charter=charter))
         self.state.charter = charter
         self.peers.replace(self._others())
         self.keeper.registry.reconstitute(charter.constitution)
@@ -270,6 +295,13 @@ class Node:
         (self.state.config.data / ADMIN_SOCKET).unlink(missing_ok=True)
 
 
+def _read_places(path: Path) -> Places:
+    try:
+        return Places.parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, SenderError) as error:
+        raise OperatorError(f"places: {path}: {error}") from None
+
+
 def load_charter(path: Path) -> Charter:
     """Read a charter file. Raises `OperatorError` naming it."""
     try:
@@ -289,6 +321,19 @@ def _check_keys(state: NodeState) -> None:
             raise OperatorError(
                 f"{state.config.data / name}.key is not the {name} key of operator {state.operator.name}"
             )
+
+
+async def _end_when(broken: asyncio.Event) -> None:
+    await broken.wait()
+
+
+def _on_loopback(url: str) -> bool:
+    """Whether a node is only reached on this machine, as in a demonstration: then its peers may be, too."""
+    host = (URL(url).host or "").strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from peewit_federation.log.merkle import leaf_hash
 from peewit_federation.statements.kinds import OPERATOR_KINDS, check_entry
 from peewit_node.logs import Log, Logs
 
+RETRY_S = 0.1
+
 
 class OwnLog:
     """Appends to the operator's log."""
@@ -28,6 +30,8 @@ class OwnLog:
         self._wake = asyncio.Event()
         self.quorum = asyncio.Event()
         "Set whenever a quorum of this log completes."
+        self.confirmed = asyncio.Event()
+        "Set when this log is known to be as long as anyone has ever seen it."
         self.log: Log
 
     async def open(self) -> None:
@@ -45,6 +49,7 @@ class OwnLog:
 
     async def run(self) -> None:
         """Write for ever."""
+        await self.confirmed.wait()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -54,6 +59,9 @@ class OwnLog:
                 await self._wait_for_quorum()
 
     async def _write(self, batch: list[tuple[Sequence[bytes], asyncio.Future[int]]]) -> None:
+        while self.log.stored != self.log.size:  # noqa: ASYNC110
+            # Somebody showed us a longer version of our own log; it is being fetched.
+            await asyncio.sleep(RETRY_S)
         async with self.log.lock:
             entries = [entry for part, _ in batch for entry in part]
             tree, at = self.log.range.copy(), self.log.stored

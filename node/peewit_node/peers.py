@@ -160,13 +160,13 @@ class Peers:
             async with self._session.request(
                 method, url, data=body, allow_redirects=False, proxy=self._settings.proxy
             ) as response:
-                data = await _read(response, size_bytes_max)
-                peer.bytes_sent += len(body or b"")
-                peer.bytes_received += len(data)
                 if response.status == 404:
                     raise NotThereError(f"{peer.name} does not have {path}")
                 if response.status != 200:
                     raise PeerError(f"{peer.name} answered {response.status}")
+                data = await _read(response, size_bytes_max)
+                peer.bytes_sent += len(body or b"")
+                peer.bytes_received += len(data)
                 return data
         except TimeoutError:
             raise PeerError(f"{peer.name} did not answer within {self._settings.timeout_s:g} s") from None

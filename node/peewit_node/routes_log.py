@@ -20,7 +20,8 @@ from aiohttp import web
 
 from peewit_federation.api import APPEND_BYTES_MAX, Append
 from peewit_federation.errors import MalformedError, UnknownError
-from peewit_federation.log.tiles import ENTRIES, Tile
+from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile
+from peewit_federation.registry.fold import MAIN, Registry
 from peewit_node.append import Appender
 from peewit_node.http_server import read_body
 from peewit_node.logs import Log, Logs
@@ -38,12 +39,17 @@ class Body:
     plain: bytes
     packed: bytes | None
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self.plain) + len(self.packed or b"")
+
 
 class LogRoutes:
     """Serves logs."""
 
-    def __init__(self, logs: Logs, appender: Appender, timeout_s: float) -> None:
+    def __init__(self, logs: Logs, registry: Registry, appender: Appender, timeout_s: float) -> None:
         self._logs = logs
+        self._registry = registry
         self._appender = appender
         self._timeout_s = timeout_s
         self._cache: OrderedDict[str, Body] = OrderedDict()
@@ -84,8 +90,9 @@ class LogRoutes:
         origin = parse_hash(request.match_info["origin"])
         log = self._logs.get(origin)
         if "root" in request.match_info:
-            log = await self._closed(origin, parse_hash(request.match_info["root"]), log)
-        data = await self._logs.tile(log, tile) if log else None
+            branch = self._registry.closed_branch(origin, parse_hash(request.match_info["root"]))
+            log = None if branch is None else self._logs.get(origin, branch)
+        data = await self._logs.tile(log, tile) if log and _covers(log, tile) else None
         if data is None:
             raise UnknownError("this node does not have that tile")
         packed = None
@@ -96,22 +103,26 @@ class LogRoutes:
                 packed = None
         return Body(data, packed)
 
-    async def _closed(self, origin: bytes, root: bytes, main: Log | None) -> Log | None:
-        branch = self._logs.get(origin, root)
-        return branch if branch is not None and branch.stored else main
-
     def _remember(self, path: str, body: Body) -> None:
+        if path in self._cache:
+            return
         self._cache[path] = body
-        self._cached_bytes += len(body.plain) + len(body.packed or b"")
+        self._cached_bytes += body.size_bytes
         while self._cached_bytes > CACHE_BYTES_MAX:
             _, old = self._cache.popitem(last=False)
-            self._cached_bytes -= len(old.plain) + len(old.packed or b"")
+            self._cached_bytes -= old.size_bytes
 
     async def append(self, request: web.Request) -> web.Response:
         origin = parse_hash(request.match_info["origin"])
         append = Append.decode(await read_body(request, APPEND_BYTES_MAX, self._timeout_s))
         receipt = await self._appender.accept(origin, append)
         return web.Response(body=receipt, headers={"Content-Type": "text/plain; charset=utf-8"})
+
+
+def _covers(log: Log, tile: Tile) -> bool:
+    """Whether a head (or a close) vouches for all of a tile; what is being mirrored is nobody's business yet."""
+    size = log.size if log.branch == MAIN else log.stored
+    return tile.index * WIDTH + tile.width <= size >> (HEIGHT * max(tile.level, 0))
 
 
 def parse_hash(text: str) -> bytes:

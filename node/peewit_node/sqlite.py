@@ -31,6 +31,8 @@ class SqliteFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.parent.is_dir():
+            raise StorageError(f"{path.parent}: no such directory; make it with `peewit node init`")
         self._lock = _take_lock(path)
         self._writer = self._connect(f"file:{path}?mode=rwc")
         self._writer.execute("PRAGMA journal_mode=WAL")
@@ -75,7 +77,10 @@ class SqliteFile:
 
     def _one(self, writes: Sequence[Write]) -> WriteConflictError | None:
         for write in writes:
-            touched = self._writer.execute(write.sql, write.parameters).rowcount
+            try:
+                touched = self._writer.execute(write.sql, write.parameters).rowcount
+            except (sqlite3.IntegrityError, OverflowError) as error:
+                return WriteConflictError(f"it does not fit what is stored: {error}")
             if write.rows is not None and touched != write.rows:
                 return WriteConflictError("something else was written first")
         return None
@@ -106,6 +111,8 @@ class SqliteEngine:
         self._waiting: list[tuple[Sequence[Write], asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
         self._broken: StorageError | None = None
+        self.broken = asyncio.Event()
+        "Set once the database can no longer be relied on."
 
     async def fetch(self, sql: str, *parameters: Any) -> list[Row]:
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._file.fetch, sql, parameters)
@@ -125,10 +132,12 @@ class SqliteEngine:
             batch, self._waiting = self._take(self._waiting)
             try:
                 outcomes = await loop.run_in_executor(self._writing, self._file.commit, [w for w, _ in batch])
-            except StorageError as error:
+            except Exception as reason:
+                error = reason if isinstance(reason, StorageError) else StorageError(f"the database: {reason!r}")
                 if not isinstance(error, StorageFullError):
                     logger.critical("the database failed; the node must be restarted", reason=str(error))
                     self._broken = error
+                    self.broken.set()
                 outcomes = [error] * len(batch)
             for (_, done), outcome in zip(batch, outcomes, strict=True):
                 if done.cancelled():

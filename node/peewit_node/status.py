@@ -26,6 +26,7 @@ from peewit_node.views import Views
 
 EXPIRY_WARNING_S: Final = 60 * 86_400
 LISTED_MAX: Final = 50
+TOUCH_INTERVAL_S: Final = 1.0
 TOUCH: Final = "INSERT INTO facts VALUES ('touched', ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
 
 
@@ -42,6 +43,7 @@ class Status:
         self._peers = peers
         self._gossip = gossip
         self._views = views
+        self._touched_s = -TOUCH_INTERVAL_S
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "peewit_requests", "Requests by route and status", ["route", "status"], registry=self.registry
@@ -89,10 +91,12 @@ class Status:
 
     async def readyz(self, _: web.Request) -> web.Response:
         reasons = []
-        try:
-            await self._engine.write(Write(TOUCH, (str(int(self._state.now())).encode(),)))
-        except StorageError as error:
-            reasons.append(str(error))
+        if not 0 <= self._state.now() - self._touched_s < TOUCH_INTERVAL_S:
+            try:
+                await self._engine.write(Write(TOUCH, (str(int(self._state.now())).encode(),)))
+                self._touched_s = self._state.now()
+            except StorageError as error:
+                reasons.append(str(error))
         if not self._keeper.idle.is_set():
             reasons.append("the registry is being folded")
         view = self._views.own(self._state.now()).view

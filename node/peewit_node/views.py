@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from peewit_federation.charter import Charter
-from peewit_federation.errors import SenderError
+from peewit_federation.errors import SenderError, UnknownError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, open_view, sign_view
-from peewit_federation.keys import SigningKey
+from peewit_federation.keys import SigningKey, sha256
 from peewit_federation.registry.fold import Registry
 from peewit_node.logs import Log, Logs
 from peewit_node.peers import Peer, PeerError, Peers
 
 LIST_BYTES_MAX: Final = 4 << 20
+SKEW_S: Final = 120
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Views:
         key: SigningKey,
         name: str,
         interval_s: float,
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._charter = charter
         self._logs = logs
         self._registry = registry
@@ -65,6 +68,14 @@ class Views:
             self._lines = ViewList(line for log in self._logs.all() for line in self._lines_of(log))
         return self._lines
 
+    def state_root(self) -> bytes:
+        """Eight bytes over our lines and over how far each log has a quorum: equal where there is nothing to tell."""
+        quorums = [
+            log.origin + (log.quorum.size if log.quorum else 0).to_bytes(8, "big")
+            for log in sorted(self._logs.all(), key=lambda log: log.origin)
+        ]
+        return sha256(self.lines().root, *quorums)[:8]
+
     def _lines_of(self, log: Log) -> list[Line]:
         if log.head is None:
             return []
@@ -78,7 +89,7 @@ class Views:
     def own(self, now_s: float) -> Held:
         """Our view: a new one if the last is older than the interval."""
         held = self.newest.get(self._name)
-        if held is not None and held.view.time_s > now_s - self._interval_s:
+        if held is not None and now_s - self._interval_s < held.view.time_s <= now_s:
             return held
         lines = self.lines()
         view = View(self._feed.epoch, self._feed.number, int(now_s), len(lines.lines), lines.root)
@@ -97,6 +108,8 @@ class Views:
     async def take(self, data: bytes, peer: Peer, peers: Peers) -> bool:
         """Take over a view that a peer relayed. True if it was news. Raises `SenderError` or `PeerError`."""
         name, view = open_view(data, self._charter().policy)
+        if view.time_s > self._clock() + SKEW_S:
+            raise UnknownError(f"a view of {name} that is dated in the future")
         held = self.newest.get(name)
         if name == self._name or (held is not None and held.view.time_s >= view.time_s):
             return False

@@ -31,6 +31,9 @@ from peewit_federation.errors import MalformedError
 EXCHANGE_BYTES_MAX: Final = 1 << 20
 ITEMS_BYTES_AIM: Final = 256 * 1024
 ITEMS_MAX: Final = 1000
+NOTE_BYTES_MAX: Final = 4096
+"A checkpoint with 16 cosignatures has less, and so has a device statement."
+DEVICES_MAX: Final = 4
 HEAD: Final = 1
 VIEW: Final = 2
 
@@ -72,12 +75,13 @@ Item = HeadItem | ViewItem
 
 def _item(value: object) -> Item:
     match value:
-        case [1, bytes(note)]:
+        case [1, bytes(note)] if len(note) <= NOTE_BYTES_MAX:
             return HeadItem(note)
-        case [1, bytes(note), list(devices), bytes(quorum)] if len(devices) <= 8:
-            if all(isinstance(device, bytes) for device in devices):
-                return HeadItem(note, tuple(devices), quorum)
-        case [2, bytes(view)]:
+        case [1, bytes(note), list(devices), bytes(quorum)] if len(devices) <= DEVICES_MAX:
+            if all(isinstance(device, bytes) and len(device) <= NOTE_BYTES_MAX for device in devices):
+                if len(note) <= NOTE_BYTES_MAX and len(quorum) <= NOTE_BYTES_MAX:
+                    return HeadItem(note, tuple(devices), quorum)
+        case [2, bytes(view)] if len(view) <= NOTE_BYTES_MAX:
             return ViewItem(view)
     raise MalformedError("not an item of a feed")
 

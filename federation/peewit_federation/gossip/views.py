@@ -61,6 +61,7 @@ def open_view(data: bytes, policy: Policy) -> tuple[str, View]:
     for name, party in policy.witnesses.items():
         if key_id(party.key.public.raw) == envelope.kid:
             envelope.verify(VIEW_PURPOSE, PublicKey(party.key.public.raw))
+            envelope.refuse_countersignature(VIEW_PURPOSE)
             return name, View.decode(envelope.payload)
     raise UnknownError("a view of a node that is not a witness of the charter's policy")
 
@@ -92,7 +93,7 @@ class Line:
                 match rest:
                     case []:
                         return cls(mediator, origin)
-                    case [int(size), bytes(root)] if size >= 0 and len(root) == 32:
+                    case [int(size), bytes(root)] if type(size) is int and size >= 0 and len(root) == 32:
                         return cls(mediator, origin, size, root)
         raise MalformedError("not a line of a view")
 
@@ -113,7 +114,7 @@ class Range:
     def of(cls, value: object, size: int) -> Range:
         """From decoded CBOR, for a view of `size` lines."""
         match value:
-            case [int(first), list(lines), list(left), list(right)] if all(
+            case [int(first), list(lines), list(left), list(right)] if type(first) is int and all(
                 isinstance(node, bytes) and len(node) == 32 for node in left + right
             ):
                 proof = RangeProof(first, size, tuple(left), tuple(right))
@@ -160,6 +161,8 @@ class ViewList:
         if base is None:
             return cbor.encode([b"", [line.fields() for line in self.lines], []])
         ours, theirs = set(self.lines), set(base.lines)
+        if len(ours ^ theirs) > len(ours):
+            return self.encode()
         added = [line.fields() for line in sorted(ours - theirs)]
         return cbor.encode([base.root, added, [line.fields() for line in sorted(theirs - ours)]])
 
@@ -203,6 +206,6 @@ def fresh_as_of(times_s: dict[str, int], policy: Policy) -> int | None:
     """The latest time T such that the witnesses whose complete view is of T or later are a quorum."""
     keys = {name: party.key.name for name, party in policy.witnesses.items()}
     for time_s in sorted(set(times_s.values()), reverse=True):
-        if policy.satisfied({keys[name] for name, at in times_s.items() if at >= time_s}):
+        if policy.satisfied({keys[name] for name, at in times_s.items() if at >= time_s and name in keys}):
             return time_s
     return None

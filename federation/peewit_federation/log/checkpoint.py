@@ -192,7 +192,7 @@ def open_head(data: bytes, log: VerifierKey, witnesses: dict[str, VerifierKey]) 
     own = [s for s in note.signatures if s.is_by(log)]
     if not own:
         raise ForgeryError("a checkpoint that its log did not sign")
-    if not log.public.verifies(note.text.encode(), own[0].raw):
+    if not all(log.public.verifies(note.text.encode(), line.raw) for line in own):
         raise ForgeryError("the log's signature does not verify")
     head = Head(checkpoint, own[0])
     for signature in note.signatures:

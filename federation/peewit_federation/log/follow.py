@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
-from peewit_federation.errors import AuthorError, ForgeryError, MalformedError
+from peewit_federation.errors import AuthorError, ForgeryError, LimitError, MalformedError
 from peewit_federation.log.checkpoint import Checkpoint
 from peewit_federation.log.merkle import CompactRange, leaf_hash, perfect_root
 from peewit_federation.log.proofs import TileHashes, consistency_proof, root_at
@@ -34,6 +35,9 @@ from peewit_federation.log.tiles import (
     split_hashes,
     tile_at,
 )
+
+SIZE_MAX: Final = 20_000_000
+"Entries; a signed head costs its author nothing, following it costs memory for every bundle."
 
 
 class HistoryError(AuthorError):
@@ -73,7 +77,17 @@ class Bundle:
 class Follow:
     """From `have` (with `tail`, the last bundle if it is partial) to `head`."""
 
-    def __init__(self, head: Checkpoint, have: CompactRange, tail: bytes = b"", *, thorough: bool = False) -> None:
+    def __init__(
+        self,
+        head: Checkpoint,
+        have: CompactRange,
+        tail: bytes = b"",
+        *,
+        thorough: bool = False,
+        size_max: int = SIZE_MAX,
+    ) -> None:
+        if head.size > size_max:
+            raise LimitError(f"a log of {head.size} entries; at most {size_max} are followed")
         if head.size < have.size:
             raise MalformedError("a head that is smaller than what is held")
         self.head = head

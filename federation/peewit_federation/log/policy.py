@@ -156,6 +156,8 @@ class _Parser:
         match words:
             case ["log", vkey, *url] if len(url) < 2:
                 key = _fresh_key(vkey, ED25519, self.logs)
+                if key.name in self.logs:
+                    raise OperatorError(f"two logs with the origin {key.name!r}")
                 self.logs[key.name] = Party(key, *url)
             case ["witness", name, vkey, *url] if len(url) < 2:
                 key = _fresh_key(vkey, COSIGNATURE_V1, self.witnesses)
@@ -192,7 +194,7 @@ def _fresh_key(vkey: str, algorithm: int, parties: dict[str, Party]) -> Verifier
     key = VerifierKey.parse(vkey)
     if key.algorithm != algorithm:
         raise OperatorError(f"the key of {key.name} is of type {key.algorithm:#04x}, not {algorithm:#04x}")
-    if any(party.key.public == key.public for party in parties.values()) or key.name in parties:
+    if any(party.key.public == key.public for party in parties.values()):
         raise OperatorError(f"the key of {key.name} stands there twice")
     return key
 
@@ -200,6 +202,11 @@ def _fresh_key(vkey: str, algorithm: int, parties: dict[str, Party]) -> Verifier
 def _threshold(text: str, members: int) -> int:
     if text in ("any", "all"):
         return 1 if text == "any" else members
-    if not (text.isascii() and text.isdigit()) or str(int(text)) != text or not 1 <= int(text) <= members:
+    if (
+        not (text.isascii() and text.isdigit())
+        or len(text) > 3
+        or str(int(text)) != text
+        or not 1 <= int(text) <= members
+    ):
         raise OperatorError(f"a group's threshold is any, all, or a number from 1 to {members}")
     return int(text)

@@ -115,9 +115,12 @@ def encode_bundle(entries: Iterable[bytes]) -> bytes:
 
 def split_bundle(data: bytes, count: int | None = None) -> list[bytes]:
     """The entries of a bundle, exactly `count` of them when given. Raises `MalformedError`."""
-    entries = []
+    entries: list[bytes] = []
     at, end = 0, len(data)
+    most = count if count is not None else end
     while at < end:
+        if len(entries) == most:
+            raise MalformedError(f"an entry bundle with more than the {most} entries that are due")
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
         entries.append(data[start:at])

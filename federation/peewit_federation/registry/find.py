@@ -1,7 +1,8 @@
 """Questions to the registry at a time: may this subject act, and who serves a postcode?
 
 Rules kept here: a subject acts only within the scope of its mediator, and a provider only in areas that
-themselves count. Distances and the entries behind the answers are left to the caller.
+themselves count. A passport issuer has no place, so its root must stand with several operators.
+Distances and the entries behind the answers are left to the caller.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from peewit_federation.registry.fold import Registry
 from peewit_federation.registry.subjects import Standing, Subject, Verdict
-from peewit_federation.statements.mediator import Catchment, Provider
+from peewit_federation.statements.mediator import Catchment, Issuer, Provider
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class Finder:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._scopes: dict[bytes, bool] = {}
-        self._generation = -1
+        self._scopes: dict[bytes, tuple[int, bool]] = {}
 
     def look(self, mediator: bytes, kind: int, subject: bytes, now_s: int) -> Found:
         """What is known of one subject."""
@@ -72,33 +72,33 @@ class Finder:
         for subject in sorted(fold.providers_in.get(area, ()) if fold else ()):
             found = self.look(mediator, Provider.KIND, subject, now_s)
             if found.verdict is Verdict.ACTIVE and found.standing:
-                if service is None or service in found.standing.services:
+                if self._serves(mediator, area, found.standing, now_s, service):
                     yield found
 
     def _counts(self, mediator: bytes, kind: int, standing: Standing, now_s: int) -> bool:
         if kind == Provider.KIND:
             return any(self._serves(mediator, area, standing, now_s) for area in standing.areas)
-        if self._generation != self.registry.generation:
-            self._scopes, self._generation = {}, self.registry.generation
         key = mediator + standing.digest + standing.origin
-        if key not in self._scopes:
-            self._scopes[key] = self._in_scope(mediator, standing)
-        return self._scopes[key]
+        version = self.registry.scopes.get(mediator, 0)
+        if self._scopes.get(key, (-1, False))[0] != version:
+            self._scopes[key] = version, self._in_scope(mediator, kind, standing)
+        return self._scopes[key][1]
 
-    def _serves(self, mediator: bytes, area: bytes, standing: Standing, now_s: int) -> bool:
+    def _serves(self, mediator: bytes, area: bytes, standing: Standing, now_s: int, service: str | None = None) -> bool:
         found = self.look(mediator, Catchment.KIND, area, now_s)
         if found.verdict is not Verdict.ACTIVE or found.standing is None:
             return False
-        return any(service in found.standing.services for service in standing.services)
+        common = set(found.standing.services) & set(standing.services)
+        return bool(common) if service is None else service in common
 
-    def _in_scope(self, mediator: bytes, standing: Standing) -> bool:
+    def _in_scope(self, mediator: bytes, kind: int, standing: Standing) -> bool:
         registry = self.registry
         roots = registry.vouched.devices_of(mediator, registry.standing_roots(mediator)).get(standing.origin)
         if not roots:
             return False
         admissions, rules = registry.admissions[mediator], registry.constitution
-        return all(
-            admissions.counts_at(roots, postcode, service, rules)
-            for postcode in standing.postcodes
-            for service in standing.services
-        )
+        if kind == Issuer.KIND:
+            return bool(roots & admissions.widely_standing(rules))
+        if not standing.postcodes or not standing.services:
+            return False
+        return admissions.covers(roots, standing.postcodes, standing.services, rules)

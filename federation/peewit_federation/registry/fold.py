@@ -65,9 +65,12 @@ class Registry:
         self.rebuilding: dict[bytes, MediatorFold] = {}
         self.cuts: dict[bytes, dict[bytes, Cut]] = {}
         self.logs: dict[tuple[bytes, bytes], LogState] = {}
-        self.operators: dict[bytes, Cursor] = {origin: Cursor() for origin in constitution.regions}
+        self.operators: dict[bytes, Cursor] = _cursors(constitution, {})
         self.generation = 0
-        "Grows whenever scopes may have changed."
+        "Grows whenever what must be read may have changed."
+        self.scopes: dict[bytes, int] = {}
+        "By mediator: grows whenever its scope may have changed."
+        self._targets: dict[bytes, dict[bytes, Cursor]] = {}
         self._settled: dict[tuple[bytes, bytes], tuple[int, bytes, bytes]] = {}
         self._dirty: dict[bytes, None] = {}
 
@@ -75,7 +78,7 @@ class Registry:
 
     def grow(self, origin: bytes, held: int, believed: int, branch: bytes = MAIN) -> None:
         """Say how far a branch is held, and how far a quorum has cosigned it."""
-        self.logs[origin, branch] = LogState(held, believed)
+        self.logs[origin, branch] = LogState(held, min(held, believed))
         for mediator in self.vouched.mediators_of.get(origin, ()):
             self._dirty[mediator] = None
 
@@ -99,29 +102,37 @@ class Registry:
         """What to read next; call again after reading. `only` names the mediators that interest."""
         wants = []
         for origin, cursor in self.operators.items():
-            state = self.logs.get((origin, MAIN), NOTHING)
+            state = self._operator_state(origin)
             start = min(cursor.seen, cursor.believed)
             if cursor.seen < state.held or cursor.believed < state.believed:
                 wants.append(Want(origin, MAIN, start, max(state.held, state.believed), None))
         for mediator in list(self._dirty):
             if only is not None and mediator not in only:
                 continue
-            found = self._wants_of(mediator)
-            if not found and mediator in self.rebuilding:
+            if mediator in self.rebuilding and self._caught_up(mediator):
                 self._replace(mediator)
-                found = self._wants_of(mediator)
+            found = self._wants_of(mediator)
             if not found:
                 del self._dirty[mediator]
             wants += found
         return wants
 
     def read(self, want: Want, start: int, entries: Sequence[bytes]) -> None:
-        """Fold entries of a want, in order: `start` is where the last piece ended."""
+        """Fold entries of a want, in order: `start` is where the last piece ended.
+
+        A want that has been overtaken (another branch, a fold begun anew) is left aside.
+        """
         if want.mediator is None:
-            self._read_operator(want.origin, start, entries)
+            cursor = self.operators.get(want.origin)
+            if cursor is not None and start <= max(cursor.seen, cursor.believed):
+                self._read_operator(want.origin, start, entries)
             return
-        fold = self.rebuilding.get(want.mediator) or self.folds[want.mediator]
-        if want.origin in self.cuts.get(want.mediator, {}):
+        fold = self.rebuilding.get(want.mediator) or self.folds.get(want.mediator)
+        cut = self.cuts.get(want.mediator, {}).get(want.origin)
+        if fold is None or cut is None or cut.branch != want.branch:
+            return
+        cursor = fold.cursors.get(want.origin, Cursor())
+        if start <= max(cursor.seen, cursor.believed):
             fold.read(want.origin, start, entries, self._state(want.mediator, want.origin))
 
     def _wants_of(self, mediator: bytes) -> list[Want]:
@@ -140,8 +151,11 @@ class Registry:
 
     # Operators' logs
 
+    def _operator_state(self, origin: bytes) -> LogState:
+        return self.logs.get((origin, MAIN), NOTHING).limited(self.constitution.retired.get(origin))
+
     def _read_operator(self, origin: bytes, start: int, entries: Sequence[bytes]) -> None:
-        cursor, state = self.operators[origin], self.logs[origin, MAIN]
+        cursor, state = self.operators[origin], self._operator_state(origin)
         touched: dict[bytes, None] = {}
         for index, entry in enumerate(entries, start):
             restrict = cursor.seen <= index < state.held
@@ -157,8 +171,10 @@ class Registry:
                     if statement := self.vouched.carry(carried.statement):
                         touched.update(dict.fromkeys(self._concerned(statement)))
         end = start + len(entries)
-        cursor.seen = max(cursor.seen, min(end, state.held))
-        cursor.believed = max(cursor.believed, min(end, state.believed))
+        if start <= cursor.seen:
+            cursor.seen = max(cursor.seen, min(end, state.held))
+        if start <= cursor.believed:
+            cursor.believed = max(cursor.believed, min(end, state.believed))
         for mediator in touched:
             self._rebase(mediator)
 
@@ -186,6 +202,13 @@ class Registry:
     def close_of(self, mediator: bytes, origin: bytes) -> Close | None:
         """The close that counts for a mediator's log."""
         return self.vouched.close(mediator, origin, self.standing_roots(mediator))
+
+    def closed_branch(self, origin: bytes, root_hash: bytes) -> bytes | None:
+        """Where the prefix that a close with this root picked is held, once it is settled."""
+        for (_, closed), (_, root, branch) in self._settled.items():
+            if closed == origin and root == root_hash:
+                return branch
+        return None
 
     def mirrors(self, origin: bytes) -> int | None:
         """How many entries of a device's log are wanted by anybody; None if nobody who stands vouches for it."""
@@ -217,9 +240,12 @@ class Registry:
         self.cuts[mediator] = new
         self._dirty[mediator] = None
         self.generation += 1
+        self.scopes[mediator] = self.scopes.get(mediator, 0) + 1
         fold = self.rebuilding.get(mediator) or self.folds.get(mediator)
         if fold is not None and any(self._shrinks(fold, origin, cut, new.get(origin)) for origin, cut in old.items()):
             fold = self.rebuilding[mediator] = MediatorFold()
+            shown = self.folds.get(mediator, MediatorFold())
+            self._targets[mediator] = {o: Cursor(c.seen, c.believed) for o, c in shown.cursors.items()}
         if fold is None:
             fold = self.folds[mediator] = MediatorFold()
         for origin, cut in new.items():
@@ -230,6 +256,8 @@ class Registry:
         cursor = fold.cursors.get(origin, Cursor())
         if new is None or new.branch != old.branch or max(cursor.seen, cursor.believed) > new.limit:
             return True
+        if old.settled and not new.settled:
+            return True
         joined = self.vouched.fork_revocations.get(origin)
         return bool(joined) and (new.settled != old.settled or new.limit != old.limit)
 
@@ -238,8 +266,23 @@ class Registry:
             if index < limit:
                 fold.revoke(origin, index, entry, revocation)
 
+    def _caught_up(self, mediator: bytes) -> bool:
+        """Whether a fold that was begun anew has read all that the shown one had, as far as it still counts.
+
+        It need not have read what came since: whoever appends for ever could put off a close for ever.
+        """
+        fresh, targets = self.rebuilding[mediator], self._targets[mediator]
+        for origin, target in targets.items():
+            if origin in self.cuts.get(mediator, {}):
+                state, cursor = self._state(mediator, origin), fresh.cursors.get(origin, Cursor())
+                if cursor.seen < min(target.seen, state.held) or cursor.believed < min(target.believed, state.believed):
+                    return False
+        settled = (o for o, cut in self.cuts.get(mediator, {}).items() if cut.settled)
+        return all(fresh.wanted(origin, self._state(mediator, origin)) is None for origin in settled)
+
     def _replace(self, mediator: bytes) -> None:
         fresh = self.rebuilding.pop(mediator)
+        del self._targets[mediator]
         stale = self.folds.get(mediator)
         if stale is not None:
             fresh.changed |= set(stale.subjects)
@@ -248,7 +291,8 @@ class Registry:
     def reconstitute(self, constitution: Constitution) -> None:
         """Take over another charter's operators, regions and threshold."""
         self.constitution = constitution
-        self.operators = {origin: self.operators.get(origin, Cursor()) for origin in constitution.regions}
+        self.operators = _cursors(constitution, self.operators)
+        self.generation += 1
         for admissions in self.admissions.values():
             for operator in [o for o in admissions.words if o not in self.operators]:
                 del admissions.words[operator]
@@ -270,3 +314,7 @@ class Registry:
                 fold = self.folds.get(mediator, MediatorFold())
                 parts.append(sha256(cbor.encode([mediator, words, fold.digest()])).digest())
         return sha256(RULES_VERSION.to_bytes(4, "big") + b"".join(parts)).digest()
+
+
+def _cursors(constitution: Constitution, held: dict[bytes, Cursor]) -> dict[bytes, Cursor]:
+    return {origin: held.get(origin, Cursor()) for origin in (*constitution.regions, *constitution.retired)}

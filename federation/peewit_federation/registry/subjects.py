@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
-from peewit_federation.statements.mediator import SUSPENDED, Catchment, Grant, Provider
+from peewit_federation.statements.mediator import AFTER_MAX, SUSPENDED, Catchment, Grant, Provider
+
+REVOCATIONS_MAX: Final = AFTER_MAX + 1
+"The smallest that are kept of a subject: with one more than a grant can outlive it is revoked for good."
 
 
 class Verdict(Enum):
@@ -79,7 +83,12 @@ class Subject:
         """Join a revocation (SHA-256 of its entry)."""
         if revocation in self.revocations:
             return self
-        return Subject(self.standing, self.revocations | {revocation})
+        if len(self.revocations) < REVOCATIONS_MAX:
+            return Subject(self.standing, self.revocations | {revocation})
+        largest = max(self.revocations)
+        if revocation > largest:
+            return self
+        return Subject(self.standing, self.revocations - {largest} | {revocation})
 
     def verdict(self, now_s: int) -> Verdict:
         """Whether it may act at `now_s`, its mediator's scope aside."""

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 
 from peewit_federation import cbor
 from peewit_federation.cose import Sign1, sign1
-from peewit_federation.errors import ForgeryError, MalformedError
+from peewit_federation.errors import ForgeryError, MalformedError, SenderError
 from peewit_federation.keys import XWING_PUBLIC_BYTES, PublicKey, SigningKey, sha256
 from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, open_head, origin_hash, origin_of
 from peewit_federation.log.merkle import verify_consistency
@@ -144,6 +144,14 @@ def open_carried(data: bytes) -> CarriedStatement:
     raise MalformedError("a carried statement of unknown kind")
 
 
+def peek_device(data: bytes) -> Device | None:
+    """What a device statement claims, before its signatures are checked; None if it is not one."""
+    try:
+        return Device.decode(Sign1.parse(data, size_bytes_max=65_000).payload)
+    except SenderError:
+        return None
+
+
 def _open_signed(envelope: Sign1) -> Device | Close:
     fields = cbor.decode(envelope.payload)
     match fields.get(0) if isinstance(fields, dict) else None:
@@ -155,6 +163,7 @@ def _open_signed(envelope: Sign1) -> Device | Close:
         case Close.KIND:
             close = Close.decode(envelope.payload)
             envelope.verify(CLOSE_PURPOSE, PublicKey(close.root))
+            envelope.refuse_countersignature(CLOSE_PURPOSE)
             return close
     raise MalformedError("a signed statement of unknown kind")
 

@@ -135,7 +135,8 @@ class Statement:
     def decode(cls, data: bytes) -> Self:
         """Parse. Raises `MalformedError` or `LimitError`."""
         fields = cbor.decode(data, size_bytes_max=cls.BYTES_MAX)
-        if not isinstance(fields, dict) or fields.get(0) != cls.KIND or fields.get(1) != FORMAT_VERSION:
+        head = [fields.get(0), fields.get(1)] if isinstance(fields, dict) else []
+        if head != [cls.KIND, FORMAT_VERSION] or any(type(number) is not int for number in head):
             raise MalformedError(f"not a {cls.__name__.lower()} of format version {FORMAT_VERSION}")
         return cls.from_fields(fields)
 

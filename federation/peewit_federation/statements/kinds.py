@@ -31,10 +31,10 @@ def read_entry(data: bytes, kinds: dict[int, type[Statement]]) -> Statement | No
     """The statement in a log entry, or None if it is not one of `kinds` in a version we know."""
     try:
         fields = cbor.decode(data)
-        if not isinstance(fields, dict) or fields.get(1) != FORMAT_VERSION:
+        if not isinstance(fields, dict) or type(fields.get(0)) is not int or type(fields.get(1)) is not int:
             return None
-        kind = kinds.get(fields.get(0, -1))
-        return kind.from_fields(fields) if kind else None
+        kind = kinds.get(fields[0])
+        return kind.from_fields(fields) if kind and fields[1] == FORMAT_VERSION else None
     except SenderError:
         return None
 

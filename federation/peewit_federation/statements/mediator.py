@@ -26,6 +26,7 @@ from peewit_federation.statements.codec import (
 ACTIVE: Final = 0
 SUSPENDED: Final = 1
 VERSION_MAX: Final = (1 << 31) - 1
+AFTER_MAX: Final = 64
 GRANT_LIFETIME_S: Final = 400 * 86_400
 
 REASONS: Final = {
@@ -47,7 +48,7 @@ class Grant(Statement):
     "0 active, 1 suspended."
     not_before: int = labelled(4, Uint())
     not_after: int = labelled(5, Uint())
-    after: tuple[bytes, ...] = labelled(6, Many(Bytes(32), 64))
+    after: tuple[bytes, ...] = labelled(6, Many(Bytes(32), AFTER_MAX))
     "Revocations (SHA-256 of their entries) that this grant outlives, ascending."
 
     @property

@@ -52,7 +52,7 @@ class Admission(Statement):
     "Prefixes; within their union."
     services: tuple[str, ...] = labelled(5, Many(SERVICE, 100), ())
     "None means every service."
-    quotas: Quotas = labelled(6, Record((Uint(1000), Uint(1 << 40), Uint(1 << 20))), QUOTAS_DEFAULT)
+    quotas: Quotas = labelled(6, Record((Uint(1000), Uint(10_000_000), Uint(1 << 20))), QUOTAS_DEFAULT)
     "Devices, entries per device log, carried statements."
 
 

@@ -1,0 +1,77 @@
+"""Was this node put back from a backup? Then it must not write its own log before it knows how long that is.
+
+Rules kept here (design 4.3): a counter of starts stands in the database and beside the keys; if they differ, the
+database is older (or newer) than the keys' folder, and the own log is written only after a quorum of nodes has said
+how long it is and everything that any of them has is back. (Reading back views and cosignatures of other logs
+belongs to the rules of restoring, which come later.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from peewit_federation import cbor
+from peewit_federation.errors import SenderError
+from peewit_federation.gossip.feed import HeadItem
+from peewit_node.engine import Engine, Write
+from peewit_node.gossip import Gossip
+from peewit_node.node_state import NodeState
+from peewit_node.own_log import OwnLog
+from peewit_node.peers import NotThereError, PeerError, Peers
+
+COUNTER: Final = "starts"
+RETRY_S: Final = 1.0
+PUT: Final = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
+logger = structlog.get_logger("peewit.restored")
+
+
+async def count_start(engine: Engine, folder: Path) -> bool:
+    """Count this start; True if the database was put back from a backup and not yet confirmed since."""
+    found = await engine.fetch("SELECT name, body FROM facts WHERE name IN ('starts', 'restored')")
+    rows: dict[str, bytes] = {name: body for name, body in found}
+    inside = int(rows.get("starts", b"0"))
+    path = folder / COUNTER
+    try:
+        outside = int(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        outside = 0
+    except ValueError:
+        outside = -1
+    # The file is written last, so a crash between the two leaves it one behind.
+    restored = "restored" in rows or outside not in (inside, inside - 1)
+    started = str(max(inside, outside) + 1)
+    writes = [Write(PUT, ("starts", started.encode()))]
+    if restored:
+        writes.append(Write(PUT, ("restored", b"1")))
+    await engine.write(*writes)
+    path.write_text(started, encoding="ascii")
+    return restored
+
+
+async def confirm(state: NodeState, engine: Engine, own: OwnLog, gossip: Gossip, peers: Peers) -> None:
+    """Wait until a quorum has told how long our log is and we hold all of it; then let it be written again."""
+    logger.warning("the database was put back from a backup; asking the others how long our own log is")
+    path = f"/v1/heads/{own.log.origin.hex()}"
+    while True:
+        answered, longest = {state.operator.witness.name}, 0
+        for peer in list(peers.all.values()):
+            try:
+                newest, _ = cbor.decode(await peers.get(peer, path, 64 * 1024))
+                await gossip.take_head(HeadItem(newest), peer)
+                longest = max(longest, gossip.size_of(newest))
+            except NotThereError:
+                pass
+            except (PeerError, SenderError, ValueError, TypeError) as error:
+                logger.info("a peer could not tell", peer=peer.name, reason=str(error))
+                continue
+            answered.add(peer.operator.witness.name)
+        if state.charter.policy.satisfied(answered) and own.log.size >= longest:
+            break
+        await asyncio.sleep(RETRY_S)
+    await engine.write(Write("DELETE FROM facts WHERE name = 'restored'"))
+    own.confirmed.set()
+    logger.warning("our own log is whole again", entries=own.log.size)
