@@ -65,7 +65,7 @@ def test_depth_and_size_and_counts_are_bounded_before_anything_is_made() -> None
     for data in (
         b"\x81" * 17 + b"\x00",
         b"\x81" * 1_000_000,
-        b"\x9a\x00\x00\x27\x11" + b"\x00" * 10_001,
+        b"\x99\x27\x11" + b"\x00" * 10_001,
         b"\x99\x27\x10" + b"\x86\x00\x00\x00\x00\x00\x00" * 10_000,
     ):
         with pytest.raises(LimitError):

@@ -1,0 +1,134 @@
+"""Every parser: whatever comes in, either a value comes out or one of our own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+from tests.federation.test_charter import charter, signed, text
+from tests.federation.test_gossip import POLICY, WITNESSES, a_head, lines, view_of
+from tests.federation.test_log_formats import SPEC_KEY, SPEC_NOTE, TORCHWOOD_NOTE
+from tests.federation.test_policy import NESTED
+from tests.federation.test_statements import SAMPLES, forked
+from tests.federation_kit import TestMediator, seed
+
+from peewit_federation import cbor
+from peewit_federation.api import Answer as ClientAnswer
+from peewit_federation.api import Append
+from peewit_federation.charter import parse_charter
+from peewit_federation.cose import Sign1
+from peewit_federation.errors import PeewitError
+from peewit_federation.gossip.feed import Answer, Ask, Cursor, HeadItem, ViewItem
+from peewit_federation.gossip.views import Range, ViewList, open_view, sign_view
+from peewit_federation.keys import SigningKey
+from peewit_federation.log.checkpoint import Checkpoint, log_key, open_head
+from peewit_federation.log.note import Note, VerifierKey
+from peewit_federation.log.policy import parse_policy
+from peewit_federation.log.proof_file import LogProof
+from peewit_federation.log.tiles import Tile, encode_bundle, split_bundle
+from peewit_federation.places import Places
+from peewit_federation.statements.carried import open_carried, sign_close
+from peewit_federation.statements.carried import Close as CloseStatement
+from peewit_federation.statements.kinds import ALL_KINDS, read_entry
+
+ROOT = SigningKey(seed("root"))
+VIEWS = ViewList(lines(3, 2))
+EXCHANGE = Ask(Cursor(bytes(8), 7), bytes(8), bytes(4), (HeadItem(a_head(3), (b"d",), b"q"), ViewItem(b"v")))
+PLACES = "postcode,place,district,state_code,state,latitude,longitude\n10115,Mitte,Mitte,BE,Berlin,52.5,13.3\n"
+
+
+def as_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: parse(data.decode("utf-8", errors="replace"))
+
+
+PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
+    "cbor": (cbor.decode, [s.encode() for s in SAMPLES]),
+    "note": (Note.parse, [SPEC_NOTE.encode(), TORCHWOOD_NOTE.encode()]),
+    "checkpoint": (as_text(Checkpoint.parse), [TORCHWOOD_NOTE.split("\n\n")[0].encode() + b"\n"]),
+    "vkey": (as_text(VerifierKey.parse), [SPEC_KEY.encode()]),
+    "head": (
+        lambda data: open_head(data, log_key(SigningKey(seed("log")).public), POLICY.witness_keys),
+        [a_head(3)],
+    ),
+    "tile path": (as_text(Tile.parse), [b"tile/0/x001/234.p/17", b"tile/entries/000"]),
+    "bundle": (partial(split_bundle, count=3), [encode_bundle([b"a", b"", b"c" * 300])]),
+    "proof": (LogProof.parse, [LogProof(4, (bytes(32),), TORCHWOOD_NOTE.encode(), b"x").encode()]),
+    "policy": (as_text(parse_policy), [NESTED.encode()]),
+    "charter": (parse_charter, [text().encode(), signed(charter(2), "north").encode()]),
+    "sign1": (Sign1.parse, [TestMediator("m").device()]),
+    "carried": (
+        open_carried,
+        [
+            TestMediator("m").device(),
+            forked(ROOT, 2, 5).encode(),
+            sign_close(CloseStatement(bytes(32), ROOT.public, bytes(32), 5, bytes(32)), ROOT),
+        ],
+    ),
+    "entry": (lambda data: read_entry(data, ALL_KINDS), [s.encode() for s in SAMPLES]),
+    "ask": (Ask.decode, [EXCHANGE.encode()]),
+    "answer": (Answer.decode, [Answer(Cursor(bytes(8), 7), False, EXCHANGE.items).encode()]),
+    "view": (lambda data: open_view(data, POLICY), [sign_view(view_of(VIEWS), WITNESSES[0])]),
+    "list": (lambda data: ViewList.decode(data, VIEWS.root), [VIEWS.encode()]),
+    "range": (
+        lambda data: Range.of(cbor.decode(data), 10).open(seed("m", 1), view_of(VIEWS)),
+        [cbor.encode(VIEWS.range(seed("m", 1)).value())],
+    ),
+    "append": (Append.decode, [Append(3, b"bundle", b"note", b"device").encode()]),
+    "client answer": (
+        lambda data: ClientAnswer.decode(data).open(POLICY, quorum=False),
+        [ClientAnswer((a_head(3),), (TestMediator("m").device(),), ((0, 1, b"e", (bytes(32),)),)).encode()],
+    ),
+    "places": (as_text(Places.parse), [PLACES.encode()]),
+}
+INTERESTING = [
+    b"",
+    b"\x00",
+    b"\xff",
+    b"\x9f",
+    b"\xbf",
+    b"\xf5",
+    b"\xf6",
+    b"\x1b" + b"\xff" * 8,
+    b"\n\n",
+    "—".encode(),
+    b" ",
+]
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_parser_never_raises_anything_but_its_own_error(name: str) -> None:
+    parse, samples = PARSERS[name]
+    random = Random(name)
+    for round_ in range(1500):
+        data = bytearray(random.choice(samples) if round_ % 10 else random.randbytes(random.randint(0, 80)))
+        for _ in range(random.randint(1, 4)):
+            at = random.randrange(len(data) + 1)
+            match random.randrange(4):
+                case 0 if at < len(data):
+                    data[at] = random.randrange(256)
+                case 1:
+                    data[at:at] = random.choice(INTERESTING)
+                case 2:
+                    del data[at : at + random.randint(1, 8)]
+                case _:
+                    data[at:] = data[random.randrange(len(data) + 1) :]
+        try:
+            parse(bytes(data))
+        except PeewitError as error:
+            assert len(str(error)) < 1000
+
+
+def test_the_real_table_of_postcodes_is_read_and_a_bad_line_is_named() -> None:
+    table = (Path(__file__).parents[2] / "examples" / "data" / "postcodes-de.csv").read_text(encoding="utf-8")
+    places = Places.parse(table)
+    assert len(places.by_postcode) == 8154
+    near = places.within("10115", 5)
+    assert next(iter(near)) == "10115"
+    assert near == {code: km for code, km in places.within("10115", 20).items() if km <= 5}
+    rows = table.split("\n")
+    rows[4710] = rows[4710].replace(rows[4710].split(",")[0], "1011x")
+    with pytest.raises(PeewitError, match="line 4711"):
+        Places.parse("\n".join(rows))
