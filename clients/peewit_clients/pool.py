@@ -9,6 +9,7 @@ remembered as a complaint with its name. Answers are bounded in bytes and time.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -193,9 +194,10 @@ class BackendPool:
         self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int
     ) -> bytes:
         start = self.clock()
+        data_in = io.BytesIO(body) if body is not None else None
         try:
             async with self._client().request(
-                method, backend.operator.url + path, data=body, allow_redirects=False
+                method, backend.operator.url + path, data=data_in, allow_redirects=False
             ) as response:
                 data = await _read(response, size_bytes_max)
         except TimeoutError:
