@@ -7,18 +7,20 @@ import io
 from dataclasses import dataclass, field
 
 import aiohttp
-from tests.federation_kit import Federation, TestMediator
 
 from peewit_federation.api import Append
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, origin_hash, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.tiles import encode_bundle
+from tests.federation_kit import Federation, TestMediator
 
 
 async def request(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
     async with aiohttp.ClientSession() as session:
-        async with session.request(method, url, data=io.BytesIO(body) if body is not None else None, allow_redirects=False) as response:
+        async with session.request(
+            method, url, data=io.BytesIO(body) if body is not None else None, allow_redirects=False
+        ) as response:
             return response.status, await response.read()
 
 

@@ -14,7 +14,7 @@ from statistics import median
 from peewit_federation import cbor
 from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError
-from peewit_federation.gossip.views import OPERATORS, Line, Range, View, fresh_as_of, lacks, open_view
+from peewit_federation.gossip.views import OPERATORS, Line, Range, View, fresh_as_of, is_newer, lacks, open_view
 
 SKEW_WARN_S = 120
 
@@ -91,7 +91,7 @@ class ViewBook:
             self._complain(seen.witness, "signed a view that is dated in the future")
             return
         held = self.newest.get(seen.witness)
-        if held is not None and (held.view.time_s, held.view.root) > (seen.view.time_s, seen.view.root):
+        if held is not None and held.view != seen.view and not is_newer(seen.view, held.view):
             return
         sizes = self.sizes.setdefault(seen.witness, {})
         for line in (line for lines in seen.lines.values() for line in lines if not line.forked):

@@ -26,7 +26,7 @@ from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import read_secret, write_secret
 from peewit_federation.charter import Charter
-from peewit_federation.errors import OperatorError, UnknownError
+from peewit_federation.errors import OperatorError, RefusedError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.log.checkpoint import Head, log_key, origin_hash, origin_of
 from peewit_federation.log.merkle import CompactRange, leaf_hash
@@ -216,14 +216,18 @@ async def hand_in(pool: BackendPool, statement: bytes, write: int = 2) -> tuple[
     """Give a carried statement to `write` nodes: who took it, and why others did not."""
     taken: list[str] = []
     failures: dict[str, str] = {}
+    refused = False
     for backend in pool.order():
         try:
             await pool.post(backend, "/v1/statements", statement)
             taken.append(backend.name)
         except BackendError as error:
             failures[backend.name] = str(error)
+            refused = refused or 400 <= error.status < 500
         if len(taken) >= write:
             break
+    if not taken and refused:
+        raise RefusedError("every node that answered refused it: " + "; ".join(failures.values()))
     if not taken:
         raise UnreachableError("no node took it: " + "; ".join(f"{n}: {why}" for n, why in failures.items()))
     return taken, failures

@@ -81,7 +81,7 @@ def _read(text: str, columns: tuple[str, ...], make: Callable[[dict[str, str]], 
             except PeewitError as error:
                 raise MalformedError(f"line {reader.line_num}: {error}") from None
     except csv.Error as error:
-        raise MalformedError(f"line {reader.line_num}: {error}") from None
+        raise MalformedError(f"after line {reader.line_num}: {error}") from None
 
 
 def _unique(rows: Iterator[tuple[int, T]]) -> list[T]:

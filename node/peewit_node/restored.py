@@ -32,7 +32,7 @@ logger = structlog.get_logger("peewit.restored")
 async def count_start(engine: Engine, folder: Path) -> bool:
     """Count this start; True if the database was put back from a backup and not yet confirmed since."""
     found = await engine.fetch("SELECT name, body FROM facts WHERE name IN ('starts', 'restored')")
-    rows: dict[str, bytes] = {name: body for name, body in found}
+    rows: dict[str, bytes] = dict(found)
     inside = int(rows.get("starts", b"0"))
     path = folder / COUNTER
     try:

@@ -34,12 +34,27 @@ class SqliteFile:
         if not path.parent.is_dir():
             raise StorageError(f"{path.parent}: no such directory; make it with `peewit node init`")
         self._lock = _take_lock(path)
-        self._writer = self._connect(f"file:{path}?mode=rwc")
-        self._writer.execute("PRAGMA journal_mode=WAL")
-        self._writer.execute("PRAGMA synchronous=FULL")
-        self._writer.execute("PRAGMA wal_autocheckpoint=4000")
-        migrate(self._writer, path)
-        self._reader = self._connect(f"file:{path}?mode=ro")
+        try:
+            self._writer = self._open_writer()
+            self._reader = self._connect(f"file:{path}?mode=ro")
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open_writer(self) -> sqlite3.Connection:
+        writer = self._connect(f"file:{self.path}?mode=rwc")
+        try:
+            writer.execute("PRAGMA journal_mode=WAL")
+            writer.execute("PRAGMA synchronous=FULL")
+            writer.execute("PRAGMA wal_autocheckpoint=4000")
+            migrate(writer, self.path)
+        except sqlite3.Error as error:
+            writer.close()
+            raise StorageError(f"{self.path}: {error}") from error
+        except StorageError:
+            writer.close()
+            raise
+        return writer
 
     @staticmethod
     def _connect(uri: str) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ from typing import Final
 from peewit_federation.charter import Charter
 from peewit_federation.errors import SenderError, UnknownError
 from peewit_federation.gossip.feed import Feed
-from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, open_view, sign_view
+from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, is_newer, open_view, sign_view
 from peewit_federation.keys import SigningKey, sha256
 from peewit_federation.registry.fold import Registry
 from peewit_node.logs import Log, Logs
@@ -111,13 +111,13 @@ class Views:
         if view.time_s > self._clock() + SKEW_S:
             raise UnknownError(f"a view of {name} that is dated in the future")
         held = self.newest.get(name)
-        if name == self._name or (held is not None and held.view.time_s >= view.time_s):
+        if name == self._name or (held is not None and not is_newer(view, held.view)):
             return False
         lines = self.list_behind(view.root) or await self._fetch(view, peer, peers)
         if len(lines.lines) != view.size:
             raise PeerError(f"{peer.name} relayed a view whose list has another length")
         held = self.newest.get(name)
-        if held is not None and held.view.time_s >= view.time_s:
+        if held is not None and not is_newer(view, held.view):
             return False
         self.newest[name] = Held(data, view, lines)
         self._feed.add(("view", name))

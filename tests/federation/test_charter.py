@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.federation_kit import seed
 
 from peewit_clients.charters import Card, compose_charter, usual_quorum
 from peewit_federation.charter import Charter, parse_charter, walk
@@ -14,6 +13,7 @@ from peewit_federation.errors import ForgeryError, OperatorError
 from peewit_federation.keys import PublicKey, SigningKey
 from peewit_federation.log.checkpoint import log_key, witness_key
 from peewit_federation.log.note import ED25519, VerifierKey
+from tests.federation_kit import seed
 
 NAMES = ("north", "west", "south", "east", "centre")
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from tests.federation_kit import TestMediator, catchment, provider, seed
 
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.log.checkpoint import Checkpoint, log_key, origin_hash, origin_of, sign_checkpoint
@@ -20,6 +19,7 @@ from peewit_federation.registry.subjects import REVOCATIONS_MAX, Standing, Subje
 from peewit_federation.statements.carried import Close, ForkRevocation, sign_close, statement_id
 from peewit_federation.statements.mediator import AFTER_MAX, Catchment, Issuer, Provider, Revocation
 from peewit_federation.statements.operator import Admission, Carried, Withdrawal
+from tests.federation_kit import TestMediator, catchment, provider, seed
 
 OPERATORS = [seed("operator", n) for n in range(4)]
 REGIONS = {name: (str(n + 1),) for n, name in enumerate(OPERATORS)}

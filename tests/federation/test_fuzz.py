@@ -8,12 +8,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.federation.test_charter import charter, signed, text
-from tests.federation.test_gossip import POLICY, WITNESSES, a_head, lines, view_of
-from tests.federation.test_log_formats import SPEC_KEY, SPEC_NOTE, TORCHWOOD_NOTE
-from tests.federation.test_policy import NESTED
-from tests.federation.test_statements import SAMPLES, forked
-from tests.federation_kit import TestMediator, seed
 
 from peewit_federation import cbor
 from peewit_federation.api import Answer as ClientAnswer
@@ -30,9 +24,15 @@ from peewit_federation.log.policy import parse_policy
 from peewit_federation.log.proof_file import LogProof
 from peewit_federation.log.tiles import Tile, encode_bundle, split_bundle
 from peewit_federation.places import Places
-from peewit_federation.statements.carried import open_carried, sign_close
 from peewit_federation.statements.carried import Close as CloseStatement
+from peewit_federation.statements.carried import open_carried, sign_close
 from peewit_federation.statements.kinds import ALL_KINDS, read_entry
+from tests.federation.test_charter import charter, signed, text
+from tests.federation.test_gossip import POLICY, WITNESSES, a_head, lines, view_of
+from tests.federation.test_log_formats import SPEC_KEY, SPEC_NOTE, TORCHWOOD_NOTE
+from tests.federation.test_policy import NESTED
+from tests.federation.test_statements import SAMPLES, forked
+from tests.federation_kit import TestMediator, seed
 
 ROOT = SigningKey(seed("root"))
 VIEWS = ViewList(lines(3, 2))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from tests.federation_kit import seed
 
 from peewit_federation.cose import sign1
 from peewit_federation.errors import ForgeryError, MalformedError, UnknownError
@@ -25,6 +24,7 @@ from peewit_federation.gossip.views import (
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Checkpoint, cosign, log_key, sign_checkpoint, witness_key
 from peewit_federation.log.policy import parse_policy
+from tests.federation_kit import seed
 
 WITNESSES = [SigningKey(seed("witness", n)) for n in range(4)]
 POLICY = parse_policy(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.federation_kit import TestMediator, catchment, provider, seed
 
 from peewit_federation import cbor
 from peewit_federation.cose import Sign1
@@ -37,6 +36,7 @@ from peewit_federation.statements.codec import (
 from peewit_federation.statements.kinds import ALL_KINDS, MEDIATOR_KINDS, OPERATOR_KINDS, check_entry, read_entry
 from peewit_federation.statements.mediator import Issuer, Revocation
 from peewit_federation.statements.operator import CharterNotice, Node, Withdrawal
+from tests.federation_kit import TestMediator, catchment, provider, seed
 
 ALLOWED_TEXTS = {SERVICE, POSTCODE, POSTCODE_PREFIX, GROUP, NODE_URL}
 SAMPLES = [

@@ -50,6 +50,13 @@ class View(Statement):
     root: bytes = labelled(6, Bytes(32))
 
 
+def is_newer(view: View, held: View) -> bool:
+    """Whether a node signed `view` after `held`: by its feed within one life, by the time across lives."""
+    if view.epoch == held.epoch:
+        return (view.number, view.time_s) > (held.number, held.time_s)
+    return view.time_s > held.time_s
+
+
 def sign_view(view: View, key: SigningKey) -> bytes:
     """The view as it travels."""
     return sign1(view.encode(), VIEW_PURPOSE, key).encode()

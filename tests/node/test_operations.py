@@ -1,0 +1,374 @@
+"""What operators meet: bad configuration, full disks, old and new databases, slow clients, kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from peewit_federation.errors import OperatorError
+from peewit_node.config import load_config
+from peewit_node.engine import StorageError, StorageFullError, Write, WriteConflictError
+from peewit_node.keyfile import read_key, write_key
+from peewit_node.migrate import migrate, migrations
+from peewit_node.node import Node
+from peewit_node.peers import PeerError, check_address
+from peewit_node.sqlite import SqliteEngine, SqliteFile
+from tests.federation_kit import FAST, Federation, TestMediator, catchment, encode_all, provider
+from tests.federation_kit_http import Device, admit, get, until
+
+GOOD = 'operator = "north"\ncharter = "charter.toml"\ndata = "."\nlisten = "127.0.0.1:8100"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("operator = \n", "node.toml"),
+        (GOOD.replace('operator = "north"\n', ""), "operator: Field required"),
+        (GOOD + "surprise = 1\n", "surprise: Extra inputs are not permitted"),
+        (GOOD + "[gossip]\ninterval_s = 0\n", "gossip.interval_s: Input should be greater than 0"),
+        (GOOD + "[gossip]\ninterval = 1\n", "gossip.interval: Extra"),
+        (GOOD + '[limits]\nconnections = "many"\n', "limits.connections: Input should be a valid integer"),
+        (GOOD.replace("127.0.0.1:8100", "0.0.0.0:8100"), "plain HTTP is only allowed on loopback"),
+        (GOOD.replace("127.0.0.1:8100", "localhost"), "HOST:PORT"),
+        (GOOD.replace("127.0.0.1:8100", "example:80"), "not an IP address"),
+        (GOOD + '[tls]\ncertificate = "c.pem"\n', "tls.key: Field required"),
+    ],
+)
+def test_a_bad_configuration_is_refused_with_file_key_and_reason(tmp_path: Path, text: str, what: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    with pytest.raises(OperatorError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert what in str(caught.value)
+
+
+def test_the_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(GOOD)
+    monkeypatch.setenv("PEEWIT_LISTEN", "127.0.0.1:9999")
+    monkeypatch.setenv("PEEWIT_GOSSIP__INTERVAL_S", "7")
+    config = load_config(path)
+    assert config.address == ("127.0.0.1", 9999)
+    assert config.gossip.interval_s == 7
+    monkeypatch.setenv("PEEWIT_GOSSIP", "nonsense")
+    with pytest.raises(OperatorError, match="environment"):
+        load_config(path)
+
+
+def test_every_node_file_that_is_shipped_is_valid() -> None:
+    root = Path(__file__).parents[2]
+    found = list((root / "config").glob("**/*.toml"))
+    nodes = [path for path in found if "operator =" in path.read_text() and "policy" not in path.read_text()]
+    assert len(nodes) >= 4
+    for path in nodes:
+        load_config(path)
+
+
+def test_keys_are_made_0600_never_overwritten_and_refused_when_others_may_read_them(tmp_path: Path) -> None:
+    path = tmp_path / "log.key"
+    key = write_key(path, b"s" * 32)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_key(path).public == key.public
+    with pytest.raises(OperatorError, match="never overwritten"):
+        write_key(path, b"t" * 32)
+    path.chmod(0o640)
+    with pytest.raises(OperatorError, match="chmod 600"):
+        read_key(path)
+    path.chmod(0o600)
+    path.write_text("zz")
+    with pytest.raises(OperatorError, match="hexadecimal"):
+        read_key(path)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "::ffff:169.254.169.254", "224.0.0.1", "0.0.0.0", "::", "fe80::1", "64:ff9b::a9fe:a9fe",
+     "2002:a9fe:a9fe::1", "10.0.0.1", "127.0.0.1", "192.168.1.1", "fc00::1", "100.64.0.1"],
+)  # fmt: skip
+def test_requests_do_not_go_to_metadata_services_or_into_our_own_network(address: str) -> None:
+    with pytest.raises(PeerError):
+        check_address(address, private=False)
+    check_address("9.9.9.9", private=False)
+
+
+async def test_the_wrong_keys_or_operator_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    config = federation.configs["north"]
+    with pytest.raises(OperatorError, match="no operator 'nowhere'"):
+        await Node.start(config.model_copy(update={"operator": "nowhere"}))
+    with pytest.raises(OperatorError, match=r"log\.key is not the log key"):
+        await Node.start(config.model_copy(update={"operator": "west"}))
+    with pytest.raises(OperatorError, match="No such file"):
+        await Node.start(config.model_copy(update={"charter": tmp_path / "none.toml"}))
+    with pytest.raises(StorageError, match="no such directory"):
+        await Node.start(config.model_copy(update={"data": tmp_path / "nowhere"}))
+
+
+async def test_a_port_that_is_taken_is_an_error_in_words(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    await federation.start("north")
+    taken = federation.configs["west"].model_copy(update={"listen": federation.configs["north"].listen})
+    with pytest.raises(OperatorError, match="cannot listen"):
+        await Node.start(taken)
+    await federation.stop()
+
+
+# Databases
+
+
+def test_a_newer_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "node.sqlite"
+    SqliteFile(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO migrations VALUES (99)")
+    database.close()
+    with pytest.raises(StorageError, match="newer program"):
+        SqliteFile(path)
+
+
+def test_a_migration_backs_up_before_it_and_one_that_fails_leaves_the_old_version(tmp_path: Path) -> None:
+    path = tmp_path / "node.sqlite"
+    SqliteFile(path).close()
+    database = sqlite3.connect(path, isolation_level=None)
+    steps = [*migrations(), (2, "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1); NONSENSE")]
+    with pytest.raises(StorageError, match="was undone"):
+        migrate(database, path, steps)
+    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
+    assert "more" not in tables
+    assert (tmp_path / "node.sqlite.before-0002").exists()
+    migrate(database, path, [*migrations(), (2, "CREATE TABLE more (x INTEGER); -- fine\nINSERT INTO more VALUES (1)")])
+    assert database.execute("SELECT x FROM more").fetchall() == [(1,)]
+    database.close()
+
+
+async def test_writers_share_commits_and_a_conflict_undoes_only_its_own(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "x.sqlite")
+    put = "INSERT INTO facts VALUES (?, ?)"
+
+    async def one(number: int) -> str:
+        try:
+            guard = Write(
+                "UPDATE facts SET body = body WHERE name = ?", (f"{number - 1}",), rows=1 if number % 3 == 2 else None
+            )
+            await engine.write(Write(put, (str(number), b"")), guard)
+        except WriteConflictError:
+            return "conflict"
+        return "stored"
+
+    await engine.write(Write(put, ("-1", b"")))
+    outcomes = await asyncio.gather(*(one(n) for n in range(200)), one(5), one(7))
+    rows = {row[0] for row in await engine.fetch("SELECT name FROM facts")}
+    assert outcomes[200:] == ["conflict", "conflict"], "the same name twice"
+    assert rows == {"-1", *(str(n) for n in range(200) if outcomes[n] == "stored")}
+    assert not engine.broken.is_set()
+    await engine.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of limited size needs root")
+async def test_a_full_disk_sheds_writes_reads_go_on_and_it_recovers(tmp_path: Path) -> None:
+    import subprocess
+
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        engine = SqliteEngine(small / "x.sqlite")
+        put = "INSERT INTO facts VALUES (?, ?)"
+        stored = 0
+        with pytest.raises(StorageFullError):
+            for number in range(1000):
+                await engine.write(Write(put, (str(number), bytes(20_000))))
+                stored += 1
+        assert len(await engine.fetch("SELECT name FROM facts")) == stored > 3
+        assert not engine.broken.is_set()
+        await engine.close()
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+        engine = SqliteEngine(small / "x.sqlite")
+        await engine.write(Write(put, ("again", b"")))
+        assert len(await engine.fetch("SELECT name FROM facts")) == stored + 1
+        await engine.close()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+# Slow clients
+
+
+async def raw(federation: Federation, data: bytes, wait_s: float) -> bytes:
+    host, port = federation.configs["north"].address
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(wait_s):
+            return await reader.read(10_000)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_a_request_whose_head_or_body_never_ends_is_cut_off(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    limits = federation.configs["north"].limits.model_copy(update={"request_timeout_s": 0.5, "connections": 8})
+    federation.configs["north"] = federation.configs["north"].model_copy(update={"limits": limits})
+    await federation.start("north")
+    assert await raw(federation, b"GET /healthz HTTP/1.1\r\nHost: x\r\n", 10) == b""
+    assert await raw(federation, b"", 10) == b""
+    answer = await raw(federation, b"POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", 10)
+    assert b" 408 " in answer
+    host, port = federation.configs["north"].address
+    idle = [await asyncio.open_connection(host, port) for _ in range(12)]
+    await until(lambda: True)
+    assert (await asyncio.gather(*(r.read(1) for r, _ in idle), return_exceptions=True)) is not None
+    for _, writer in idle:
+        writer.close()
+    await asyncio.sleep(0.1)
+    status, _ = await get(federation.url("north") + "/healthz")
+    assert status == 200
+    await federation.stop()
+
+
+async def test_compressed_oversized_and_unknown_requests_get_problem_details(federation: Federation) -> None:
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session:
+        url = federation.url("north")
+        async with session.get(url + "/nowhere") as response:
+            assert response.status == 404
+            assert response.content_type == "application/problem+json"
+        async with session.post(url + "/v1/statements", data=b"x" * 70_000) as response:
+            assert response.status == 413
+        async with session.put(url + "/v1/statements", data=b"x") as response:
+            assert response.status == 405
+        for path in ("/v1/catchments?postcode=Berlin", "/v1/revocations?after=-1", "/v1/views?mediator=zz",
+                     "/v1/subjects/provider/00", "/v1/catchments?postcode=10115&within_km=9999", "/log/ZZ/checkpoint"):  # fmt: skip
+            async with session.get(url + path) as response:
+                assert response.status == 400, path
+                assert (await response.json(content_type=None))["title"]
+
+
+async def test_status_health_and_metrics_tell_what_there_is(federation: Federation) -> None:
+    mediator = TestMediator("mitte")
+    await admit(federation, mediator)
+    url = federation.url("north")
+    assert await get(url + "/healthz") == (200, b"ok\n")
+    assert (await get(url + "/readyz"))[0] == 200
+    status, body = await get(url + "/metrics")
+    assert status == 200
+    assert b"peewit_logs 4.0" in body
+    status, page = await get(url + "/")
+    assert status == 200
+    assert b"Registry digest" in page
+    assert b"caught lying" in page
+    await federation.stop("east")
+    await until(lambda: federation.nodes["north"].peers.all["east"].last_error != "")
+    assert b"east: ClientConnectorError" in (await get(url + "/"))[1]
+
+
+# Charter
+
+
+async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_not(federation: Federation) -> None:
+    from peewit_federation.charter import parse_charter
+    from peewit_federation.keys import SigningKey
+
+    path = federation.folder / "charter.toml"
+    text = path.read_text()
+    node = federation.nodes["north"]
+    path.write_text(text.replace("number = 1", "number = 2").replace("warn_s = 3600", "warn_s = 60"))
+    from peewit_federation.errors import ForgeryError
+
+    with pytest.raises(ForgeryError, match="no quorum"):
+        await node.reload_charter()
+    assert node.state.charter.number == 1
+    following = parse_charter(path.read_bytes())
+    for name in federation.names[:3]:
+        following = following.signed(name, SigningKey(read_key(federation.folder / name / "charter.key").seed))
+    path.write_bytes(following.encode())
+    for name in federation.names:
+        await federation.nodes[name].reload_charter()
+    assert node.state.charter.warn_s == 60
+    await federation.agree()
+
+
+# kill -9
+
+
+async def test_nothing_acknowledged_is_lost_when_a_node_is_killed_in_the_middle_of_appends(tmp_path: Path) -> None:
+    """A real process, killed while it appends; what it acknowledged is there when it starts again."""
+    names = ("north",)
+    federation = Federation.make(tmp_path, names, quorum=1)
+    mediator = TestMediator("mitte")
+    await federation.start()
+    await federation.nodes["north"].own.append(mediator.admission("1").encode())
+    await until(lambda: mediator.id in federation.nodes["north"].keeper.registry.admissions)
+    await federation.stop()
+    device = Device.of(mediator)
+    area = catchment("area", "10115")
+    device.entries = encode_all(area, *(provider(f"p{n}", area) for n in range(400)))
+    acknowledged = 0
+    for attempt in range(3):
+        process = await start_process(tmp_path / "north" / "node.toml", federation.configs["north"].listen)
+        await until_ready(federation.url("north"))
+        killer = asyncio.create_task(kill_soon(process, 0.15 * (attempt + 1)))
+        try:
+            while acknowledged < len(device.entries):
+                status, _ = await device.publish(
+                    federation.url("north"), acknowledged, device.entries[: acknowledged + 1]
+                )
+                assert status == 200
+                acknowledged += 1
+        except (OSError, Exception) as error:
+            assert "Error" in type(error).__name__
+        await killer
+    assert acknowledged > 3
+    await federation.start()
+    log = federation.nodes["north"].logs.get(device.origin)
+    assert log is not None
+    assert log.size >= acknowledged
+    found = [
+        e
+        for start in range(0, log.size, 256)
+        for e in await federation.nodes["north"].logs.entries(log, start, log.size)
+    ]
+    assert found[:acknowledged] == device.entries[:acknowledged]
+    assert log.range.root() == device.head(device.entries[: log.size]).root
+    await federation.agree()
+    await federation.stop()
+
+
+async def start_process(config: Path, listen: str) -> asyncio.subprocess.Process:
+    text = config.read_text().replace('"127.0.0.1:8100"', f'"{listen}"')
+    config.write_text(text + f"interval_s = {FAST.interval_s}\n" if "[limits]" not in text else text)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "peewit_clients.cli", "node", "run", str(config),
+        stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "PEEWIT_LISTEN": listen},
+    )  # fmt: skip
+
+
+async def until_ready(url: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                if (await get(url + "/readyz"))[0] == 200:
+                    return
+            except OSError:
+                pass
+            except Exception as error:
+                assert type(error).__name__.startswith(("Client", "Server"))
+            await asyncio.sleep(0.05)
+
+
+async def kill_soon(process: asyncio.subprocess.Process, delay_s: float) -> None:
+    await asyncio.sleep(delay_s)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
