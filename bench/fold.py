@@ -62,6 +62,7 @@ async def restart(total: int) -> tuple[float, float]:
         node = federation.nodes["north"]
         mediator = TestMediator("big")
         await node.own.append(mediator.admission("1").encode())
+        await federation.agree()
         await node.carrier.accept(mediator.device())
         log = await node.logs.ensure(log_key(mediator.log.public))
         entries = [issuer(n) for n in range(total)]

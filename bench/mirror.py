@@ -49,6 +49,7 @@ async def fill(federation: Federation, mediator: TestMediator, total: int) -> No
     await federation.start("north")
     node = federation.nodes["north"]
     await node.own.append(mediator.admission("1").encode())
+    await federation.agree()
     await node.carrier.accept(mediator.device())
     log = await node.logs.ensure(log_key(mediator.log.public))
     for start in range(0, total, 50 * WIDTH):

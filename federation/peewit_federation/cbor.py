@@ -48,82 +48,68 @@ def decode(data: bytes, *, size_bytes_max: int = 1 << 20) -> Any:
 
 
 def scan(data: bytes) -> None:
-    """Refuse `data` unless it is one value in deterministic encoding within the bounds."""
-    try:
-        end = _Scanner(data).value(0, 0)
-    except IndexError:
-        raise MalformedError("CBOR ends in the middle of a value") from None
-    if end != len(data):
-        raise MalformedError(f"{len(data) - end} bytes follow the CBOR value")
+    """Refuse `data` unless it is one value in deterministic encoding within the bounds.
 
-
-class _Scanner:
-    """One pass over the bytes; `value(position, depth)` returns the position behind the value."""
-
-    __slots__ = ("data", "items")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.items = 0
-
-    def value(self, at: int, depth: int) -> int:
-        data = self.data
-        self.items += 1
-        if self.items > ITEMS_MAX:
+    One loop with a stack of open containers: for each, how many values are still due, the type of its keys
+    (-1 for arrays), and its last key. It runs for every entry of every log, so it does not call functions.
+    """
+    stack: list[tuple[int, int, bytes]] = []
+    due, keys, previous = 1, -1, b""
+    at, items, end = 0, 0, len(data)
+    while True:
+        while not due:
+            if not stack:
+                if at != end:
+                    raise MalformedError(f"{end - at} bytes follow the CBOR value")
+                return
+            due, keys, previous = stack.pop()
+        due -= 1
+        items += 1
+        if items > ITEMS_MAX:
             raise LimitError(f"CBOR with more than {ITEMS_MAX} items")
-        first = data[at]
-        major, info = first >> 5, first & 31
-        if major == 7:
-            if info not in (20, 21, 22):
-                raise MalformedError(f"CBOR float or simple value at byte {at}")
-            return at + 1
-        argument, at = self._argument(at, info)
-        if major < 2:
-            return at
-        if major < 4:
-            if argument > len(data) - at:
+        if at >= end:
+            raise MalformedError("CBOR ends in the middle of a value")
+        start, first = at, data[at]
+        major, argument = first >> 5, first & 31
+        at += 1
+        if argument > 23 and major != 7:
+            if argument > 27:
+                raise MalformedError(f"CBOR of indefinite length or reserved form at byte {start}")
+            width = 1 << (argument - 24)
+            argument = int.from_bytes(data[at : at + width], "big")
+            at += width
+            if at > end:
+                raise MalformedError("CBOR ends in the middle of a value")
+            if argument < (24 if width == 1 else 1 << (4 * width)):
+                raise MalformedError(f"CBOR head longer than needed at byte {start}")
+        if major == 2 or major == 3:
+            at += argument
+            if at > end:
                 raise MalformedError("CBOR ends in the middle of a string")
-            return at + argument
-        if major == 6:
-            raise MalformedError(f"CBOR tag {argument}; tags are not used here")
-        if depth >= DEPTH_MAX:
-            raise LimitError(f"CBOR nested deeper than {DEPTH_MAX}")
-        if argument > ITEMS_PER_CONTAINER_MAX:
-            raise LimitError(f"CBOR {TYPE_NAMES[major]} with {argument} items; at most {ITEMS_PER_CONTAINER_MAX}")
-        if major == 4:
-            for _ in range(argument):
-                at = self.value(at, depth + 1)
-            return at
-        return self._map(at, argument, depth)
-
-    def _map(self, at: int, pairs: int, depth: int) -> int:
-        data = self.data
-        previous = b""
-        kind = data[at] >> 5 if pairs else 0
-        if kind not in (0, 3):
-            raise MalformedError(f"CBOR map key of type {TYPE_NAMES[kind]} at byte {at}")
-        for _ in range(pairs):
-            if data[at] >> 5 != kind:
-                raise MalformedError(f"CBOR map with keys of different types at byte {at}")
-            end = self.value(at, depth + 1)
-            key = data[at:end]
+        elif major > 3:
+            if major == 6:
+                raise MalformedError(f"CBOR tag {argument}; tags are not used here")
+            if major == 7 and argument not in (20, 21, 22):
+                raise MalformedError(f"CBOR float or simple value at byte {start}")
+        if keys >= 0 and due & 1:
+            # Of a map, an odd number of values is still due after its keys.
+            key = data[start:at]
+            if major != keys:
+                raise MalformedError(f"CBOR map key of type {TYPE_NAMES[major]} at byte {start}")
             if key <= previous:
                 fault = "twice" if key == previous else "out of order"
-                raise MalformedError(f"CBOR map key {fault} at byte {at}")
+                raise MalformedError(f"CBOR map key {fault} at byte {start}")
             previous = key
-            at = self.value(end, depth + 1)
-        return at
-
-    def _argument(self, at: int, info: int) -> tuple[int, int]:
-        if info < 24:
-            return info, at + 1
-        if info > 27:
-            raise MalformedError(f"CBOR of indefinite length or reserved form at byte {at}")
-        width = 1 << (info - 24)
-        end = at + 1 + width
-        if end > len(self.data):
-            raise IndexError
-        argument = int.from_bytes(self.data[at + 1 : end], "big")
-        if argument < (24 if width == 1 else 1 << (4 * width)):
-            raise MalformedError(f"CBOR head longer than needed at byte {at}")
-        return argument, end
+        if major == 4 or major == 5:
+            if len(stack) >= DEPTH_MAX:
+                raise LimitError(f"CBOR nested deeper than {DEPTH_MAX}")
+            if argument > ITEMS_PER_CONTAINER_MAX:
+                name = TYPE_NAMES[major]
+                raise LimitError(f"CBOR {name} with {argument} items; at most {ITEMS_PER_CONTAINER_MAX}")
+            stack.append((due, keys, previous))
+            due, keys, previous = argument, -1, b""
+            if major == 5:
+                due *= 2
+                keys = data[at] >> 5 if due and at < end else 0
+                if keys not in (0, 3):
+                    raise MalformedError(f"CBOR map key of type {TYPE_NAMES[keys]} at byte {at}")

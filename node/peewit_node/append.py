@@ -86,15 +86,15 @@ class Appender:
                 _check(entry)
             except SenderError as error:
                 raise MalformedError(f"entry {number}: {error}") from None
-        tree = log.range.copy()
-        tree.extend(map(leaf_hash, fresh))
-        if tree.size != head.size or tree.root() != head.root:
+        edge = (await self._logs.edge(log)).copy()
+        edge.append(fresh, [leaf_hash(entry) for entry in fresh])
+        if edge.size != head.size or edge.range.root() != head.root:
             if old_size == 0:
                 await self._other_history(log, head, entries)
             raise ForgeryError(
                 f"the root of the checkpoint is not that of the entries, which this node has to {log.stored}"
             )
-        await self._logs.extend(log, entries=fresh, head=head)
+        await self._logs.adopt(log, edge, head)
 
     async def _other_history(self, log: Log, head: Head, entries: list[bytes]) -> None:
         leaves = [leaf_hash(entry) for entry in entries]

@@ -72,6 +72,7 @@ def run(config: Path, verbose: bool) -> None:
     )
     settings = load_config(config)
     gc.freeze()
+    sys.setswitchinterval(0.001)  # the database's threads should not wait long for a busy event loop
     failed = asyncio.run(_serve(settings))
     if failed:
         raise SystemExit(70)

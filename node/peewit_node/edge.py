@@ -89,6 +89,6 @@ class Edge:
         if sealed and self._stored_tail:
             writes.append(Write(DROP_TAIL, (self.log,)))
         start = self.size - len(self.tail)
-        writes += [Write(PUT_TAIL, (self.log, start + i, e)) for i, e in enumerate(self.tail) if i >= kept]
+        writes += [Write(PUT_TAIL, (self.log, start + kept + i, e)) for i, e in enumerate(self.tail[kept:])]
         self._tiles, self._stored_tail = {}, len(self.tail)
         return writes

@@ -127,6 +127,12 @@ async def read_body(request: web.Request, size_bytes_max: int, timeout_s: float)
         raise MalformedError("a compressed body; send it as it is")
     if (request.content_length or 0) > size_bytes_max:
         raise LimitError(f"a body of {request.content_length} bytes; at most {size_bytes_max} are accepted")
+    if request.content.is_eof():
+        # All of it came with the head, as small requests do: nothing to wait for.
+        body = request.content.read_nowait()
+        if len(body) > size_bytes_max:
+            raise LimitError(f"a body of more than {size_bytes_max} bytes")
+        return body
     parts, size = [], 0
     async with asyncio.timeout(timeout_s):
         async for part in request.content.iter_any():

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import cbor2
 import structlog
 
 from peewit_federation import cbor
@@ -37,6 +38,7 @@ PUT_REVOCATION: Final = (
 )
 BATCH_ENTRIES: Final = 20_000
 RETRY_S: Final = 1.0
+GATHER_S: Final = 0.02
 logger = structlog.get_logger("peewit.registry")
 
 
@@ -51,6 +53,8 @@ class Keeper:
         self._wake = asyncio.Event()
         self.idle = asyncio.Event()
         "Set while everything that is held is folded."
+        self.loaded = asyncio.Event()
+        "Set once everything that was held at the start is folded."
 
     def grew(self, log: Log) -> None:
         """A log grew or was believed further; fold it soon."""
@@ -105,6 +109,7 @@ class Keeper:
         """Fold for ever."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)  # what comes meanwhile is folded and stored together
             self._wake.clear()
             try:
                 await self.fold()
@@ -116,6 +121,7 @@ class Keeper:
             self._changed()
             if not self._wake.is_set():
                 self.idle.set()
+                self.loaded.set()
 
     async def fold(self) -> None:
         """Read all that is wanted, and store what came of it."""
@@ -188,12 +194,13 @@ def encode_subject(subject: Subject) -> bytes:
             *(standing.not_before, standing.not_after, sorted(standing.after)),
             *(list(standing.areas), list(standing.services), list(standing.postcodes)),
         ]
-    return cbor.encode(fields)
+    data: bytes = cbor2.dumps(fields)
+    return data
 
 
 def decode_subject(data: bytes) -> Subject:
     """The inverse of `encode_subject`."""
-    revocations, *fields = cbor.decode(data)
+    revocations, *fields = cbor2.loads(data)
     if not fields:
         return Subject(None, frozenset(revocations))
     version, status, digest, origin, index, start, end, after, areas, services, postcodes = fields

@@ -133,13 +133,16 @@ class Logs:
         for bundle in bundles:
             edge.append_bundle(bundle)
         edge.append(entries, [leaf_hash(entry) for entry in entries])
-        quorum = log.quorum
         if head is not None:
-            head = self._signed(log, head)
-            quorum = self._newer(quorum, head)
-        await self._store(log, edge, head or log.head, quorum, pending)
-        if head is not None:
-            self._announce(log)
+            await self.adopt(log, edge, head, pending)
+        else:
+            await self._store(log, edge, log.head, log.quorum, pending)
+
+    async def adopt(self, log: Log, edge: Edge, head: Head, pending: Head | None = None) -> None:
+        """Store an edge that was grown from the log's own, with the head that covers it."""
+        head = self._signed(log, head)
+        await self._store(log, edge, head, self._newer(log.quorum, head), pending)
+        self._announce(log)
 
     async def learn(self, log: Log, head: Head) -> bool:
         """Take over cosignatures of a head whose entries are held. True if they said anything new."""
@@ -258,6 +261,8 @@ class Logs:
     async def entries(self, log: Log, start: int, end: int) -> list[bytes]:
         """The entries of one bundle from `start` on, up to `end` or the bundle's end."""
         index, offset = divmod(start, WIDTH)
+        if log.edge is not None and index == log.stored // WIDTH:
+            return log.edge.tail[offset : end - index * WIDTH]
         width = min(WIDTH, log.stored - index * WIDTH)
         body = await self.tile(log, Tile(ENTRIES, index, width))
         if body is None:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final, TypeVar
 
 import structlog
 
 from peewit_node.engine import Row, StorageError, StorageFullError, Write, WriteConflictError
 from peewit_node.migrate import migrate
 
-COMMIT_WRITES_MAX = 4000
+COMMIT_WRITES_MAX: Final = 4000
+GATHER_TURNS: Final = 3
+INLINE_BYTES_MAX: Final = 256 * 1024
+T = TypeVar("T")
 logger = structlog.get_logger("peewit.storage")
 
 
@@ -69,25 +71,49 @@ class SqliteFile:
         """The rows of a query, from the reading connection."""
         return self._reader.execute(sql, parameters).fetchall()
 
-    def commit(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
-        """Write several lists in one transaction; what became of each. Raises `StorageError` if none is durable."""
-        database = self._writer
-        outcomes: list[Exception | None] = []
+    def write(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
+        """Do several lists in one transaction, which stays open: what became of each. Raises `StorageError`."""
+        return self._guarded(lambda: self._together(batch) or self._one_by_one(batch))
+
+    def commit(self) -> None:
+        """Make what was written durable. Raises `StorageError` if it is not."""
+        self._guarded(lambda: self._writer.execute("COMMIT"))
+
+    def write_and_commit(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
+        """Both."""
+        outcomes = self.write(batch)
+        self.commit()
+        return outcomes
+
+    def _guarded(self, work: Callable[[], T]) -> T:
         try:
-            database.execute("BEGIN IMMEDIATE")
-            for writes in batch:
-                database.execute("SAVEPOINT one")
-                conflict = self._one(writes)
-                if conflict:
-                    database.execute("ROLLBACK TO one")
-                database.execute("RELEASE one")
-                outcomes.append(conflict)
-            database.execute("COMMIT")
+            return work()
         except sqlite3.Error as error:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
             full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)
             raise (StorageFullError if full else StorageError)(f"the database: {error}") from error
+
+    def _together(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None] | None:
+        """Write all lists; None, with nothing written, if one of them conflicts (which is rare)."""
+        self._writer.execute("BEGIN IMMEDIATE")
+        for writes in batch:
+            if self._one(writes):
+                self._writer.execute("ROLLBACK")
+                return None
+        return [None] * len(batch)
+
+    def _one_by_one(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
+        """Write the lists that do not conflict, and say which did."""
+        outcomes: list[Exception | None] = []
+        self._writer.execute("BEGIN IMMEDIATE")
+        for writes in batch:
+            self._writer.execute("SAVEPOINT one")
+            conflict = self._one(writes)
+            if conflict:
+                self._writer.execute("ROLLBACK TO one")
+            self._writer.execute("RELEASE one")
+            outcomes.append(conflict)
         return outcomes
 
     def _one(self, writes: Sequence[Write]) -> WriteConflictError | None:
@@ -144,9 +170,12 @@ class SqliteEngine:
     async def _commit_all(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
+            for _ in range(GATHER_TURNS):
+                await asyncio.sleep(0)  # whoever is about to write shares this commit
             batch, self._waiting = self._take(self._waiting)
+            lists = [writes for writes, _ in batch]
             try:
-                outcomes = await loop.run_in_executor(self._writing, self._file.commit, [w for w, _ in batch])
+                outcomes = await self._durably(loop, lists)
             except Exception as reason:
                 error = reason if isinstance(reason, StorageError) else StorageError(f"the database: {reason!r}")
                 if not isinstance(error, StorageFullError):
@@ -161,6 +190,18 @@ class SqliteEngine:
                     done.set_result(None)
                 else:
                     done.set_exception(outcome)
+
+    async def _durably(self, loop: asyncio.AbstractEventLoop, lists: list[Sequence[Write]]) -> list[Exception | None]:
+        """Write and commit. What is large goes to the thread whole; of what is small only the commit does.
+
+        A statement takes microseconds, but a thread that is done with one waits for the interpreter's lock, behind
+        an event loop that is busy, for milliseconds. The commit, which waits for the disk, is worth that.
+        """
+        if sum(map(_size_bytes, lists)) > INLINE_BYTES_MAX:
+            return await loop.run_in_executor(self._writing, self._file.write_and_commit, lists)
+        outcomes = self._file.write(lists)
+        await loop.run_in_executor(self._writing, self._file.commit)
+        return outcomes
 
     @staticmethod
     def _take(waiting: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -180,10 +221,5 @@ class SqliteEngine:
         self._file.close()
 
 
-def fsync_directory(path: Path) -> None:
-    """Make a rename or creation in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _size_bytes(writes: Sequence[Write]) -> int:
+    return sum(len(value) for write in writes for value in write.parameters if isinstance(value, bytes))

@@ -49,6 +49,7 @@ class Status:
             "peewit_requests", "Requests by route and status", ["route", "status"], registry=self.registry
         )
         self.seconds = Histogram("peewit_request_seconds", "Time to answer", ["route"], registry=self.registry)
+        self._children: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._gauges = {
             name: Gauge(f"peewit_{name}", text, registry=self.registry)
             for name, text in [
@@ -82,8 +83,12 @@ class Status:
             return await handler(request)
         start = time.perf_counter()
         response = await handler(request)
-        self.seconds.labels(route).observe(time.perf_counter() - start)
-        self.requests.labels(route, str(response.status)).inc()
+        key = route, response.status
+        if key not in self._children:
+            self._children[key] = self.seconds.labels(route), self.requests.labels(route, str(response.status))
+        seconds, requests = self._children[key]
+        seconds.observe(time.perf_counter() - start)
+        requests.inc()
         return response
 
     async def healthz(self, _: web.Request) -> web.Response:
@@ -97,7 +102,7 @@ class Status:
                 self._touched_s = self._state.now()
             except StorageError as error:
                 reasons.append(str(error))
-        if not self._keeper.idle.is_set():
+        if not self._keeper.loaded.is_set():
             reasons.append("the registry is being folded")
         view = self._views.own(self._state.now()).view
         if self._state.now() - view.time_s > 3 * self._state.config.gossip.view_interval_s:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 from peewit_federation.errors import ForgeryError, LimitError, MalformedError
@@ -64,7 +65,7 @@ class Checkpoint:
     root: bytes
     extensions: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The note text that is signed."""
         lines = [self.origin, str(self.size), b64encode(self.root), *self.extensions]
@@ -133,6 +134,10 @@ class Head:
 
     def encode(self) -> bytes:
         """The bytes that are served as `checkpoint`."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         return self.note().encode()
 
     def with_cosignature(self, name: str, cosignature: Cosignature) -> Head:

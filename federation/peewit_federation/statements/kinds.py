@@ -47,4 +47,6 @@ def check_entry(data: bytes, kinds: dict[int, type[Statement]]) -> None:
     kind = kinds.get(fields[0])
     if kind is None:
         raise MalformedError(f"kind {fields[0]} does not belong into this log")
-    kind.decode(data)
+    if fields.get(1) != FORMAT_VERSION or type(fields[1]) is not int:
+        raise MalformedError(f"format version {fields.get(1)!r:.20} is not {FORMAT_VERSION}")
+    kind.from_fields(fields)
