@@ -83,6 +83,8 @@ class Federation:
                 digests = {node.keeper.registry.digest() for node in self.nodes.values()}
                 views = {node.views.lines().root for node in self.nodes.values()}
                 idle = all(node.keeper.idle.is_set() for node in self.nodes.values())
+                logs = [log for node in self.nodes.values() for log in node.logs.all() if not log.forked]
+                idle = idle and all(log.quorum is not None and log.quorum.size == log.size for log in logs)
                 if idle and len(digests) == 1 and len(views) == 1:
                     return digests.pop()
                 await asyncio.sleep(0.05)

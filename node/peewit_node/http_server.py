@@ -27,6 +27,7 @@ class Door:
         self.connections_max = connections_max
         self.timeout_s = timeout_s
         self.open: dict[asyncio.BaseTransport, TimedProtocol] = {}
+        self.closing = False
 
     @web.middleware
     async def watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -39,6 +40,16 @@ class Door:
             return await handler(request)
         finally:
             connection.busy(False)
+
+    async def shut(self) -> None:
+        """Cut off whoever is still connected, also those who were let in at the last moment."""
+        self.closing = True
+        await asyncio.sleep(0)
+        for transport in list(self.open):
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+        while self.open:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 class TimedProtocol(asyncio.Protocol):
@@ -55,12 +66,13 @@ class TimedProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._inner.connection_made(transport)
-        if len(self._door.open) >= self._door.connections_max:
-            transport.abort()
-            return
+        full = len(self._door.open) >= self._door.connections_max
         self._door.open[transport] = self
-        self._watch()
+        self._inner.connection_made(transport)
+        if full or self._door.closing:
+            transport.abort()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and not self._answering:

@@ -119,9 +119,9 @@ class Keeper:
                 self._wake.set()
                 continue
             self._changed()
+            self.loaded.set()
             if not self._wake.is_set():
                 self.idle.set()
-                self.loaded.set()
 
     async def fold(self) -> None:
         """Read all that is wanted, and store what came of it."""

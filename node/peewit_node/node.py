@@ -101,6 +101,7 @@ class Node:
         self.answers = Answers(engine, self.logs, registry, places, clock)
         self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
         self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
+        self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
         self._sync = asyncio.Event()
@@ -157,7 +158,7 @@ class Node:
 
     async def _listen(self) -> None:
         config = self.state.config
-        door = Door(config.limits.connections, config.limits.request_timeout_s)
+        door = self._door = Door(config.limits.connections, config.limits.request_timeout_s)
         app = web.Application(middlewares=[door.watch, problems, self.status.measure], client_max_size=BODY_BYTES_MAX)
         timeout_s = config.limits.request_timeout_s
         app.add_routes(LogRoutes(self.logs, self.keeper.registry, self.appender, timeout_s).routes())
@@ -289,6 +290,7 @@ class Node:
         await self.gossip.stop()
         for runner in self._runners:
             await runner.cleanup()
+        await self._door.shut()
         await self.state.cancel_all()
         await self.peers.close()
         await self.engine.close()

@@ -381,6 +381,7 @@ class Liar:
         self.name = name
         self.answers: dict[str, object] = {}
         self.asked: list[str] = []
+        self.transports: dict[asyncio.Transport, None] = {}
 
     async def start(self) -> None:
         app = web.Application(client_max_size=16 << 20)
@@ -390,8 +391,16 @@ class Liar:
         host, port = self.federation.configs[self.name].address
         await web.TCPSite(self.runner, host, port, reuse_address=True).start()
 
+    async def stop(self) -> None:
+        await self.runner.cleanup()
+        for transport in self.transports:
+            transport.abort()
+        await asyncio.sleep(0.05)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
+        assert request.transport is not None
+        self.transports[request.transport] = None  # type: ignore[index]
         for prefix, answer in self.answers.items():
             if request.path.startswith(prefix):
                 if callable(answer):
@@ -409,7 +418,7 @@ async def with_liar(federation: Federation) -> AsyncIterator[tuple[Federation, L
     liar = Liar(federation, "east")
     await liar.start()
     yield federation, liar
-    await liar.runner.cleanup()
+    await liar.stop()
 
 
 def lies_of(federation: Federation, name: str) -> list[str]:

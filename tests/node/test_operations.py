@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -261,7 +262,7 @@ async def test_status_health_and_metrics_tell_what_there_is(federation: Federati
     await admit(federation, mediator)
     url = federation.url("north")
     assert await get(url + "/healthz") == (200, b"ok\n")
-    assert (await get(url + "/readyz"))[0] == 200
+    assert await get(url + "/readyz") == (200, b"ready\n")
     status, body = await get(url + "/metrics")
     assert status == 200
     assert b"peewit_logs 4.0" in body
@@ -271,7 +272,7 @@ async def test_status_health_and_metrics_tell_what_there_is(federation: Federati
     assert b"caught lying" in page
     await federation.stop("east")
     await until(lambda: federation.nodes["north"].peers.all["east"].last_error != "")
-    assert b"east: ClientConnectorError" in (await get(url + "/"))[1]
+    assert re.search(rb"east: \w+Error", (await get(url + "/"))[1])
 
 
 # Charter

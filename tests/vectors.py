@@ -1,0 +1,142 @@
+"""Examples of every format, from fixed seeds: what docs/protocol.md shows and docs/vectors.json freezes."""
+
+from __future__ import annotations
+
+from peewit_clients.charters import Card, compose_charter
+from peewit_federation.api import Answer as ClientAnswer
+from peewit_federation.api import Append
+from peewit_federation.gossip.feed import Answer, Ask, Cursor, HeadItem, ViewItem
+from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, sign_view
+from peewit_federation.keys import PublicKey, SigningKey, key_id, sha256
+from peewit_federation.log.checkpoint import (
+    Checkpoint,
+    cosign,
+    log_key,
+    origin_hash,
+    origin_of,
+    sign_checkpoint,
+    witness_key,
+)
+from peewit_federation.log.merkle import leaf_hash, root_of
+from peewit_federation.log.note import ED25519, VerifierKey
+from peewit_federation.log.proof_file import LogProof
+from peewit_federation.log.proofs import consistency_proof, inclusion_proof, leaf_source
+from peewit_federation.log.tiles import encode_bundle
+from peewit_federation.sealed import xwing_public
+from peewit_federation.statements.carried import (
+    Close,
+    Device,
+    ForkRevocation,
+    evidence_of,
+    sign_close,
+    sign_device,
+)
+from peewit_federation.statements.mediator import Catchment, Issuer, Provider, Revocation
+from peewit_federation.statements.operator import Admission, Carried, CharterNotice, Node, Withdrawal
+
+
+def seed(word: str) -> bytes:
+    return sha256(b"peewit example " + word.encode())
+
+
+def key(word: str) -> SigningKey:
+    return SigningKey(seed(word))
+
+
+NAMES = ("north", "west", "south", "east")
+TIME_S = 1_767_225_600  # 2026-01-01T00:00:00Z
+
+
+def card(name: str, prefix: str) -> Card:
+    witness = witness_key(f"{name}.example/witness", key(f"{name} witness").public)
+    offline = VerifierKey(f"{name}/charter", ED25519, PublicKey(key(f"{name} charter").public))
+    return Card(name, f"https://{name}.example", (prefix,), log_key(key(f"{name} log").public), witness, offline)
+
+
+def examples() -> dict[str, bytes]:
+    """By name: bytes as they travel, or text."""
+    root, log = key("district-mitte root"), key("district-mitte device")
+    mediator = key_id(root.public)
+    north = key("north log")
+    area = Catchment(
+        1, 0, TIME_S, TIME_S + 34_560_000, (), seed("area")[:16], seed("salt")[:16],
+        ((TIME_S, xwing_public(seed("area key"))),), ("10115", "10117"), ("flu",),
+        (origin_hash(origin_of(north.public)),), ("over80", "all"),
+    )  # fmt: skip
+    provider = Provider(
+        1, 0, TIME_S, TIME_S + 34_560_000, (), key("clinic-a").public, xwing_public(seed("clinic-a key")),
+        (area.area,), ("flu",), seed("commitment"),
+    )  # fmt: skip
+    revocation = Revocation(Provider.KIND, provider.subject, 1, seed("nonce")[:16])
+    issuer = Issuer(1, 0, TIME_S, TIME_S + 2_592_000, (), 8, key("issuer").public)
+    entries = [area.encode(), provider.encode(), revocation.encode()]
+    leaves = [leaf_hash(entry) for entry in entries]
+    name = log_key(log.public).name
+    head = sign_checkpoint(Checkpoint(name, 3, root_of(leaves)), log)
+    for witness in NAMES[:3]:
+        keyname = f"{witness}.example/witness"
+        head = head.with_cosignature(keyname, cosign(head.checkpoint, keyname, key(f"{witness} witness"), TIME_S))
+    other = [*leaves[:2], leaf_hash(issuer.encode()), leaf_hash(b"")]
+    forked = sign_checkpoint(Checkpoint(name, 4, root_of(other)), log)
+    evidence = evidence_of(log.public, head, forked, root_of(other[:3]), consistency_proof(3, 4, leaf_source(other)))
+    bare = sign_checkpoint(head.checkpoint, log).encode()
+    proof = LogProof(2, tuple(inclusion_proof(2, 3, leaf_source(leaves))), bare, entries[2])
+    device = sign_device(Device(mediator, root.public, log.public, xwing_public(seed("device key"))), root, log)
+    close = sign_close(Close(mediator, root.public, origin_hash(name), 2, root_of(leaves[:2])), root)
+    operators = [log_key(key(f"{n} log").public) for n in NAMES]
+    lines = ViewList(
+        [Line(OPERATORS, origin_hash(o.name), 7, seed(o.name)) for o in operators]
+        + [Line(mediator, origin_hash(name), 3, head.root), Line(seed("another"), seed("forked log"))]
+    )
+    view = sign_view(View(seed("epoch")[:8], 12, TIME_S, len(lines.lines), lines.root), key("north witness"))
+    cursor = Cursor(seed("epoch")[:8], 12)
+    from peewit_federation import cbor
+
+    charter = compose_charter("example", [card(n, str(i + 1)) for i, n in enumerate(NAMES)], 3)
+    return {
+        "vkey of a log": str(log_key(log.public)).encode(),
+        "vkey of a witness": str(witness_key("north.example/witness", key("north witness").public)).encode(),
+        "checkpoint": head.encode(),
+        "tlog-proof": proof.encode(),
+        "entry bundle": encode_bundle([b"abc", b"d"]),
+        "node": Node("https://north.example", key("north witness").public, (1,)).encode(),
+        "admit-mediator": Admission(mediator, (root.public,), ("10", "12"), ("flu",)).encode(),
+        "withdraw-mediator": Withdrawal(mediator).encode(),
+        "charter notice": CharterNotice(1, sha256(charter.encode())).encode(),
+        "carried": Carried(close).encode(),
+        "catchment": entries[0],
+        "provider": entries[1],
+        "issuer": issuer.encode(),
+        "revocation": entries[2],
+        "device": device,
+        "close": close,
+        "evidence": evidence.encode(),
+        "fork-revocation": ForkRevocation(log.public, proof.encode()).encode(),
+        "view": view,
+        "list behind a view": lines.encode(),
+        "range of a view": cbor.encode(lines.range(mediator).value()),
+        "ask, idle": Ask(cursor).encode(),
+        "answer, idle": Answer(cursor).encode(),
+        "answer with news": Answer(cursor, False, (HeadItem(head.encode()), ViewItem(view))).encode(),
+        "append": Append(2, encode_bundle(entries[2:]), bare).encode(),
+        "client answer": ClientAnswer(
+            (head.encode(),), (device,), ((0, 2, entries[2], tuple(inclusion_proof(2, 3, leaf_source(leaves)))),)
+        ).encode(),
+        "charter": charter.encode(),
+    }
+
+
+TEXTS = ("vkey of a log", "vkey of a witness", "checkpoint", "tlog-proof", "charter")
+
+
+def shown(name: str, data: bytes) -> str:
+    """As docs/protocol.md shows it: text, or hexadecimal with long keys cut."""
+    if name in TEXTS:
+        return "\n".join(
+            line if len(line) < 150 else line[:140] + "…" for line in data.decode().rstrip("\n").split("\n")
+        )
+    text = data.hex()
+    if len(text) > 1024:
+        text = f"{text[:704]} … {text[-192:]}"
+    rows = [text[at : at + 96] for at in range(0, len(text), 96)]
+    return "\n".join([*rows, f"({len(data)} bytes)"])
