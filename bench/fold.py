@@ -15,7 +15,6 @@ from peewit_federation.log.merkle import leaf_hash
 from peewit_federation.registry.admission import Constitution
 from peewit_federation.registry.fold import Registry
 from peewit_federation.statements.mediator import Issuer
-from peewit_federation.statements.operator import Carried
 
 STEP = 10_000
 
@@ -55,7 +54,6 @@ def pure(total: int) -> tuple[float, float]:
 
 async def restart(total: int) -> tuple[float, float]:
     """Seconds that a node takes to fold and store a log, and to load it again."""
-    assert Carried
     with tempfile.TemporaryDirectory() as name:
         federation = Federation.make(Path(name), ("north",), quorum=1, gossip=FAST)
         await federation.start()

@@ -454,8 +454,8 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     assert code == 0, errors
     assert [area["providers"] for area in json.loads(output)] == [2]
     places = Path(__file__).parents[2] / "examples" / "data" / "postcodes-de.csv"
-    words = ("--postcode", "10119", "--within", "5km", "--places", str(places))
-    code, output, errors = await peewit(folder, "registry", "find", *words)
+    near = ("--postcode", "10119", "--within", "5km", "--places", str(places))
+    code, output, errors = await peewit(folder, "registry", "find", *near)
     assert (code, "10115" in output) == (0, True), errors
     code, output, errors = await peewit(folder, "mediator", "provider", "suspend", "p")
     assert code == 0, errors

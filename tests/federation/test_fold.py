@@ -22,7 +22,7 @@ from peewit_federation.statements.operator import Admission, Carried, Withdrawal
 from tests.federation_kit import TestMediator, catchment, provider, seed
 
 OPERATORS = [seed("operator", n) for n in range(4)]
-REGIONS = {name: (str(n + 1),) for n, name in enumerate(OPERATORS)}
+REGIONS: dict[bytes, tuple[str, ...]] = {name: (str(n + 1),) for n, name in enumerate(OPERATORS)}
 RULES = Constitution(2, REGIONS)
 NOW = 1_000
 
@@ -47,8 +47,7 @@ class World:
         believed = dict.fromkeys(self.logs, 0)
         while random and any(held[o] < len(e) for o, e in self.logs.items()):
             origin = random.choice(list(self.logs))
-            entries = len(self.logs[origin])
-            held[origin] = min(entries, held[origin] + random.randint(0, 4))
+            held[origin] = min(len(self.logs[origin]), held[origin] + random.randint(0, 4))
             believed[origin] = min(held[origin], self._limit(origin), believed[origin] + random.randint(0, 5))
             registry.grow(origin, held[origin], believed[origin])
             if random.random() < 0.5:

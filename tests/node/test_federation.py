@@ -400,7 +400,7 @@ class Liar:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         assert request.transport is not None
-        self.transports[request.transport] = None  # type: ignore[index]
+        self.transports[request.transport] = None
         for prefix, answer in self.answers.items():
             if request.path.startswith(prefix):
                 if callable(answer):
