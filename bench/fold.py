@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.federation_kit import FAST, Federation, TestMediator, seed
@@ -30,7 +31,8 @@ def pure(total: int) -> tuple[float, float]:
     mediator = TestMediator("big")
     for operator in operators:
         registry.grow(operator, 1, 1)
-        registry.read(registry.wanted()[0], 0, [mediator.admission("1").encode()])
+        word = replace(mediator.admission("1"), quotas=(16, 2 * total, 1000))
+        registry.read(registry.wanted()[0], 0, [word.encode()])
     registry.carry(mediator.device())
     origin = origin_hash(log_key(mediator.log.public).name)
     spent = 0.0

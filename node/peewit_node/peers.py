@@ -125,7 +125,8 @@ class Peers:
             connector=connector() if connector else self._connector(),
             timeout=timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "peewit-node", "Accept-Encoding": "gzip, identity"},
+            # Entries are mostly keys and hashes: compressing them costs both sides more than it saves.
+            headers={"User-Agent": "peewit-node", "Accept-Encoding": "identity"},
         )
 
     def _connector(self) -> aiohttp.BaseConnector:

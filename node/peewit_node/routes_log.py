@@ -27,6 +27,12 @@ from peewit_node.http_server import read_body
 from peewit_node.logs import Log, Logs
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
+PLAIN: Final = {
+    "Cache-Control": IMMUTABLE,
+    "Content-Type": "application/octet-stream",
+    "Vary": "Accept-Encoding",
+}
+PACKED: Final = {**PLAIN, "Content-Encoding": "gzip"}
 CACHE_BYTES_MAX: Final = 32 << 20
 GZIP_BYTES_MAX: Final = 256 * 1024
 "Bundles above this are sent as they are: compressing them would hold up everyone else."
@@ -36,12 +42,8 @@ GZIP_BYTES_MAX: Final = 256 * 1024
 class Body:
     """An immutable resource, ready to be sent."""
 
-    plain: bytes
-    packed: bytes | None
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.plain) + len(self.packed or b"")
+    data: bytes
+    packed: bool
 
 
 class LogRoutes:
@@ -71,19 +73,15 @@ class LogRoutes:
         return web.Response(body=log.head.encode(), headers=headers)
 
     async def tile(self, request: web.Request) -> web.Response:
-        body = self._cache.get(request.path)
+        packed = "gzip" in request.headers.get("Accept-Encoding", "")
+        name = request.path + ("#gzip" if packed else "")
+        body = self._cache.get(name)
         if body is None:
-            body = await self._find(request)
-            self._remember(request.path, body)
-        headers = {"Cache-Control": IMMUTABLE, "Content-Type": "application/octet-stream"}
-        if body.packed is not None:
-            headers["Vary"] = "Accept-Encoding"
-            if "gzip" in request.headers.get("Accept-Encoding", ""):
-                headers["Content-Encoding"] = "gzip"
-                return web.Response(body=body.packed, headers=headers)
-        return web.Response(body=body.plain, headers=headers)
+            body = await self._find(request, packed=packed)
+            self._remember(name, body)
+        return web.Response(body=body.data, headers=PACKED if body.packed else PLAIN)
 
-    async def _find(self, request: web.Request) -> Body:
+    async def _find(self, request: web.Request, *, packed: bool) -> Body:
         if "%" in request.rel_url.raw_path:
             raise MalformedError("a tile path has no escaped characters")
         tile = Tile.parse(request.match_info["path"])
@@ -95,22 +93,21 @@ class LogRoutes:
         data = await self._logs.tile(log, tile) if log and _covers(log, tile) else None
         if data is None:
             raise UnknownError("this node does not have that tile")
-        packed = None
-        if tile.level == ENTRIES and len(data) <= GZIP_BYTES_MAX:
+        if packed and tile.level == ENTRIES and len(data) <= GZIP_BYTES_MAX:
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-            packed = packer.compress(data) + packer.flush()
-            if len(packed) > 0.9 * len(data):
-                packed = None
-        return Body(data, packed)
+            smaller = packer.compress(data) + packer.flush()
+            if len(smaller) < 0.9 * len(data):
+                return Body(smaller, packed=True)
+        return Body(data, packed=False)
 
     def _remember(self, path: str, body: Body) -> None:
         if path in self._cache:
             return
         self._cache[path] = body
-        self._cached_bytes += body.size_bytes
+        self._cached_bytes += len(body.data)
         while self._cached_bytes > CACHE_BYTES_MAX:
             _, old = self._cache.popitem(last=False)
-            self._cached_bytes -= old.size_bytes
+            self._cached_bytes -= len(old.data)
 
     async def append(self, request: web.Request) -> web.Response:
         origin = parse_hash(request.match_info["origin"])

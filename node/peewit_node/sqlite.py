@@ -13,6 +13,7 @@ import fcntl
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -117,13 +118,14 @@ class SqliteFile:
         return outcomes
 
     def _one(self, writes: Sequence[Write]) -> WriteConflictError | None:
-        for write in writes:
-            try:
-                touched = self._writer.execute(write.sql, write.parameters).rowcount
-            except (sqlite3.IntegrityError, OverflowError) as error:
-                return WriteConflictError(f"it does not fit what is stored: {error}")
-            if write.rows is not None and touched != write.rows:
-                return WriteConflictError("something else was written first")
+        try:
+            for (sql, rows), group in groupby(writes, key=lambda write: (write.sql, write.rows)):
+                if rows is None:
+                    self._writer.executemany(sql, [write.parameters for write in group])
+                elif any(self._writer.execute(sql, write.parameters).rowcount != rows for write in group):
+                    return WriteConflictError("something else was written first")
+        except (sqlite3.IntegrityError, OverflowError) as error:
+            return WriteConflictError(f"it does not fit what is stored: {error}")
         return None
 
     def close(self) -> None:

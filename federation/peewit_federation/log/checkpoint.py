@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from peewit_federation.errors import ForgeryError, LimitError, MalformedError
@@ -46,11 +46,13 @@ def origin_hash(origin: str) -> bytes:
     return hashlib.sha256(origin.encode()).digest()
 
 
+@lru_cache(4096)
 def log_key(public: bytes) -> VerifierKey:
     """The verifier key of a Peewit log."""
     return VerifierKey(origin_of(public), ED25519, PublicKey(public))
 
 
+@lru_cache(256)
 def witness_key(name: str, public: bytes) -> VerifierKey:
     """The verifier key of a node's cosignatures."""
     return VerifierKey(name, COSIGNATURE_V1, PublicKey(public))

@@ -117,15 +117,17 @@ def split_bundle(data: bytes, count: int | None = None) -> list[bytes]:
     """The entries of a bundle, exactly `count` of them when given. Raises `MalformedError`."""
     entries: list[bytes] = []
     at, end = 0, len(data)
-    most = count if count is not None else end
-    while at < end:
-        if len(entries) == most:
-            raise MalformedError(f"an entry bundle with more than the {most} entries that are due")
-        start = at + 2
-        at = start + int.from_bytes(data[at:start], "big")
-        entries.append(data[start:at])
+    try:
+        for _ in range(end if count is None else count):
+            if at == end:
+                break
+            start = at + 2
+            at = start + (data[at] << 8 | data[at + 1])
+            entries.append(data[start:at])
+    except IndexError:
+        at = -1
     if at != end:
-        raise MalformedError("an entry bundle ends in the middle of an entry")
+        raise MalformedError("an entry bundle that ends in the middle of an entry, or has more entries than are due")
     if count is not None and len(entries) != count:
         raise MalformedError(f"an entry bundle with {len(entries)} entries where {count} are due")
     return entries
