@@ -23,7 +23,7 @@ from peewit_node.engine import Row, StorageError, StorageFullError, Write, Write
 from peewit_node.migrate import migrate
 
 COMMIT_WRITES_MAX: Final = 4000
-GATHER_TURNS: Final = 3
+GATHER_TURNS: Final = 1
 INLINE_BYTES_MAX: Final = 256 * 1024
 T = TypeVar("T")
 logger = structlog.get_logger("peewit.storage")
