@@ -500,3 +500,67 @@ def test_the_thirty_third_word_of_nobody_is_ignored() -> None:
     world.say(0, provider("p").encode(), b"\xa2\x00\x02\x01\x63", b"\xff" * 100)
     assert world.fold().digest() == before
     assert key_id(mediator.root.public) == mediator.id
+
+
+def carried_on_branch(key: SigningKey, entries: list[bytes], index: int) -> bytes:
+    leaves = [leaf_hash(entry) for entry in entries]
+    head = sign_checkpoint(Checkpoint(log_key(key.public).name, len(entries), root_of(leaves)), key)
+    path = inclusion_proof(index, len(entries), leaf_source(leaves))
+    proof = LogProof(index, tuple(path), head.encode(), entries[index])
+    return ForkRevocation(key.public, proof.encode()).encode()
+
+
+@pytest.mark.parametrize("places", [(1, 4), (4, 1), (4,), (1,)])
+def test_a_revocation_from_a_branch_counts_by_its_smallest_place_and_not_behind_a_close(
+    places: tuple[int, ...],
+) -> None:
+    world, mediator = admitted()
+    area = catchment("area", "10000")
+    origin = origin_hash_of(mediator.log)
+    ended = revocation(provider("p").subject).encode()
+    world.publish(origin, area.encode(), provider("p", area).encode(), area.encode(), area.encode())
+    for place in places:
+        branch = [provider(f"x{n}").encode() for n in range(6)]
+        branch[place] = ended
+        world.say(3, Carried(carried_on_branch(mediator.log, branch, place)).encode())
+    nowhere = Close(mediator.id, mediator.root.public, origin, 3, seed("a branch that nobody has"))
+    world.say(2, Carried(sign_close(nowhere, mediator.root)).encode())
+    registry = Registry(RULES)
+    for held, entries in world.logs.items():
+        registry.grow(held, len(entries), len(entries))
+    world.read(registry, None)
+    expected = Verdict.REVOKED if 1 in places else Verdict.ACTIVE
+    assert verdict(registry, mediator, provider("p").subject) is expected
+
+
+def test_when_the_root_behind_a_settled_close_is_rotated_out_its_word_is_gone() -> None:
+    world, mediator = admitted()
+    area = catchment("area", "10000")
+    origin = origin_hash_of(mediator.log)
+    fresh = SigningKey(seed("fresh root"))
+    rotated = TestMediator("mitte")
+    rotated.root = fresh
+    for operator in (0, 1):
+        both = tuple(sorted((mediator.root.public, fresh.public)))
+        world.say(operator, Admission(mediator.id, both, ("1",), ()).encode())
+    world.say(2, Carried(sign_device_for(mediator, fresh)).encode())
+    entries = [area.encode(), provider("p", area).encode()]
+    world.publish(origin, *entries)
+    world.believed[origin] = 1
+    close = Close(mediator.id, mediator.root.public, origin, 2, root_of(map(leaf_hash, entries)))
+    world.say(3, Carried(sign_close(close, mediator.root)).encode())
+    registry = world.fold()
+    assert verdict(registry, mediator, provider("p").subject) is Verdict.ACTIVE, "the close vouches for it"
+    for operator in (0, 1):
+        world.say(operator, Admission(mediator.id, (fresh.public,), ("1",), ()).encode())
+        entries_now = len(world.logs[OPERATORS[operator]])
+        registry.grow(OPERATORS[operator], entries_now, entries_now)
+    world.read(registry, None)
+    assert verdict(registry, mediator, provider("p").subject) is Verdict.UNKNOWN, "and no quorum does"
+    assert registry.digest() == world.fold().digest()
+
+
+def sign_device_for(mediator: TestMediator, root: SigningKey) -> bytes:
+    from peewit_federation.statements.carried import Device, sign_device
+
+    return sign_device(Device(mediator.id, root.public, mediator.log.public, bytes(1216)), root, mediator.log)
