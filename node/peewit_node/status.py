@@ -169,6 +169,7 @@ class Status:
         logs = "".join(
             f"<tr><td><a href='/log/{log.origin.hex()}/checkpoint'>{log.origin.hex()[:16]}…</a><td>{log.size}"
             f"<td>{len(log.head.witnesses) if log.head else 0}<td>{log.quorum.size if log.quorum else 0}"
+            f"<td>{self._keeper.registry.mirrors(log.origin) or ''}"
             f"<td>{'FORKED' if log.forked else ''}"
             for log in sorted(self._logs.all(), key=lambda log: (not log.forked, log.origin))[:LISTED_MAX]
         )
@@ -181,7 +182,7 @@ class Status:
             f"<h1>Node {html.escape(facts['operator'])}</h1><p>Registry digest <code>{facts['digest']}</code>"
             f"<table>{numbers}</table><h2>Peers</h2><table><tr><th>peer<th>last heard<th>failures<th>last error"
             f"<th>caught lying{rows}</table><h2>Logs</h2><table><tr><th>log<th>entries<th>cosignatures"
-            f"<th>entries with a quorum<th>{logs}</table>"
+            f"<th>entries with a quorum<th>quota<th>{logs}</table>"
         )
         return web.Response(text=body, content_type="text/html")
 
