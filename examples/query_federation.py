@@ -19,6 +19,7 @@ from peewit_federation.charter import Charter, parse_charter
 async def ask(charter: Charter, postcode: str) -> None:
     async with BackendPool(charter) as pool:
         view = RegistryView(charter, pool)
+        await view.refresh()  # the operators' logs: whose mediators count
         # The whole list comes with proofs and is searched here: no node learns the postcode.
         near = [(area, mediator) for area, mediator in await view.catchments() if postcode in area.postcodes]
         # Then the logs of the mediators concerned are followed whole, so that no revocation can be left out.

@@ -30,6 +30,8 @@ BATCH_ENTRIES: Final = 2_000
 BATCH_BYTES: Final = 4 << 20
 PAUSE_S: Final = 10.0
 POLL_S: Final = 0.1
+SEND_TRIES: Final = 1_000
+SPREAD_S: Final = 3.0
 WRITE: Final = 2
 "How many nodes are written to (design section 8)."
 
@@ -73,6 +75,7 @@ class DeviceLog:
         self.origin = origin_hash(self.key.name)
         self._known: dict[str, int] = {}
         self._best: Head | None = None
+        self._roots: dict[int, bytes] = {}
 
     # Signing
 
@@ -98,6 +101,11 @@ class DeviceLog:
             answered.append(backend)
             for head in sorted(heads, key=lambda head: head.size):
                 await follower.take(copy, head, backend)
+                if head.size > copy.size and self.origin not in follower.evidence:
+                    raise UnreachableError(
+                        f"node {backend.name} knows {head.size} entries of this device's log and {copy.size} are here; "
+                        f"the rest could not be fetched, and without it nothing may be signed. Try again"
+                    )
         if self.origin in follower.evidence:
             raise ForkedDeviceError(
                 "this device's log has another history at some nodes: its key was stolen or copied. "
@@ -111,6 +119,12 @@ class DeviceLog:
                 f"{len(names)} of {self.charter.policy.needed()} nodes answered. Try again when more can be reached"
             )
         if copy.head is not None and copy.size > self.state.size:
+            if not self.state.restored:
+                # What this device sends it has stored before; so somebody else signs with its key.
+                raise ForkedDeviceError(
+                    "this device's log is longer at some nodes than it is here: its key is used elsewhere. "
+                    "Close the device: peewit mediator close"
+                )
             self.state.append(copy.entries[self.state.size :], copy.head)
         if self.state.restored and quorum:
             self.state.confirm()
@@ -147,24 +161,39 @@ class DeviceLog:
         head = self.state.head()
         if head is None:
             return Progress(0, (), (), self.charter.policy.needed(), effective=True, failures={})
-        stored, failures = [], {}
-        for backend in self.pool.order():
+        stored: list[str] = []
+        failures: dict[str, str] = {}
+        await self._send_to(self.pool.order(), head, write, stored, failures)
+        progress = self._progress(head.size, tuple(stored), failures)
+        start = self.clock()
+        while stored and not progress.effective and self.clock() < start + wait_s:
+            await asyncio.sleep(POLL_S)
+            if len(stored) < len(self.pool.backends) and self.clock() > start + min(wait_s / 2, SPREAD_S):
+                # Those that have it do not reach a quorum; perhaps they are cut off, and we are not.
+                await self._send_to(self.pool.order(), head, len(self.pool.backends), stored, failures)
+            progress = await self._look(head.size, self._progress(head.size, tuple(stored), failures))
+        return progress
+
+    async def _send_to(
+        self, backends: Sequence[Backend], head: Head, write: int, stored: list[str], failures: dict[str, str]
+    ) -> None:
+        for backend in backends:
+            if len(stored) >= write:
+                return
+            if backend.name in stored:
+                continue
             try:
                 await self._send(backend, head)
                 stored.append(backend.name)
+                failures.pop(backend.name, None)
+            except ForkedDeviceError:
+                raise
             except PeewitError as error:
                 failures[backend.name] = str(error)
-            if len(stored) >= write:
-                break
-        progress = self._progress(head.size, tuple(stored), failures)
-        end = self.clock() + wait_s
-        while stored and not progress.effective and self.clock() < end:
-            await asyncio.sleep(POLL_S)
-            progress = await self._look(head.size, progress)
-        return progress
 
     async def _send(self, backend: Backend, head: Head) -> None:
         path = f"/v1/log/{self.origin.hex()}/append"
+        tries = 0
         at = self._known.get(backend.name)
         if at is None:
             at = await self._size_at(backend)
@@ -173,12 +202,15 @@ class DeviceLog:
             assert following is not None
             bundle = encode_bundle(self.state.entries(at, following.size))
             body = Append(at, bundle, following.encode(), self.state.device).encode()
+            tries += 1
             try:
-                self._learn(await self.pool.post(backend, path, body))
+                receipt = await self.pool.post(backend, path, body)
+                if backend.operator.witness.name not in self._learn(receipt):
+                    raise BackendError(f"{backend.name} acknowledged without cosigning")
                 at = following.size
             except BackendError as error:
                 size = _size_in(error.body)
-                if error.status != 409 or size is None or size == at:
+                if error.status != 409 or size is None or not size < head.size or tries > SEND_TRIES:
                     raise
                 at = size
             self._known[backend.name] = at
@@ -190,14 +222,29 @@ class DeviceLog:
             if error.status == 404:
                 return 0
             raise
+        self._learn(data)
         return open_head(data, self.key, self.charter.policy.witness_keys).size
 
-    def _learn(self, note: bytes) -> None:
+    def _learn(self, note: bytes) -> frozenset[str]:
+        """Take over cosignatures of our own history; who cosigned. Raises `ForkedDeviceError` for another one."""
         head = open_head(note, self.key, self.charter.policy.witness_keys)
+        if head.size > self.state.size or self._root(head.size) != head.root:
+            raise ForkedDeviceError(
+                "a node has another history of this device's log: its key was stolen or copied. "
+                "Close the device: peewit mediator close"
+            )
         if self._best is not None and self._best.checkpoint == head.checkpoint:
             head = self._best.merged(head)
         if self._best is None or head.size >= self._best.size:
             self._best = head
+        return head.witnesses
+
+    def _root(self, size: int) -> bytes:
+        if size not in self._roots:
+            tree = CompactRange()
+            tree.extend(map(leaf_hash, self.state.entries(0, size)))
+            self._roots = {size: tree.root()}
+        return self._roots[size]
 
     async def _look(self, size: int, progress: Progress) -> Progress:
         for backend in self.pool.order():
@@ -229,6 +276,6 @@ def _batches(statements: Sequence[bytes]) -> list[list[bytes]]:
 def _size_in(body: bytes) -> int | None:
     try:
         size = json.loads(body)["size"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return size if isinstance(size, int) and size >= 0 else None

@@ -36,7 +36,20 @@ class DeviceState:
         if not (folder / DATABASE).exists():
             raise OperatorError(f"{folder} holds no device; make one with `peewit mediator device`")
         self._lock = _lock(folder)
-        self._database = _connect(folder / DATABASE)
+        try:
+            self._database = _connect(folder / DATABASE)
+            self._load()
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise OperatorError(
+                f"{folder / DATABASE} is damaged ({error}); put it back from a backup, or close this device with "
+                f"the root key (peewit mediator close) and make a new one"
+            ) from None
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _load(self) -> None:
         self.key = SigningKey(self._fact("seed"))
         self.device = self._fact("device")
         "The carried device statement."

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_federation import cbor
 from peewit_federation.charter import Charter
 from peewit_federation.errors import ForgeryError, MalformedError, SenderError
@@ -115,8 +115,7 @@ class Follower:
                     self.evidence[copy.origin] = evidence
                     return
             case Relation.LONGER if head.size > copy.limit:
-                self.pool.complain(backend.name, f"announced {head.size} entries; {copy.limit} are allowed")
-                return
+                return  # closed below, or beyond its quota: what counts comes as the closed branch
             case Relation.LONGER:
                 await self._extend(copy, head, backend)
             case Relation.SAME:
@@ -141,8 +140,12 @@ class Follower:
             assert copy.head is not None
             self.evidence[copy.origin] = evidence_of(copy.key.public.raw, copy.head, head, error.other_root, error.path)
             return
-        except (UnreachableError, SenderError, BackendError):
-            self.pool.complain(backend.name, f"announced a head of {copy.origin.hex()[:16]} and did not serve it")
+        except BackendError:
+            return  # it went away; another may have it
+        except SenderError as error:
+            self.pool.complain(
+                backend.name, f"announced a head of {copy.origin.hex()[:16]} that it did not serve: {error}"
+            )
             return
         start = copy.size // WIDTH * WIDTH
         entries = [entry for bundle in bundles for entry in bundle.entries]
@@ -150,7 +153,7 @@ class Follower:
         copy.head = head
 
     async def _fetch(
-        self, have: CompactRange, entries: list[bytes], target: Checkpoint, prefix: str, backend: Backend | None
+        self, have: CompactRange, entries: list[bytes], target: Checkpoint, prefix: str, backend: Backend
     ) -> list[Bundle]:
         tail = encode_bundle(entries[have.size // WIDTH * WIDTH :])
         try:
@@ -158,7 +161,7 @@ class Follower:
         except MismatchError:
             return await self._fetch_all(Follow(target, have, tail, thorough=True), prefix, backend)
 
-    async def _fetch_all(self, follow: Follow, prefix: str, backend: Backend | None) -> list[Bundle]:
+    async def _fetch_all(self, follow: Follow, prefix: str, backend: Backend) -> list[Bundle]:
         places = asyncio.Semaphore(PARALLEL)
 
         async def fetch(tile: Tile) -> bytes:
@@ -170,18 +173,13 @@ class Follower:
         data = await asyncio.gather(*map(fetch, follow.bundles))
         return [follow.accept_bundle(tile, body) for tile, body in zip(follow.bundles, data, strict=True)]
 
-    async def _tile(self, tile: Tile, prefix: str, backend: Backend | None) -> bytes:
-        def check(data: bytes) -> bytes:
-            if len(data) > tile.size_bytes_max:
-                raise ForgeryError("a tile that is too large")
-            return data
-
+    async def _tile(self, tile: Tile, prefix: str, backend: Backend) -> bytes:
         try:
-            return (await self.pool.get(prefix + tile.path, check, first=backend, missing_ok=True)).value
-        except BackendError:
-            if tile.width == WIDTH:
+            return await self.pool.fetch(backend, prefix + tile.path, tile.size_bytes_max)
+        except BackendError as error:
+            if tile.width == WIDTH or error.status != 404:
                 raise
-        body = (await self.pool.get(prefix + tile.full.path, bytes, first=backend)).value
+        body = await self.pool.fetch(backend, prefix + tile.full.path, tile.full.size_bytes_max)
         if tile.level == ENTRIES:
             return encode_bundle(split_bundle(body, WIDTH)[: tile.width])
         return body[: tile.width * HASH_BYTES]
@@ -195,12 +193,14 @@ class Follower:
         if (copy.origin, root) not in self.branches:
             prefix = f"/log/{copy.origin.hex()}/closed/{root.hex()}/"
             target = Checkpoint(copy.key.name, size, root)
-            try:
-                bundles = await self._fetch(CompactRange(), [], target, prefix, None)
-            except (UnreachableError, BackendError, SenderError):
-                return None
-            self.branches[copy.origin, root] = [entry for bundle in bundles for entry in bundle.entries]
-        return self.branches[copy.origin, root]
+            for backend in self.pool.order():
+                try:
+                    bundles = await self._fetch(CompactRange(), [], target, prefix, backend)
+                except (BackendError, SenderError):
+                    continue
+                self.branches[copy.origin, root] = [entry for bundle in bundles for entry in bundle.entries]
+                break
+        return self.branches.get((copy.origin, root))
 
     # Between runs
 
@@ -208,6 +208,8 @@ class Follower:
         """All copies, to be kept in a file."""
         logs = []
         for copy in self.copies.values():
+            if copy.head is None:
+                continue
             notes = [head.encode() if head else b"" for head in (copy.head, copy.quorum)]
             bundles = [encode_bundle(copy.entries[i : i + WIDTH]) for i in range(0, copy.size, WIDTH)]
             logs.append([str(copy.key), copy.origin, *notes, bundles])

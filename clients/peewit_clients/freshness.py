@@ -13,7 +13,7 @@ from statistics import median
 
 from peewit_federation import cbor
 from peewit_federation.charter import Charter
-from peewit_federation.errors import MalformedError
+from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.gossip.views import OPERATORS, Line, Range, View, fresh_as_of, is_newer, lacks, open_view
 
 SKEW_WARN_S = 120
@@ -64,7 +64,10 @@ def open_views(data: bytes, charter: Charter, mediators: Sequence[bytes]) -> lis
     for value in values:
         match value:
             case [bytes(signed), list(ranges)] if len(ranges) == 1 + len(mediators):
-                witness, view = open_view(signed, charter.policy)
+                try:
+                    witness, view = open_view(signed, charter.policy)
+                except UnknownError:
+                    continue  # of a node that joined with a charter that we do not have yet
                 lines = {
                     mediator: Range.of(part, view.size).open(mediator, view)
                     for mediator, part in zip((OPERATORS, *mediators), ranges, strict=True)
@@ -117,7 +120,13 @@ class ViewBook:
         """Nodes whose newest view lacks what a quorum's views had before it: they withhold it, or are cut off."""
         found = {}
         for name, seen in self.newest.items():
-            others = {n: s for n, s in self.newest.items() if n != name and s.view.time_s <= seen.view.time_s}
+            if mediator not in seen.lines:
+                continue
+            others = {
+                n: s
+                for n, s in self.newest.items()
+                if n != name and s.view.time_s <= seen.view.time_s and mediator in s.lines
+            }
             for origin in {line.origin for s in others.values() for line in s.lines.get(mediator, ())}:
                 sizes = {n: _size(s.lines.get(mediator, ()), origin) for n, s in others.items()}
                 mine = _size(seen.lines.get(mediator, ()), origin)
@@ -127,7 +136,12 @@ class ViewBook:
         return found
 
     def freshness(
-        self, mediator: bytes, held: dict[bytes, tuple[int, bytes]], forked: Sequence[bytes], now_s: float
+        self,
+        mediator: bytes,
+        held: dict[bytes, tuple[int, bytes]],
+        forked: Sequence[bytes],
+        limits: dict[bytes, int],
+        now_s: float,
     ) -> Freshness:
         """How fresh is what we hold (size and root by origin hash) for a mediator?"""
         times: dict[str, int] = {}
@@ -135,23 +149,22 @@ class ViewBook:
         for name, seen in self.newest.items():
             if mediator not in seen.lines or OPERATORS not in seen.lines:
                 continue
-            missing = lacks((*seen.lines[OPERATORS], *seen.lines[mediator]), held, forked)
+            missing = lacks((*seen.lines[OPERATORS], *seen.lines[mediator]), held, forked, limits)
             if missing:
                 lacking[name] = len(missing)
             else:
                 times[name] = seen.view.time_s
         as_of = fresh_as_of(times, self.charter.policy)
         age = None if as_of is None else max(0, int(now_s) - as_of)
-        limits = self.charter.warn_s, self.charter.refuse_s
-        return Freshness(as_of, age, tuple(sorted(times)), lacking, limits)
+        limits_s = self.charter.warn_s, self.charter.refuse_s
+        return Freshness(as_of, age, tuple(sorted(times)), lacking, limits_s)
 
-    def clock_error_s(self, now_s: float) -> float:
-        """How far our clock is off the median of the views, beyond what their age explains."""
-        if not self.newest:
-            return 0.0
-        ages = [now_s - seen.view.time_s for seen in self.newest.values()]
-        middle = median(ages)
-        return middle if middle < -SKEW_WARN_S else 0.0
+    @staticmethod
+    def require_clock(seen: Sequence[Seen], now_s: float) -> None:
+        """Raise `OperatorError` if most nodes' views are dated in our future: then our clock is wrong, not theirs."""
+        ahead = [view.view.time_s - now_s for view in seen]
+        if ahead and median(ahead) > SKEW_WARN_S:
+            raise OperatorError(f"this device's clock is {median(ahead):.0f} s behind the nodes'; set it first")
 
 
 def _size(lines: Sequence[Line], origin: bytes) -> int:

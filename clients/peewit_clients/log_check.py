@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from peewit_federation.errors import ForgeryError, LimitError, PeewitError, UnknownError
+from peewit_federation.errors import ForgeryError, LimitError, OperatorError, PeewitError, UnknownError
 from peewit_federation.log.checkpoint import Checkpoint, open_cosignature
 from peewit_federation.log.follow import Follow
 from peewit_federation.log.merkle import HASH_BYTES, CompactRange
@@ -56,7 +56,9 @@ async def check_log(
         raise ForgeryError("none of the given keys signed the checkpoint")
     follow = Follow(checkpoint, CompactRange(), thorough=True)
     earlier = Checkpoint.parse(Note.parse(before).text) if before else None
-    if earlier is not None and (earlier.origin != checkpoint.origin or earlier.size > checkpoint.size):
+    if earlier is not None and earlier.origin != checkpoint.origin:
+        raise OperatorError(f"the saved checkpoint is of another log, {earlier.origin}")
+    if earlier is not None and earlier.size > checkpoint.size:
         raise ForgeryError(f"the log was at {earlier.size} entries of {earlier.origin} before: it was rolled back")
     tiles = await asyncio.gather(*(_tile(session, prefix, tile) for tile in follow.hash_tiles))
     follow.accept_hashes(dict(zip(follow.hash_tiles, tiles, strict=True)))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -26,7 +27,7 @@ from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import read_secret, write_secret
 from peewit_federation.charter import Charter
-from peewit_federation.errors import OperatorError, RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.log.checkpoint import Head, log_key, origin_hash, origin_of
 from peewit_federation.log.merkle import CompactRange, leaf_hash
@@ -37,6 +38,8 @@ from peewit_federation.statements.carried import Close, Device, sign_close, sign
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, OPERATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Grant, Provider
 from peewit_federation.statements.operator import Carried
+
+DEVICE_NAME = r"[a-z0-9][a-z0-9-]{0,63}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def init_mediator(folder: Path, seed: bytes, passphrase: str | None) -> Identity
 
 def add_device(folder: Path, name: str, root: SigningKey, seeds: tuple[bytes, bytes]) -> Path:
     """Make a device (`seeds`: log key, encryption key), vouched for by the root; its folder."""
+    if not re.fullmatch(DEVICE_NAME, name, re.ASCII):
+        raise MalformedError(f"{name!r} is not a device's name: small letters, digits and hyphens, at most 64")
     identity = Identity.load(folder)
     log = SigningKey(seeds[0])
     statement = sign_device(Device(identity.id, root.public, log.public, xwing_public(seeds[1])), root, log)
@@ -123,7 +128,13 @@ class Mediator:
         """Catch up with the federation, as far as it can be reached, and be ready to plan."""
         await self.log.catch_up()
         await self._refresh()
-        return Planner(self.charter, self._fold(), int(self.clock()), self.random_bytes)
+        return Planner(self.charter, self._fold(), int(self.clock()), self.random_bytes, self._in_scope)
+
+    def _in_scope(self, postcodes: Sequence[str], services: Sequence[str]) -> bool:
+        registry = self.view.registry
+        admissions = registry.admissions.get(self.identity.id)
+        roots = registry.standing_roots(self.identity.id)
+        return admissions is not None and admissions.covers(roots, postcodes, services, registry.constitution)
 
     async def _refresh(self) -> None:
         head = self.state.head()
@@ -163,12 +174,19 @@ class Mediator:
             raise UnknownError(f"this mediator has no practice {name!r}; see `peewit mediator status`")
         standing = found.standing
         if standing.origin == self.log.origin:
-            (entry,) = self.state.entries(standing.index, standing.index + 1)
+            entry: bytes | None = self.state.entries(standing.index, standing.index + 1)[0]
         else:
-            entry = self.view.follower.copies[standing.origin].entries[standing.index]
-        grant = read_entry(entry, MEDIATOR_KINDS)
-        assert isinstance(grant, Grant)
+            shown = self.view.finder.look(self.identity.id, Provider.KIND, subject, int(self.clock()))
+            entry = self.view.standing_entry(shown)
+        grant = read_entry(entry or b"", MEDIATOR_KINDS)
+        if not isinstance(grant, Grant) or grant.subject != subject:
+            raise UnknownError(f"the entry of practice {name!r} cannot be had at the moment; try again")
         return subject, grant
+
+    def closed_at(self) -> int | None:
+        """At how many entries the root closed this device's log, if it did."""
+        close = self.view.registry.close_of(self.identity.id, self.log.origin)
+        return close.size if close else None
 
     def lost(self) -> list[Lost]:
         """Our own edits that did not win against those of another device."""
@@ -183,7 +201,7 @@ class Mediator:
             standing = fold.subjects.get(key, Subject()).standing
             if standing is not None and standing.digest != digest and standing.origin != self.log.origin:
                 # Written without knowledge of each other: an edit that knew ours would be one above it.
-                if standing.version <= version:
+                if standing.version == version:
                     found.append(Lost(*key, version, standing.origin))
         return found
 
@@ -227,7 +245,7 @@ async def hand_in(pool: BackendPool, statement: bytes, write: int = 2) -> tuple[
         if len(taken) >= write:
             break
     if not taken and refused:
-        raise RefusedError("every node that answered refused it: " + "; ".join(failures.values()))
+        raise RefusedError("every node that answered refused it: " + "; ".join(dict.fromkeys(failures.values())))
     if not taken:
         raise UnreachableError("no node took it: " + "; ".join(f"{n}: {why}" for n, why in failures.items()))
     return taken, failures

@@ -46,7 +46,15 @@ class Plan:
 class Planner:
     """Makes plans from what the registry says of a mediator."""
 
-    def __init__(self, charter: Charter, fold: MediatorFold, now_s: int, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        charter: Charter,
+        fold: MediatorFold,
+        now_s: int,
+        random_bytes: Callable[[int], bytes],
+        in_scope: Callable[[Sequence[str], Sequence[str]], bool] = lambda _postcodes, _services: True,
+    ) -> None:
+        self.in_scope = in_scope
         self.charter = charter
         self.fold = fold
         self.now_s = now_s
@@ -95,6 +103,11 @@ class Planner:
             plan.statements.append(statement.encode())
             plan.names.append((Catchment.KIND, row.name, area, key_seed))
             word = "changes" if state.standing else "opens"
+            if not self.in_scope(row.postcodes, row.services):
+                plan.consequences.append(
+                    f"WARNING: line {number}: {row.name} is outside what operators admit this mediator for; "
+                    f"it will not count"
+                )
             plan.consequences.append(
                 f"{word} catchment area {row.name}: {len(row.postcodes)} postcodes, {', '.join(row.services)}, "
                 f"queue at {', '.join(row.nodes)}, for {row.days} days"

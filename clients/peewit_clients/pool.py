@@ -245,5 +245,5 @@ def _title(body: bytes) -> str:
     try:
         fields: Any = json.loads(body[:10_000])
         return str(fields["title"])[:500]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -80,8 +80,9 @@ class RegistryView:
         for start in range(0, max(1, len(mediators)), MEDIATORS_AT_ONCE):
             part = mediators[start : start + MEDIATORS_AT_ONCE]
             asked = await self._views(part, read)
-        for operator in self.charter.operators:
-            await self._update(self.follower.copy(operator.log, operator.origin_hash), OPERATORS, asked)
+        logs = [(o.log, o.origin_hash) for o in self.charter.operators]
+        for log, origin in logs + [(r.log, r.origin_hash) for r in self.charter.retired]:
+            await self._update(self.follower.copy(log, origin), OPERATORS, asked)
         await self._fold(())
         for mediator in mediators:
             for origin in list(self.registry.cuts.get(mediator, {})):
@@ -94,7 +95,12 @@ class RegistryView:
         held = {c.origin: (c.size, c.head.root) for c in self.follower.copies.values() if c.head}
         forked = list(self.registry.vouched.evidence)
         for mediator in mediators:
-            self.freshness[mediator] = self.book.freshness(mediator, held, forked, self.clock())
+            limits = {retired.origin_hash: retired.size for retired in self.charter.retired}
+            for origin, cut in self.registry.cuts.get(mediator, {}).items():
+                limits[origin] = cut.limit
+                if cut.settled:
+                    held[origin] = max(held.get(origin, (0, b"")), (cut.limit, b""))
+            self.freshness[mediator] = self.book.freshness(mediator, held, forked, limits, self.clock())
 
     async def _views(self, mediators: Sequence[bytes], read: int) -> list[Backend]:
         query = "&".join(f"mediator={mediator.hex()}" for mediator in mediators)
@@ -106,6 +112,7 @@ class RegistryView:
         if not replies:
             # Ask once more, so that the error says what each node did.
             replies = [await self.pool.get(f"/v1/views?{query}", check)]
+        self.book.require_clock([seen for reply in replies for seen in reply.value], self.clock())
         for reply in replies:
             for seen in reply.value:
                 self.book.add(seen, self.clock())
@@ -171,7 +178,7 @@ class RegistryView:
     async def _settle(self, mediators: Sequence[bytes]) -> None:
         for mediator, origin, close in self.registry.unsettled():
             copy = self.follower.copies.get(origin)
-            if mediator not in mediators or copy is None:
+            if mediator not in mediators or copy is None or close.size > (self.registry.mirrors(origin) or 0):
                 continue
             entries = await self.follower.branch(copy, close.size, close.root_hash)
             if entries is not None:
@@ -184,14 +191,18 @@ class RegistryView:
     # Questions
 
     async def catchments(self) -> list[tuple[Catchment, bytes]]:
-        """The whole list of catchment areas, each proven, with its mediator; for searching at home."""
+        """The whole list of catchment areas, each proven, with its mediator; for searching at home.
+
+        Call `refresh` before, so that it is known which mediators count.
+        """
         reply = await self.pool.get("/v1/catchments", self._checked_answer)
         found = []
         for proven in reply.value:
             if isinstance(proven.head, Close) and not self._stands(proven.head):
                 continue
             statement = read_entry(proven.entry, MEDIATOR_KINDS)
-            if isinstance(statement, Catchment):
+            vouched = proven.device.root in self.registry.standing_roots(proven.device.mediator)
+            if isinstance(statement, Catchment) and vouched:
                 found.append((statement, proven.device.mediator))
         return found
 

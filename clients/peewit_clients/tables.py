@@ -70,6 +70,8 @@ def _read(text: str, columns: tuple[str, ...], make: Callable[[dict[str, str]], 
         raise MalformedError(f"a table of more than {TABLE_BYTES_MAX} bytes")
     reader = csv.DictReader(text.splitlines(), strict=True)
     missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    if missing and ";" in text.split("\n", 1)[0]:
+        raise MalformedError("line 1: columns are separated by commas, not semicolons")
     if missing:
         raise MalformedError(f"line 1: the column {missing[0]!r} is missing; needed are {','.join(columns)}")
     try:
@@ -134,7 +136,7 @@ def _name(row: dict[str, str]) -> str:
 
 def _days(row: dict[str, str]) -> int:
     text = row["days"]
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= DAYS_MAX:
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", text, re.ASCII) or int(text) > DAYS_MAX:
         raise MalformedError(f"days: a number from 1 to {DAYS_MAX} is due, not {text[:20]!r}")
     return int(text)
 

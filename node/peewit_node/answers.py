@@ -7,7 +7,7 @@ learns from views, not from here, whether something is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from peewit_federation.api import Answer
@@ -18,7 +18,7 @@ from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import MAIN, Registry
 from peewit_federation.statements.carried import statement_id
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider
-from peewit_node.engine import Engine
+from peewit_node.engine import Engine, Row
 from peewit_node.logs import Log, Logs
 
 ITEMS_MAX: Final = 2_000
@@ -61,19 +61,21 @@ class Answers:
         grants = await self._prove(found)
         digests = sorted({digest for item in found for digest in item.revocations})
         rows = [
-            (origin, place, digest)
+            (mediator, origin, place, digest)
             for digest in digests
-            for origin, place in await self._engine.fetch(
-                "SELECT origin, place FROM revocations WHERE digest = ?", digest
+            for mediator, origin, place in await self._engine.fetch(
+                "SELECT mediator, origin, place FROM revocations WHERE digest = ?", digest
             )
         ]
         return _joined(grants, await self._prove_rows(rows))
 
     async def revocations(self, after: int) -> Answer:
         """Revocations that this node saw after a cursor, oldest first."""
-        query = "SELECT number, origin, place, digest FROM revocations WHERE number > ? ORDER BY number LIMIT ?"
+        query = (
+            "SELECT number, mediator, origin, place, digest FROM revocations WHERE number > ? ORDER BY number LIMIT ?"
+        )
         rows = await self._engine.fetch(query, after, ITEMS_MAX)
-        answer = await self._prove_rows([(origin, place, digest) for _, origin, place, digest in rows])
+        answer = await self._prove_rows([tuple(row[1:]) for row in rows])
         cursor = rows[-1][0] if rows else after
         return Answer(answer.heads, answer.devices, answer.items, cursor)
 
@@ -85,7 +87,7 @@ class Answers:
         answer = _Builder()
         for (mediator, origin), places in wanted.items():
             tree = self._tree(mediator, origin)
-            statement = self._device(origin)
+            statement = self._device(mediator, origin)
             if tree is None or statement is None:
                 continue
             log, vouching, size = tree
@@ -107,28 +109,33 @@ class Answers:
             return log, self._registry.vouched.close_bytes[close], close.size
         return (log, log.quorum.encode(), log.quorum.size) if log.quorum else None
 
-    async def _prove_rows(self, rows: list[tuple[bytes, int, bytes]]) -> Answer:
+    async def _prove_rows(self, rows: Sequence[Row]) -> Answer:
         answer = _Builder()
-        numbers: dict[bytes, int] = {}
-        for origin, place, digest in rows:
-            log, statement = self._logs.get(origin), self._device(origin)
+        numbers: dict[tuple[bytes, bytes], int] = {}
+        for mediator, origin, place, digest in rows:
+            log, statement = self._logs.get(origin), self._device(mediator, origin)
             if log is None or log.head is None or statement is None or place >= log.head.size:
                 continue
             (entry,) = await self._logs.entries(log, place, place + 1)
             if statement_id(entry) != digest:
                 # It stood on another branch of a forked log; operators' logs carry it with its proof.
                 continue
-            if origin not in numbers:
-                numbers[origin] = answer.head(log.head.encode(), statement)
+            if (mediator, origin) not in numbers:
+                numbers[mediator, origin] = answer.head(log.head.encode(), statement)
             path = await self._path(log, place, log.head.size)
-            answer.items.append((numbers[origin], place, entry, path))
+            answer.items.append((numbers[mediator, origin], place, entry, path))
         return answer.done()
 
     async def _path(self, log: Log, place: int, size: int) -> tuple[bytes, ...]:
         return tuple(await self._logs.prove(log, size, lambda source: inclusion_proof(place, size, source)))
 
-    def _device(self, origin: bytes) -> bytes | None:
-        return next((data for _, data in self._registry.vouched.device_statements(origin)), None)
+    def _device(self, mediator: bytes, origin: bytes) -> bytes | None:
+        """The statement by which a standing root of this mediator vouches for the log."""
+        roots = self._registry.standing_roots(mediator)
+        for device, data in self._registry.vouched.device_statements(origin):
+            if device.mediator == mediator and device.root in roots:
+                return data
+        return None
 
 
 class _Builder:

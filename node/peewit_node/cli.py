@@ -51,7 +51,8 @@ def init(folder: Path, operator: str, url: str, listen: str, region: str, charte
     click.echo(
         f"Made {folder}/node.toml, three keys, an empty database, and {folder}/card.json.\n"
         f"Next: move {folder}/charter.key to a place that is offline (it signs charters, the node does not need it),\n"
-        f"and make a charter out of all operators' cards: peewit charter new --name NAME */card.json > {charter}"
+        f"make a charter out of all operators' cards (peewit charter new --name NAME */card.json > charter.toml),\n"
+        f"and put it where node.toml says: {folder / charter}"
     )
 
 

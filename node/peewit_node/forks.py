@@ -101,8 +101,15 @@ class Forks:
     async def carry_branch(self, log: Log) -> None:
         """Carry the revocations of our branch that nobody carries yet."""
         if log.origin in self._carried:
-            return None
+            return
         self._carried.add(log.origin)
+        try:
+            await self._carry_branch(log)
+        except BaseException:
+            self._carried.discard(log.origin)
+            raise
+
+    async def _carry_branch(self, log: Log) -> None:
         if log.head is None or not any(self._registry.close_of(m, log.origin) is None for m in self._mediators(log)):
             return None
         known = self._registry.vouched.fork_revocations.get(log.origin, {})

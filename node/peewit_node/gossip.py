@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from peewit_federation.errors import SenderError, UnknownError
+from peewit_federation.errors import PeewitError, SenderError, UnknownError
 from peewit_federation.gossip.feed import (
     DEVICES_MAX,
     EXCHANGE_BYTES_MAX,
@@ -301,10 +301,9 @@ class Gossip:
         return log_key(device.log_key) if device and self._registry.mirrors(origin) is not None else None
 
     def _note(self, origin: bytes, item: HeadItem, peer: Peer) -> None:
-        self._noted[origin] = item, peer
-        self._noted.move_to_end(origin)
-        while len(self._noted) > NOTED_MAX:
-            self._noted.popitem(last=False)
+        """Remember a head that cannot be judged yet. First come, first kept: strangers must not displace it."""
+        if len(self._noted) < NOTED_MAX:
+            self._noted.setdefault(origin, (item, peer))
 
     def reconsider(self) -> None:
         """The registry changed: look again at the heads that were refused."""
@@ -334,7 +333,7 @@ class Gossip:
                 async with self._places:
                     try:
                         done = await self._mirror.reach(log, *job)
-                    except (StorageError, WriteConflictError) as error:
+                    except (StorageError, WriteConflictError, PeewitError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
                 if done:
                     # The log may have grown meanwhile by other means: judge the head against what is there now.
@@ -343,5 +342,8 @@ class Gossip:
                     tries += 1
                     await asyncio.sleep(min(settings.backoff_max_s, settings.interval_s * 2 ** min(tries, 10)))
                     self._jobs.setdefault(log.origin, job)
+                elif not log.forked and job[0].size > log.size:
+                    # Begin this peer's feed anew later, so that it tells us again.
+                    job[1].cursor, job[1].delivered = Cursor(), None
         finally:
             del self._working[log.origin]

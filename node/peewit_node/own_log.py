@@ -63,6 +63,10 @@ class OwnLog:
             # Somebody showed us a longer version of our own log; it is being fetched.
             await asyncio.sleep(RETRY_S)
         async with self.log.lock:
+            if self.log.stored != self.log.size:
+                self._waiting.extend(batch)
+                self._wake.set()
+                return
             entries = [entry for part, _ in batch for entry in part]
             tree, at = self.log.range.copy(), self.log.stored
             tree.extend(map(leaf_hash, entries))

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from peewit_federation import cbor
-from peewit_federation.errors import SenderError
+from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.gossip.feed import HeadItem
 from peewit_node.engine import Engine, Write
 from peewit_node.gossip import Gossip
@@ -57,19 +57,24 @@ async def confirm(state: NodeState, engine: Engine, own: OwnLog, gossip: Gossip,
     logger.warning("the database was put back from a backup; asking the others how long our own log is")
     path = f"/v1/heads/{own.log.origin.hex()}"
     while True:
-        answered, longest = {state.operator.witness.name}, 0
+        answered: set[str] = set()
+        longest = 0
         for peer in list(peers.all.values()):
             try:
-                newest, _ = cbor.decode(await peers.get(peer, path, 64 * 1024))
-                await gossip.take_head(HeadItem(newest), peer)
-                longest = max(longest, gossip.size_of(newest))
+                match cbor.decode(await peers.get(peer, path, 64 * 1024)):
+                    case [bytes(newest), bytes(_)]:
+                        longest = max(longest, gossip.size_of(newest))
+                        state.spawn(gossip.take_head(HeadItem(newest), peer))
+                    case _:
+                        raise MalformedError("not a pair of heads")
             except NotThereError:
                 pass
-            except (PeerError, SenderError, ValueError, TypeError) as error:
+            except (PeerError, SenderError) as error:
                 logger.info("a peer could not tell", peer=peer.name, reason=str(error))
                 continue
             answered.add(peer.operator.witness.name)
-        if state.charter.policy.satisfied(answered) and own.log.size >= longest:
+        enough = state.charter.policy.satisfied(answered) or len(answered) == len(peers.all)
+        if enough and own.log.size >= longest:
             break
         await asyncio.sleep(RETRY_S)
     await engine.write(Write("DELETE FROM facts WHERE name = 'restored'"))

@@ -6,12 +6,16 @@ The card holds what others may know of the node; `peewit charter new` makes a ch
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.keys import PublicKey
 from peewit_federation.log.checkpoint import log_key, witness_key
 from peewit_federation.log.note import ED25519, VerifierKey
+from peewit_federation.statements.codec import NODE_URL
+from peewit_node.config import NodeConfig
 from peewit_node.keyfile import write_key
 from peewit_node.node import DATABASE
 from peewit_node.sqlite import SqliteFile
@@ -69,8 +73,12 @@ def init_node(
     folder: Path, operator: str, url: str, listen: str, region: tuple[str, ...], charter: str, seeds: tuple[bytes, ...]
 ) -> Card:
     """Make a node's folder. `seeds` are three times 32 random bytes: log, witness and charter key."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    _check(operator, url, listen, region)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise OperatorError(f"{folder}: {error.strerror}") from None
     log, witness, offline = (
         write_key(folder / f"{name}.key", seed) for name, seed in zip(("log", "witness", "charter"), seeds, strict=True)
     )
@@ -83,3 +91,23 @@ def init_node(
     (folder / "node.toml").write_text(config, encoding="utf-8")
     SqliteFile(folder / DATABASE).close()
     return card
+
+
+def _check(operator: str, url: str, listen: str, region: tuple[str, ...]) -> None:
+    """Refuse what others would refuse later. Raises `OperatorError`."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", operator, re.ASCII):
+        raise OperatorError("--operator: a name in small letters, digits and hyphens")
+    try:
+        NODE_URL.check(url)
+    except SenderError:
+        raise OperatorError("--url: for example https://north.example, without a path or a user") from None
+    if url.startswith("http://") and not re.match(r"http://(127\.|localhost|\[::1\])", url):
+        raise OperatorError("--url: plain HTTP is only for nodes that are reached on this machine; use https://")
+    if not all(re.fullmatch(r"[0-9]{1,5}", prefix, re.ASCII) for prefix in region):
+        raise OperatorError("--region: postcode prefixes of one to five digits, separated by commas")
+    try:
+        NodeConfig(operator=operator, charter=Path("charter.toml"), data=Path(), listen=listen)
+    except ValueError:
+        raise OperatorError(
+            "--listen: HOST:PORT on loopback, for example 127.0.0.1:8100; TLS is set in node.toml"
+        ) from None

@@ -224,4 +224,8 @@ class SqliteEngine:
 
 
 def _size_bytes(writes: Sequence[Write]) -> int:
+    if any(
+        write.sql.startswith("DELETE FROM subjects") or write.sql.startswith("DELETE FROM tiles") for write in writes
+    ):
+        return INLINE_BYTES_MAX + 1  # it may touch very many rows
     return sum(len(value) for write in writes for value in write.parameters if isinstance(value, bytes))

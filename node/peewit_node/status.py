@@ -105,7 +105,7 @@ class Status:
         if not self._keeper.loaded.is_set():
             reasons.append("the registry is being folded")
         view = self._views.own(self._state.now()).view
-        if self._state.now() - view.time_s > 3 * self._state.config.gossip.view_interval_s:
+        if self._state.now() - view.time_s > 3 * self._state.config.gossip.view_interval_s + 2:
             reasons.append("no view was signed lately")
         return web.Response(text="\n".join(reasons) + "\n" if reasons else "ready\n", status=503 if reasons else 200)
 

@@ -472,6 +472,23 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     await until(lambda: not any(n.keeper.registry.unsettled() for n in federation.nodes.values()))
     code, output, errors = await peewit(folder, "registry", "show", subject)
     assert (code, "active" in output) == (0, True), errors
+    for _ in range(2):
+        again = ("--postcode", "10115", "--json", "--cache", "fresh")
+        code, output, errors = await peewit(folder, "registry", "find", *again)
+        assert (code, errors) == (0, "")
+        assert [area["providers"] for area in json.loads(output)] == [2], (
+            "what the close left, also to who never saw more"
+        )
+        assert "confirmed by a quorum" in json.loads(output)[0]["freshness"]
+    code, _, errors = await peewit(folder, "mediator", "provider", "suspend", "p")
+    assert (code, "was closed at 3 entries" in errors) == (3, True), errors
+    code, _, errors = await peewit(folder, "mediator", "device", "spare", env=secret)
+    assert code == 0, errors
+    for _ in range(2):
+        code, _, errors = await peewit(folder, "registry", "find", "--postcode", "10115", "--cache", "fresh")
+        assert (code, errors) == (0, ""), "a device that has said nothing yet is no fault of the cache"
+    code, _, errors = await peewit(folder, "mediator", "device", "../evil", env=secret)
+    assert (code, "not a device's name" in errors) == (3, True)
     code, output, errors = await peewit(folder, "node", "status", str(folder / "north" / "node.toml"))
     assert (code, "west" in output) == (0, True), errors
 
@@ -524,6 +541,56 @@ async def test_log_verify_checks_any_log_and_notices_a_rollback(federation: Fede
 
     code, _, errors = await peewit(federation.folder, "log", "verify", url, "--key", str(log_key(stranger.key.public)))
     assert code == 7
+
+
+async def test_a_node_that_knows_more_of_our_log_than_it_serves_keeps_the_device_from_signing(
+    federation: Federation,
+) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            log = DeviceLog(state, charter, pool)
+            await log.commit(encode_all(catchment("a", "10115")))
+            await log.publish(wait_s=10)
+            note = state.head().encode()  # type: ignore[union-attr]
+    await federation.stop("east")
+    liar = Liar(federation, "east")
+    await liar.start()
+    from peewit_federation import cbor
+
+    liar.answers = {"/v1/heads/": cbor.encode([note, b""])}
+    folder = office.folder / "devices" / "desk"
+    for path in folder.glob("device.sqlite*"):
+        path.unlink()
+    from peewit_clients.device_state import DeviceState as State
+
+    (folder / "starts").unlink()
+    State.create(folder, seed("office", 0), seed("office enc", 0), b"").close()
+    async with BackendPool(charter, only=("east",)) as pool:
+        with office.state("desk") as state:
+            with pytest.raises(UnreachableError, match="could not be fetched"):
+                await DeviceLog(state, charter, pool).catch_up()
+            assert state.size == 0
+    await liar.stop()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a b", "No", "../evil", "x" * 65])
+def test_a_devices_name_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    init_mediator(tmp_path, seed("root"), None)
+    with pytest.raises(MalformedError, match="not a device's name"):
+        add_device(tmp_path, name, SigningKey(seed("root")), (seed("a"), seed("b")))
+    assert not (tmp_path / "devices").exists()
+
+
+def test_a_damaged_device_says_what_to_do(tmp_path: Path) -> None:
+    init_mediator(tmp_path, seed("root"), None)
+    folder = add_device(tmp_path, "desk", SigningKey(seed("root")), (seed("a"), seed("b")))
+    (folder / "device.sqlite").write_bytes(b"junk" * 1000)
+    for path in folder.glob("device.sqlite-*"):
+        path.unlink()
+    with pytest.raises(OperatorError, match="close this device"):
+        DeviceState(folder)
 
 
 async def test_admission_alone_does_not_reach_further_than_its_scope(federation: Federation) -> None:

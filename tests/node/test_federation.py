@@ -392,7 +392,11 @@ class Liar:
         await web.TCPSite(self.runner, host, port, reuse_address=True).start()
 
     async def stop(self) -> None:
+        server = self.runner.server
+        assert server is not None
         await self.runner.cleanup()
+        await asyncio.sleep(0.05)
+        await server.shutdown(0.1)  # those that were let in at the last moment
         for transport in self.transports:
             transport.abort()
         await asyncio.sleep(0.05)

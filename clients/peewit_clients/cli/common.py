@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from peewit_clients.device_log import ForkedDeviceError, Progress
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
@@ -63,9 +64,9 @@ def read_charter(path: Path) -> Charter:
 def read_text(path: Path) -> str:
     """A file of text. Raises `OperatorError`."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8; save it as CSV UTF-8"
         raise OperatorError(f"{path}: {reason}") from None
 
 
@@ -76,7 +77,8 @@ def report(error: Exception) -> int:
 
 
 def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+    """Text of others, without markup and control characters."""
+    return escape("".join(c if c.isprintable() else "?" for c in text))
 
 
 def with_pool(charter: Charter, nodes: tuple[str, ...], work: Callable[[BackendPool], Awaitable[T]]) -> T:

@@ -12,8 +12,9 @@ from rich.progress import Progress
 
 from peewit_clients.cli.common import emit, json_option
 from peewit_clients.log_check import Checked, check_log
-from peewit_federation.errors import MalformedError, PeewitError
-from peewit_federation.log.note import VerifierKey
+from peewit_clients.pool import UnreachableError
+from peewit_federation.errors import MalformedError, OperatorError, SenderError
+from peewit_federation.log.note import Note, VerifierKey
 
 
 @click.group()
@@ -38,7 +39,7 @@ def verify(url: str, keys: tuple[str, ...], origin: str | None, save: Path | Non
     if not url.startswith(("http://", "https://")):
         raise MalformedError("URL: must begin with https:// or http://")
     parsed = [VerifierKey.parse(key) for key in keys]
-    before = save.read_bytes() if save and save.exists() else None
+    before = _saved(save) if save and save.exists() else None
 
     async def run() -> Checked:
         timeout = aiohttp.ClientTimeout(total=60)
@@ -56,10 +57,13 @@ def verify(url: str, keys: tuple[str, ...], origin: str | None, save: Path | Non
 
     try:
         found = asyncio.run(run())
-    except aiohttp.ClientError as error:
-        raise PeewitError(f"{url}: {type(error).__name__}: {error}") from None
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise UnreachableError(f"{url} cannot be read: {type(error).__name__} {error}") from None
     if save:
-        save.write_bytes(found.note)
+        try:
+            save.write_bytes(found.note)
+        except OSError as error:
+            raise OperatorError(f"{save}: {error.strerror}") from None
     if as_json:
         emit(
             {
@@ -80,3 +84,12 @@ def verify(url: str, keys: tuple[str, ...], origin: str | None, save: Path | Non
     click.echo(
         f"every hash and entry holds: {found.entries_bytes} bytes in {found.seconds:.2f} s ({rate:,.0f} entries/s)"
     )
+
+
+def _saved(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        Note.parse(data)
+    except (OSError, SenderError) as error:
+        raise OperatorError(f"{path} is not a checkpoint that was saved before: {error}") from None
+    return data

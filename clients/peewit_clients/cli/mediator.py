@@ -43,7 +43,7 @@ from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.tables import read_catchments, read_providers
 from peewit_federation.charter import Charter
-from peewit_federation.errors import OperatorError
+from peewit_federation.errors import OperatorError, PeewitError, RefusedError
 from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.statements.mediator import Catchment, Provider
 
@@ -115,12 +115,19 @@ def device(
 ) -> None:
     """Make a device that may publish, vouched for by the root."""
     path = root_path or folder / "root.key"
-    made = add_device(folder, name, root_key(path, passphrase_for(path)), (os.urandom(32), os.urandom(32)))
+    charter = read_charter(charter_path) if publish else None
+    made = folder / "devices" / name
+    if not made.exists():
+        add_device(folder, name, root_key(path, passphrase_for(path)), (os.urandom(32), os.urandom(32)))
     with DeviceState(made) as state:
         click.echo(f"device {name}: log {origin_hash(origin_of(state.key.public)).hex()}")
         statement = state.device
-    if publish:
-        taken, _ = with_pool(read_charter(charter_path), nodes, lambda pool: hand_in(pool, statement))
+    if charter is not None:
+        try:
+            taken, _ = with_pool(charter, nodes, lambda pool: hand_in(pool, statement))
+        except PeewitError:
+            click.echo("The device is made, but no node knows it yet; say the same command again later.", err=True)
+            raise
         click.echo(f"vouched for at {', '.join(taken)}")
 
 
@@ -391,13 +398,14 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
             return
         console = Console()
         console.print(f"mediator {mine.hex()[:16]}…: {view.freshness[mine].words()}")
-        table = Table("log", "entries", "with a quorum", "this device")
+        table = Table("log", "entries", "with a quorum", "closed at", "this device")
         for origin in cuts:
             copy = view.follower.copies.get(origin)
             here = "yes" if origin == role.log.origin else ""
-            table.add_row(
-                origin.hex()[:16] + "…", str(copy.size if copy else 0), str(copy.believed if copy else 0), here
-            )
+            close = view.registry.close_of(mine, origin)
+            size, believed = (copy.size, copy.believed) if copy else (0, 0)
+            closed = str(close.size) if close else ""
+            table.add_row(origin.hex()[:16] + "…", str(size), str(believed), closed, here)
         console.print(table)
         table = Table("kind", "name", "subject", "verdict")
         for item in found:
@@ -434,6 +442,9 @@ def _act(
 
     async def work(role: Mediator) -> Progress | None:
         planner = await role.prepare()
+        closed = role.closed_at()
+        if closed is not None:
+            raise RefusedError(f"this device was closed at {closed} entries: what it says counts no more; use another")
         plan = make(planner, role)
         for line in plan.consequences:
             click.echo(line, err=as_json)
@@ -456,7 +467,7 @@ def _with_device(
     folder: Path, device: str, charter: Charter, nodes: tuple[str, ...], work: Callable[[Mediator], Awaitable[T]]
 ) -> T:
     Identity.load(folder)
-    found = sorted(path.name for path in (folder / "devices").glob("*")) if (folder / "devices").is_dir() else []
+    found = sorted(path.parent.name for path in (folder / "devices").glob("*/device.sqlite"))
     if not device:
         if len(found) != 1:
             raise OperatorError(f"{folder} has the devices {', '.join(found) or '(none)'}; choose one with --device")

@@ -55,6 +55,8 @@ def admit(
         tuple(sorted(filter(None, services.split(",")))),
         (devices, entries, QUOTAS_DEFAULT[2]),
     )
+    if not admission.postcodes:
+        raise MalformedError("--postcodes: at least one prefix is due")
     entry = admission.encode()
     click.echo(
         f"admits {mediator[:16]}… at postcodes {', '.join(admission.postcodes)} for "

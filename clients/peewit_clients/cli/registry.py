@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from peewit_clients.cli.common import (
+    UNREACHABLE,
     charter_option,
     complain,
     emit,
@@ -19,12 +21,14 @@ from peewit_clients.cli.common import (
     read_text,
     with_pool,
 )
+from peewit_clients.freshness import Freshness
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import MEANING, RegistryView
 from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError, OperatorError, SenderError, UnknownError
 from peewit_federation.places import Places
 from peewit_federation.registry.find import Found
+from peewit_federation.registry.subjects import Verdict
 
 cache_option = click.option(
     "--cache",
@@ -63,6 +67,8 @@ def find(
     The whole list of areas is fetched and searched here, so that no node learns where you live.
     """
     distance = _kilometres(within)
+    if not re.fullmatch(r"[0-9]{4,5}", postcode, re.ASCII):
+        raise MalformedError("--postcode: four or five digits")
     near = {postcode: 0.0}
     if distance > 0:
         if places is None:
@@ -74,6 +80,7 @@ def find(
 
     async def work(pool: BackendPool) -> list[tuple[float, Found, int, str]]:
         view = _open(charter, pool, cache)
+        await view.refresh()
         mediators: dict[bytes, float] = {}
         for area, mediator in await view.catchments():
             reachable = [near[code] for code in area.postcodes if code in near]
@@ -141,16 +148,20 @@ def show(subject: str, kind: str, charter_path: Path, nodes: tuple[str, ...], ca
     except ValueError:
         raise MalformedError("the subject is a hexadecimal number") from None
     number = {"catchment": 16, "provider": 17, "issuer": 18}[kind]
+    if len(wanted) != (16 if kind == "catchment" else 32):
+        raise MalformedError(f"the subject of a {kind} has {32 if kind == 'catchment' else 64} hexadecimal digits")
     charter = read_charter(charter_path)
 
-    async def work(pool: BackendPool) -> list[tuple[Found, str]]:
+    async def work(pool: BackendPool) -> list[tuple[Found, Freshness]]:
         view = _open(charter, pool, cache)
-        mediators = sorted({proven.device.mediator for proven in await view.subject(kind, wanted)})
+        await view.refresh()
+        found_at = {proven.device.mediator for proven in await view.subject(kind, wanted)}
+        mediators = sorted(mediator for mediator in found_at if view.registry.standing_roots(mediator))
         await view.refresh(mediators)
         found = [view.finder.look(mediator, number, wanted, int(view.clock())) for mediator in mediators]
         _keep(view, charter, cache)
         complain(view)
-        return [(item, view.freshness[item.mediator].words()) for item in found]
+        return [(item, view.freshness[item.mediator]) for item in found]
 
     rows = with_pool(charter, nodes, work)
     if as_json:
@@ -159,19 +170,25 @@ def show(subject: str, kind: str, charter_path: Path, nodes: tuple[str, ...], ca
                 {
                     "mediator": item.mediator.hex(),
                     "verdict": item.verdict.value,
-                    "freshness": words,
+                    "may_book": item.verdict is Verdict.ACTIVE and fresh.may_book,
+                    "freshness": fresh.words(),
                     "revocations": len(item.revocations),
                 }
-                for item, words in rows
+                for item, fresh in rows
             ]
         )
     if not rows:
         raise UnknownError(f"no mediator says anything of {kind} {subject[:16]}…")
     if not as_json:
-        for item, words in rows:
-            click.echo(f"{item.verdict.value} (mediator {item.mediator.hex()[:16]}…, {words})")
-            if kind == "provider":
+        for item, fresh in rows:
+            click.echo(f"{item.verdict.value} (mediator {item.mediator.hex()[:16]}…, {fresh.words()})")
+            if kind == "provider" and (fresh.may_book or item.verdict is not Verdict.ACTIVE):
                 click.echo(MEANING[item.verdict])
+    if any(item.verdict is Verdict.ACTIVE and not fresh.may_book for item, fresh in rows):
+        click.echo(
+            "It cannot be told now whether that still holds: too few nodes confirm it. Try again later.", err=True
+        )
+        raise SystemExit(UNREACHABLE)
 
 
 def _open(charter: Charter, pool: BackendPool, cache: Path) -> RegistryView:
@@ -180,17 +197,20 @@ def _open(charter: Charter, pool: BackendPool, cache: Path) -> RegistryView:
     if path.exists():
         try:
             view.follower.load(path.read_bytes())
-        except SenderError as error:
-            raise OperatorError(f"{path}: {error}") from None
+        except (SenderError, OSError, ValueError, TypeError) as error:
+            raise OperatorError(f"{path}: {error}; remove it") from None
     return view
 
 
 def _keep(view: RegistryView, charter: Charter, cache: Path) -> None:
     path = _cache_file(charter, cache)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(view.follower.encode())
-    fresh.replace(path)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh.write_bytes(view.follower.encode())
+        fresh.replace(path)
+    except OSError as error:
+        click.echo(f"warning: copies of logs cannot be kept in {cache}: {error.strerror}", err=True)
 
 
 def _cache_file(charter: Charter, cache: Path) -> Path:

@@ -15,7 +15,7 @@ what a holder lacks, is decided by `fresh_as_of`.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -192,17 +192,23 @@ class ViewList:
         raise MalformedError("not a list of lines")
 
 
-def lacks(lines: Sequence[Line], held: dict[bytes, tuple[int, bytes]], forked: Iterable[bytes]) -> list[Line]:
+def lacks(
+    lines: Sequence[Line],
+    held: dict[bytes, tuple[int, bytes]],
+    forked: Iterable[bytes],
+    limits: Mapping[bytes, int] | None = None,
+) -> list[Line]:
     """The lines of a view that tell of something a holder does not have.
 
     `held` maps origin hashes to the size and root held; `forked` are the logs known to have forked, of
-    which all branches are asked for anyway. A shorter line lacks nothing: heads only grow.
+    which all branches are asked for anyway; `limits` are the sizes beyond which entries count for nothing.
+    A shorter line lacks nothing: heads only grow.
     """
-    known = set(forked)
+    known, limits = set(forked), limits or {}
     missing = []
     for line in lines:
         size, root = held.get(line.origin, (-1, b""))
-        if line.origin in known:
+        if line.origin in known or (line.origin in limits and size >= limits[line.origin]):
             continue
         if line.forked or size < line.size or (size == line.size and root != line.root):
             missing.append(line)

@@ -292,6 +292,12 @@ class Registry:
         """Take over another charter's operators, regions and threshold."""
         self.constitution = constitution
         self.operators = _cursors(constitution, self.operators)
+        for operator, size in constitution.retired.items():
+            if max(self.operators[operator].seen, self.operators[operator].believed) > size:
+                # What it said behind its end is forgotten, and what it said before is read again.
+                self.operators[operator] = Cursor()
+                for admissions in self.admissions.values():
+                    admissions.words.pop(operator, None)
         self.generation += 1
         for admissions in self.admissions.values():
             for operator in [o for o in admissions.words if o not in self.operators]:
