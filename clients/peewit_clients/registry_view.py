@@ -191,20 +191,24 @@ class RegistryView:
     # Questions
 
     async def catchments(self) -> list[tuple[Catchment, bytes]]:
-        """The whole list of catchment areas, each proven, with its mediator; for searching at home.
+        """The whole list of catchment areas, of several nodes together, each proven, with its mediator.
 
         Call `refresh` before, so that it is known which mediators count.
         """
-        reply = await self.pool.get("/v1/catchments", self._checked_answer)
-        found = []
-        for proven in reply.value:
+        replies = await self.pool.get_several("/v1/catchments", self._checked_answer, READ)
+        if not replies:
+            replies = [await self.pool.get("/v1/catchments", self._checked_answer)]
+        found: dict[tuple[bytes, bytes], Catchment] = {}
+        for proven in (proven for reply in replies for proven in reply.value):
             if isinstance(proven.head, Close) and not self._stands(proven.head):
                 continue
             statement = read_entry(proven.entry, MEDIATOR_KINDS)
             vouched = proven.device.root in self.registry.standing_roots(proven.device.mediator)
             if isinstance(statement, Catchment) and vouched:
-                found.append((statement, proven.device.mediator))
-        return found
+                key = proven.device.mediator, statement.area
+                if key not in found or found[key].version < statement.version:
+                    found[key] = statement
+        return [(statement, mediator) for (mediator, _), statement in sorted(found.items())]
 
     async def subject(self, kind: str, subject: bytes) -> list[Proven]:
         """What a node shows of a subject: proven entries, to find out whose it is."""
