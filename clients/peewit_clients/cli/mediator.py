@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -66,6 +68,32 @@ root_option = click.option(
     type=click.Path(path_type=Path),
     help="The offline root key's file; FOLDER/root.key if left out.",
 )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every command that publishes is told."""
+
+    folder: Path
+    device: str
+    charter_path: Path
+    nodes: tuple[str, ...]
+    wait_s: float
+    dry_run: bool
+    as_json: bool
+
+
+def publishing(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that publishes, handed over as one `work`."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        work = Work(**{field.name: options.pop(field.name) for field in fields(Work)})
+        command(work=work, **options)
+
+    for option in (json_option, dry_run_option, wait_option, node_option, charter_option, device_option, folder_option):
+        run = option(run)
+    return run
 
 
 @click.group()
@@ -138,23 +166,8 @@ def catchments() -> None:
 
 @catchments.command(name="import")
 @click.argument("table", type=click.Path(path_type=Path))
-@folder_option
-@device_option
-@charter_option
-@node_option
-@wait_option
-@dry_run_option
-@json_option
-def import_(
-    table: Path,
-    folder: Path,
-    device: str,
-    charter_path: Path,
-    nodes: tuple[str, ...],
-    wait_s: float,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@publishing
+def import_(table: Path, work: Work) -> None:
     """Open or change catchment areas from a CSV file.
 
     \b
@@ -166,7 +179,7 @@ def import_(
     def plan(planner: Planner, role: Mediator) -> Plan:
         return planner.catchments(rows, lambda name: role.state.subject(Catchment.KIND, name))
 
-    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+    _act(plan, work)
 
 
 @mediator.group()
@@ -177,24 +190,8 @@ def provider() -> None:
 @provider.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--readmit", is_flag=True, help="Also admit practices that were revoked.")
-@folder_option
-@device_option
-@charter_option
-@node_option
-@wait_option
-@dry_run_option
-@json_option
-def admit(
-    table: Path,
-    readmit: bool,
-    folder: Path,
-    device: str,
-    charter_path: Path,
-    nodes: tuple[str, ...],
-    wait_s: float,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@publishing
+def admit(table: Path, readmit: bool, work: Work) -> None:
     """Admit practices from a CSV file, or change what is said of them; lifts a suspension.
 
     \b
@@ -207,35 +204,20 @@ def admit(
     def plan(planner: Planner, role: Mediator) -> Plan:
         return planner.providers(rows, lambda name: role.state.subject(Catchment.KIND, name), readmit=readmit)
 
-    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+    _act(plan, work)
 
 
 @provider.command()
 @click.argument("name")
-@folder_option
-@device_option
-@charter_option
-@node_option
-@wait_option
-@dry_run_option
-@json_option
-def suspend(
-    name: str,
-    folder: Path,
-    device: str,
-    charter_path: Path,
-    nodes: tuple[str, ...],
-    wait_s: float,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@publishing
+def suspend(name: str, work: Work) -> None:
     """Suspend a practice for now (NAME, or its subject in hexadecimal). `provider admit` lifts it."""
 
     def plan(planner: Planner, role: Mediator) -> Plan:
         subject, grant = role.provider(name)
         return planner.suspend(name, Provider.KIND, subject, grant)
 
-    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+    _act(plan, work)
 
 
 @provider.command()
@@ -243,31 +225,15 @@ def suspend(
 @click.option(
     "--reason", default=0, show_default=True, help="1 key lost, 2 left, 3 admitted in error, 4 breach, 5 replaced."
 )
-@folder_option
-@device_option
-@charter_option
-@node_option
-@wait_option
-@dry_run_option
-@json_option
-def revoke(
-    name: str,
-    reason: int,
-    folder: Path,
-    device: str,
-    charter_path: Path,
-    nodes: tuple[str, ...],
-    wait_s: float,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@publishing
+def revoke(name: str, reason: int, work: Work) -> None:
     """Revoke a practice: ends everything that was ever granted to it."""
 
     def plan(planner: Planner, role: Mediator) -> Plan:
         subject, _ = role.provider(name)
         return planner.revoke(name, Provider.KIND, subject, reason)
 
-    _act(plan, folder, device, charter_path, nodes, wait_s, dry_run=dry_run, as_json=as_json)
+    _act(plan, work)
 
 
 @mediator.command()
@@ -343,17 +309,10 @@ def close(
 
 
 @mediator.command()
-@folder_option
-@device_option
-@charter_option
-@node_option
-@wait_option
-@json_option
-def publish(
-    folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...], wait_s: float, as_json: bool
-) -> None:
+@publishing
+def publish(work: Work) -> None:
     """Send again what is stored on the device, for example after a crash or a partition."""
-    _act(lambda _planner, _role: Plan(), folder, device, charter_path, nodes, wait_s, dry_run=False, as_json=as_json)
+    _act(lambda _planner, _role: Plan(), work)
 
 
 @mediator.command()
@@ -427,40 +386,30 @@ T = TypeVar("T")
 PlanMaker = Callable[[Planner, Mediator], Plan]
 
 
-def _act(
-    make: PlanMaker,
-    folder: Path,
-    device: str,
-    charter_path: Path,
-    nodes: tuple[str, ...],
-    wait_s: float,
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    charter = read_charter(charter_path)
+def _act(make: PlanMaker, work: Work) -> None:
+    charter = read_charter(work.charter_path)
 
-    async def work(role: Mediator) -> Progress | None:
+    async def act(role: Mediator) -> Progress | None:
         planner = await role.prepare()
         closed = role.closed_at()
         if closed is not None:
             raise RefusedError(f"this device was closed at {closed} entries: what it says counts no more; use another")
         plan = make(planner, role)
         for line in plan.consequences:
-            click.echo(line, err=as_json)
-        if dry_run:
+            click.echo(line, err=work.as_json)
+        if work.dry_run:
             click.echo("Nothing was signed or sent (--dry-run).", err=True)
             return None
-        progress = await role.publish(plan, wait_s=wait_s)
+        progress = await role.publish(plan, wait_s=work.wait_s)
         for edit in role.lost():
             click.echo(
                 f"Your edit of {edit.subject.hex()[:16]}… was overtaken by another device; see `status`.", err=True
             )
         return progress
 
-    progress = _with_device(folder, device, charter, nodes, work)
+    progress = _with_device(work.folder, work.device, charter, work.nodes, act)
     if progress is not None:
-        show_progress(progress, as_json=as_json)
+        show_progress(progress, as_json=work.as_json)
 
 
 def _with_device(
