@@ -70,7 +70,10 @@ class Appender:
     async def _log(self, origin: bytes, device: bytes) -> Log:
         if origin in self._registry.operators:
             raise RefusedError("only its own node appends to an operator's log")
-        if self._registry.mirrors(origin) is None and device:
+        limit = self._registry.mirrors(origin)
+        if limit is not None and (log := self._logs.get(origin)):
+            return log
+        if limit is None and device:
             await self._carrier.accept(device)
         statement = self._registry.vouched.device(origin)
         if statement is None or self._registry.mirrors(origin) is None:

@@ -167,6 +167,17 @@ async def test_a_node_that_rolls_back_its_views_is_named(federation: Federation)
     assert "future" in book.complaints["west"][1]
 
 
+async def test_a_client_whose_clock_is_a_day_off_is_told_so(federation: Federation) -> None:
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        with pytest.raises(OperatorError, match="clock is 86[0-9]+ s behind"):
+            await RegistryView(charter, pool, clock=lambda: time.time() - 86_400).refresh()
+        ahead = RegistryView(charter, pool, clock=lambda: time.time() + 2 * 86_400)
+        mediator = TestMediator("nobody")
+        await ahead.refresh([mediator.id])
+        assert not ahead.freshness[mediator.id].may_book, "everything looks two days old"
+
+
 # Mediators
 
 

@@ -373,3 +373,91 @@ async def kill_soon(process: asyncio.subprocess.Process, delay_s: float) -> None
     await asyncio.sleep(delay_s)
     process.send_signal(signal.SIGKILL)
     await process.wait()
+
+
+# HTTPS, maps
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    import datetime
+    import ipaddress as ip
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "north.example")])
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return paths
+
+
+async def test_a_node_serves_https_with_its_own_certificate(tmp_path: Path) -> None:
+    import ssl
+
+    import aiohttp
+
+    from peewit_node.config import Tls
+
+    federation = Federation.make(tmp_path, ("north",), quorum=1)
+    certificate, key = self_signed(tmp_path)
+    config = federation.configs["north"].model_copy(update={"tls": Tls(certificate=certificate, key=key)})
+    federation.configs["north"] = config
+    await federation.start()
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"https://{config.listen}/healthz", ssl=trusting) as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"https://{config.listen}/healthz")
+    await federation.stop()
+    missing = config.model_copy(update={"tls": Tls(certificate=tmp_path / "none.pem", key=key)})
+    with pytest.raises(OperatorError, match=r"tls: .*none\.pem"):
+        await Node.start(missing)
+
+
+async def test_a_node_with_a_map_answers_by_distance_and_one_without_says_so(tmp_path: Path) -> None:
+    from peewit_federation import cbor
+
+    federation = Federation.make(tmp_path, ("north",), quorum=1)
+    config = federation.configs["north"]
+    table = Path(__file__).parents[2] / "examples" / "data" / "postcodes-de.csv"
+    federation.configs["north"] = config.model_copy(update={"places": table})
+    await federation.start()
+    mediator = TestMediator("mitte")
+    await federation.nodes["north"].own.append(mediator.admission("1").encode())
+    await federation.agree()
+    device = Device.of(mediator)
+    device.entries = encode_all(catchment("near", "10117"), catchment("far", "14193"))
+    status, body = await device.publish(federation.url("north"))
+    assert status == 200, body
+    await federation.agree()
+    for distance, expected in (("3", 1), ("30", 2)):
+        status, body = await get(
+            f"{federation.url('north')}/v1/catchments?postcode=10115&within_km={distance}&service=flu"
+        )
+        assert (status, len(cbor.decode(body)[2])) == (200, expected)
+    status, body = await get(f"{federation.url('north')}/v1/catchments?service=nothing")
+    assert (status, cbor.decode(body)[2]) == (200, [])
+    await federation.stop()
+    federation.configs["north"] = config
+    await federation.start()
+    status, body = await get(f"{federation.url('north')}/v1/catchments?postcode=10115&within_km=3")
+    assert status == 400
+    assert b"no map" in body
+    await federation.stop()
