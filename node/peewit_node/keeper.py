@@ -53,6 +53,8 @@ class Keeper:
         self._wake = asyncio.Event()
         self.idle = asyncio.Event()
         "Set while everything that is held is folded."
+        self.rounds = 0
+        "How often something was folded: what was answered before may be out of date."
         self.loaded = asyncio.Event()
         "Set once everything that was held at the start is folded."
 
@@ -118,6 +120,7 @@ class Keeper:
                 await asyncio.sleep(RETRY_S)
                 self._wake.set()
                 continue
+            self.rounds += 1
             self._changed()
             self.loaded.set()
             if not self._wake.is_set():

@@ -13,6 +13,7 @@ POST statements                                  a device, close, evidence or fo
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Final
 
 from aiohttp import web
@@ -32,6 +33,8 @@ from peewit_node.views import Views
 
 MEDIATORS_MAX: Final = 32
 DISTANCE_KM_MAX: Final = 500.0
+LIST_S: Final = 10.0
+LISTS_MAX: Final = 32
 
 
 class ClientRoutes:
@@ -46,6 +49,7 @@ class ClientRoutes:
         self._views = views
         self._answers = answers
         self._carrier = carrier
+        self._lists: dict[str | None, tuple[int, float, bytes]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -86,7 +90,23 @@ class ClientRoutes:
             if not re.fullmatch(r"[0-9]{1,3}(\.[0-9])?", text, re.ASCII) or float(text) > DISTANCE_KM_MAX:
                 raise MalformedError(f"within_km: a number up to {DISTANCE_KM_MAX:g}")
             distance = float(text)
-        return _answer(await self._answers.catchments(postcode, service, distance))
+        if postcode is not None:
+            return _answer(await self._answers.catchments(postcode, service, distance))
+        packed = await self._whole_list(service)
+        if "deflate" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=packed, headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": "deflate"})
+        return web.Response(body=zlib.decompress(packed), content_type=CONTENT_TYPE)
+
+    async def _whole_list(self, service: str | None) -> bytes:
+        """The same for everybody until something is folded, so it is made and packed once."""
+        now_s = self._state.now()
+        made = self._lists.get(service)
+        if made is None or made[0] != self._keeper.rounds or not 0 <= now_s - made[1] < LIST_S:
+            data = (await self._answers.catchments(None, service, None)).encode()
+            if len(self._lists) >= LISTS_MAX:
+                self._lists.clear()
+            made = self._lists[service] = self._keeper.rounds, now_s, zlib.compress(data, 1)
+        return made[2]
 
     async def providers(self, request: web.Request) -> web.Response:
         mediator = parse_hash(request.query.get("mediator", ""))

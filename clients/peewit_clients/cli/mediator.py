@@ -111,9 +111,13 @@ def mediator() -> None:
 @mediator.command()
 @folder_option
 @click.option("--no-passphrase", is_flag=True, help="Keep the root key bare, on a medium that is itself locked away.")
+@dry_run_option
 @json_option
-def init(folder: Path, no_passphrase: bool, as_json: bool) -> None:
+def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> None:
     """Make a mediator: a root key that is kept offline."""
+    if dry_run:
+        click.echo(f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json")
+        return
     passphrase = None
     if not no_passphrase:
         passphrase = os.environ.get("PEEWIT_PASSPHRASE") or click.prompt(
@@ -138,10 +142,23 @@ def init(folder: Path, no_passphrase: bool, as_json: bool) -> None:
 @charter_option
 @node_option
 @click.option("--publish/--no-publish", default=True, help="Hand the statement to nodes at once.")
+@dry_run_option
 def device(
-    name: str, folder: Path, root_path: Path | None, charter_path: Path, nodes: tuple[str, ...], publish: bool
+    name: str,
+    folder: Path,
+    root_path: Path | None,
+    charter_path: Path,
+    nodes: tuple[str, ...],
+    publish: bool,
+    dry_run: bool,
 ) -> None:
     """Make a device that may publish, vouched for by the root."""
+    if dry_run:
+        click.echo(
+            f"makes keys and a log in {folder}/devices/{name}; from then on this device can say anything in the "
+            "mediator's name, until the root closes it"
+        )
+        return
     path = root_path or folder / "root.key"
     charter = read_charter(charter_path) if publish else None
     made = folder / "devices" / name
