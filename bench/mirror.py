@@ -87,7 +87,7 @@ async def mirror_once(federation: Federation, mediator: TestMediator, folder: Pa
     (peer,) = peers.all.values()
     note = await peers.get(peer, f"/log/{origin_hash(key.name).hex()}/checkpoint", 65536)
     start = time.perf_counter()
-    assert await mirror.reach(log, open_head(note, key, {}), peer)
+    assert await mirror.reach(log, open_head(note, key, {}), peer, blame=True)
     spent = time.perf_counter() - start
     assert log.size == total
     assert await engine.fetch("SELECT size FROM logs") == [(total,)]

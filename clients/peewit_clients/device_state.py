@@ -25,6 +25,8 @@ SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, note BLOB NOT NULL)",
     """CREATE TABLE IF NOT EXISTS names
        (kind INTEGER, name TEXT, subject BLOB NOT NULL, secret BLOB NOT NULL, PRIMARY KEY (kind, name))""",
+    # All secrets that were ever made, for an older grant may stand for a while after a newer one was written.
+    "CREATE TABLE IF NOT EXISTS secrets (kind INTEGER, subject BLOB, secret BLOB, PRIMARY KEY (kind, subject, secret))",
 )
 
 
@@ -148,6 +150,8 @@ class DeviceState:
             self._database.executemany("INSERT INTO entries VALUES (?, ?)", rows)
             self._database.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", (head.size, head.encode()))
             self._database.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", names)
+            kept = [(kind, subject, secret) for kind, _, subject, secret in names]
+            self._database.executemany("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", kept)
 
     # Names that stay on the device
 

@@ -79,7 +79,8 @@ class Gossip:
         self._random = random
         self._news: dict[str, asyncio.Event] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
-        self._jobs: dict[bytes, tuple[Head, Peer]] = {}
+        self._jobs: dict[bytes, tuple[Head, Peer, bool]] = {}
+        self._learning: dict[bytes, Head] = {}
         self._working: dict[bytes, asyncio.Task[None]] = {}
         self._pushed: set[str] = set()
         self._places = asyncio.Semaphore(state.config.gossip.concurrency)
@@ -213,7 +214,7 @@ class Gossip:
                 if isinstance(item, ViewItem):
                     await self._views.take(item.view, peer, self._peers)
                 else:
-                    await self.take_head(item, peer)
+                    await self.take_head(item, peer, pushed=pushed)
             except UnknownError as error:
                 logger.debug("news of something unknown", peer=peer.name, reason=str(error))
             except SenderError as error:
@@ -229,7 +230,7 @@ class Gossip:
         """The size that a checkpoint note tells."""
         return Checkpoint.parse(Note.parse(note).text).size
 
-    async def take_head(self, item: HeadItem, peer: Peer) -> None:
+    async def take_head(self, item: HeadItem, peer: Peer, *, pushed: bool = False) -> None:
         """Judge a head, and fetch what it covers if that is missing."""
         origin = origin_hash(Checkpoint.parse(Note.parse(item.note).text).origin)
         key = self._key_of(origin, item.devices)
@@ -241,21 +242,28 @@ class Gossip:
             return
         witnesses = self._state.charter.policy.witness_keys
         for note in filter(None, (item.note, item.quorum)):
-            await self._judge(await self._logs.ensure(key), open_head(note, key, witnesses), peer)
+            await self._judge(await self._logs.ensure(key), open_head(note, key, witnesses), peer, pushed=pushed)
 
     async def _learn(self, log: Log, head: Head) -> None:
         """Take over cosignatures; if the log is being mirrored, do not keep the conversation waiting for that."""
 
+        waiting = self._learning.get(log.origin)
+        if waiting is not None:
+            same = waiting.checkpoint == head.checkpoint
+            self._learning[log.origin] = waiting.merged(head) if same else head
+            return
+        self._learning[log.origin] = head
+
         async def learn() -> None:
             async with log.lock:
-                await self._logs.learn(log, head)
+                await self._logs.learn(log, self._learning.pop(log.origin))
 
         if log.lock.locked():
             self._state.spawn(learn())
         else:
             await learn()
 
-    async def _judge(self, log: Log, head: Head, peer: Peer) -> None:
+    async def _judge(self, log: Log, head: Head, peer: Peer, *, pushed: bool) -> None:
         relation = relate(log.head, head)
         if log.forked:
             # Nothing is cosigned or followed any more, but what others cosigned on our own branch still counts.
@@ -274,7 +282,7 @@ class Gossip:
                     await self._learn(log, head)
             case Relation.LONGER:
                 if head.size <= self._limit(log.origin):
-                    self._fetch(log, head, peer)
+                    self._fetch(log, head, peer, pushed)
                 else:
                     self._note(log.origin, HeadItem(head.encode()), peer)
 
@@ -316,10 +324,10 @@ class Gossip:
         if noted:
             self._state.spawn(again())
 
-    def _fetch(self, log: Log, head: Head, peer: Peer) -> None:
+    def _fetch(self, log: Log, head: Head, peer: Peer, pushed: bool) -> None:
         held = self._jobs.get(log.origin)
         if held is None or held[0].size < head.size:
-            self._jobs[log.origin] = head, peer
+            self._jobs[log.origin] = head, peer, pushed
         if log.origin not in self._working:
             task = asyncio.create_task(self._work(log), name=f"mirror-{log.origin.hex()[:8]}")
             self._working[log.origin] = task
@@ -332,12 +340,12 @@ class Gossip:
                 done = False
                 async with self._places:
                     try:
-                        done = await self._mirror.reach(log, *job)
+                        done = await self._mirror.reach(log, job[0], job[1], blame=not job[2])
                     except (StorageError, WriteConflictError, PeewitError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
                 if done:
                     # The log may have grown meanwhile by other means: judge the head against what is there now.
-                    await self._judge(log, *job)
+                    await self._judge(log, job[0], job[1], pushed=job[2])
                 elif not log.forked and job[0].size > log.size and tries < FETCH_TRIES:
                     tries += 1
                     await asyncio.sleep(min(settings.backoff_max_s, settings.interval_s * 2 ** min(tries, 10)))

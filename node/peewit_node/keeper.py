@@ -153,7 +153,8 @@ class Keeper:
 
     def _basis(self, mediator: bytes) -> bytes:
         cuts = sorted(self.registry.cuts.get(mediator, {}).items())
-        joined = [sorted(self.registry.vouched.fork_revocations.get(origin, {})) for origin, _ in cuts]
+        revoked = self.registry.vouched.fork_revocations
+        joined = [[cut.limit, sorted(revoked[origin])] for origin, cut in cuts if origin in revoked]
         return sha256(cbor.encode([[origin, cut.branch, cut.settled] for origin, cut in cuts]), cbor.encode(joined))
 
     async def _persist(self) -> None:

@@ -36,13 +36,16 @@ class Mirror:
         self._peers = peers
         self._on_fork = on_fork
 
-    async def reach(self, log: Log, head: Head, announcer: Peer) -> bool:
-        """Hold all that `head` covers; True if we do. Peers are asked in turn, its announcer first."""
+    async def reach(self, log: Log, head: Head, announcer: Peer, *, blame: bool) -> bool:
+        """Hold all that `head` covers; True if we do. Peers are asked in turn, its announcer first.
+
+        With `blame`, the announcer is named if what it serves does not lead to the head.
+        """
         others = sorted((p for p in self._peers.all.values() if p is not announcer), key=lambda p: p.failures)
         for peer in [announcer, *others]:
             try:
                 async with log.lock:
-                    await self._from(log, head, peer, announced=peer is announcer)
+                    await self._from(log, head, peer, announced=blame and peer is announcer)
             except (PeerError, ForgeryError, MalformedError) as error:
                 logger.info("a peer could not give a log", peer=peer.name, log=log.origin.hex()[:16], reason=str(error))
                 continue
