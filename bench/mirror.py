@@ -14,7 +14,7 @@ from tests.federation_kit import Federation, TestMediator
 from bench.kit import middle, node_process
 from peewit_federation.log.checkpoint import Checkpoint, cosign, log_key, open_head, origin_hash, sign_checkpoint
 from peewit_federation.log.merkle import CompactRange, leaf_hash, perfect_root
-from peewit_federation.log.tiles import HEIGHT, WIDTH, split_bundle
+from peewit_federation.log.tiles import HEIGHT, WIDTH, Tile, split_bundle
 from peewit_node.config import Gossip
 from peewit_node.logs import Logs
 from peewit_node.mirror import Mirror
@@ -92,7 +92,7 @@ async def mirror_once(federation: Federation, mediator: TestMediator, folder: Pa
     assert log.size == total
     assert await engine.fetch("SELECT size FROM logs") == [(total,)]
     root = log.range.root()
-    bundle = await logs.tile(log, __import__("peewit_federation.log.tiles", fromlist=["Tile"]).Tile(-1, 3))
+    bundle = await logs.tile(log, Tile(-1, 3))
     assert bundle is not None
     assert split_bundle(bundle) == entries_of(3, WIDTH)
     await peers.close()

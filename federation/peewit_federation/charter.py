@@ -121,10 +121,6 @@ class Charter:
         known = ", ".join(o.name for o in self.operators)
         raise OperatorError(f"the charter has no operator {name!r}; it has {known}")
 
-    def by_origin(self, origin: bytes) -> Operator | None:
-        """The operator whose log this is."""
-        return next((o for o in self.operators if o.origin_hash == origin), None)
-
     def encode(self) -> bytes:
         """The file."""
         lines = "".join(map(str, self.signatures))

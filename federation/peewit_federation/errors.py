@@ -10,7 +10,7 @@ PeewitError
 │   │   └── QuotaError   they are genuine, but more than was granted
 │   └── ConflictError    they are genuine, but do not fit what is already here
 ├── AuthorError          the author of a log broke the rules of its own log
-│   └── ForkError        it signed two histories; carries the evidence
+│                        (`log.follow.HistoryError`: a head that excludes what is held)
 └── OperatorError        our own operator's charter or configuration
 
 Messages are sentences: what was wrong, where, and (where it helps) what to do next. They never
@@ -65,14 +65,6 @@ class ConflictError(SenderError):
 
 class AuthorError(PeewitError):
     """The author of a log broke the rules of its own log."""
-
-
-class ForkError(AuthorError):
-    """A log's author signed two histories. `evidence` proves it to anyone."""
-
-    def __init__(self, message: str, evidence: object) -> None:
-        super().__init__(message)
-        self.evidence = evidence
 
 
 class OperatorError(PeewitError):

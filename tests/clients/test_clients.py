@@ -72,7 +72,6 @@ async def test_a_node_that_fails_the_check_is_named_and_another_is_asked(federat
                 raise ForgeryError("it does not hold")
             return data
 
-        pool.HEDGE_S = 5  # type: ignore[attr-defined]
         for backend in pool.backends:
             backend.latency_s = 10 if backend.name != first else 0.01
         reply = await pool.get("/healthz", check)

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from peewit_federation.errors import OperatorError
@@ -228,8 +229,9 @@ async def test_a_request_whose_head_or_body_never_ends_is_cut_off(tmp_path: Path
     assert b" 408 " in answer
     host, port = federation.configs["north"].address
     idle = [await asyncio.open_connection(host, port) for _ in range(12)]
-    await until(lambda: True)
-    assert (await asyncio.gather(*(r.read(1) for r, _ in idle), return_exceptions=True)) is not None
+    async with asyncio.timeout(10):
+        cut = await asyncio.gather(*(r.read(1) for r, _ in idle), return_exceptions=True)
+    assert all(end == b"" or isinstance(end, ConnectionResetError) for end in cut)
     for _, writer in idle:
         writer.close()
     await asyncio.sleep(0.1)
@@ -328,8 +330,8 @@ async def test_nothing_acknowledged_is_lost_when_a_node_is_killed_in_the_middle_
                 )
                 assert status == 200
                 acknowledged += 1
-        except (OSError, Exception) as error:
-            assert "Error" in type(error).__name__
+        except (OSError, aiohttp.ClientError):
+            pass  # killed; what was not acknowledged is sent again
         await killer
     assert acknowledged > 3
     await federation.start()

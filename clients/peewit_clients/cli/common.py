@@ -20,7 +20,6 @@ from peewit_federation.charter import Charter, parse_charter
 from peewit_federation.errors import AuthorError, ForgeryError, OperatorError, SenderError
 
 T = TypeVar("T")
-OK: Final = 0
 REFUSED: Final = 3
 CONFIGURATION: Final = 4
 UNREACHABLE: Final = 5

@@ -29,7 +29,6 @@ from peewit_federation.log.proofs import RangeProof, leaf_source, range_proof
 from peewit_federation.statements.codec import Bytes, Statement, Uint, labelled
 
 VIEW_PURPOSE: Final = "peewit view v1"
-VIEW_INTERVAL_S: Final = 60
 LINES_MAX: Final = 9_000
 OPERATORS: Final = b""
 "What stands for the mediator in the lines of operators' logs."

@@ -32,7 +32,6 @@ from peewit_federation.log.note import (
 )
 
 SIZE_MAX: Final = (1 << 63) - 1
-COSIGNATURES_MAX: Final = 16
 ORIGIN_PREFIX: Final = "peewit/"
 
 

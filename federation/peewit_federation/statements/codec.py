@@ -21,7 +21,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self
 
 from peewit_federation import cbor
 from peewit_federation.errors import LimitError, MalformedError
@@ -152,7 +152,6 @@ class Statement:
         return cls(**values)
 
 
-S = TypeVar("S", bound=Statement)
 _plans: dict[type, list[tuple[dataclasses.Field[Any], int, Type]]] = {}
 
 

@@ -27,7 +27,6 @@ ACTIVE: Final = 0
 SUSPENDED: Final = 1
 VERSION_MAX: Final = (1 << 31) - 1
 AFTER_MAX: Final = 64
-GRANT_LIFETIME_S: Final = 400 * 86_400
 
 REASONS: Final = {
     0: "unspecified",
