@@ -42,9 +42,8 @@ class Appender:
 
     async def accept(self, origin: bytes, append: Append) -> bytes:
         """The receipt: the newest checkpoint with our cosignature. Raises `SenderError`s."""
-        log = await self._log(origin, append.device)
+        log, limit = await self._log(origin, append.device)
         head = open_head(append.note, log.key, self._state.charter.policy.witness_keys)
-        limit = self._registry.mirrors(origin) or 0
         if head.size > limit:
             raise QuotaError(f"a log of {head.size} entries; operators grant this mediator's devices {limit}")
         entries = split_bundle(append.bundle)
@@ -67,18 +66,20 @@ class Appender:
         assert log.head is not None
         return log.head.encode()
 
-    async def _log(self, origin: bytes, device: bytes) -> Log:
+    async def _log(self, origin: bytes, device: bytes) -> tuple[Log, int]:
+        """A log that somebody vouches for, and how many entries it may have."""
         if origin in self._registry.operators:
             raise RefusedError("only its own node appends to an operator's log")
         limit = self._registry.mirrors(origin)
         if limit is not None and (log := self._logs.get(origin)):
-            return log
+            return log, limit
         if limit is None and device:
             await self._carrier.accept(device)
         statement = self._registry.vouched.device(origin)
-        if statement is None or self._registry.mirrors(origin) is None:
+        limit = self._registry.mirrors(origin)
+        if statement is None or limit is None:
             raise UnknownError("no mediator that counts vouches for this log; send its device statement along")
-        return await self._logs.ensure(log_key(statement.log_key))
+        return await self._logs.ensure(log_key(statement.log_key)), limit
 
     async def _extend(self, log: Log, head: Head, old_size: int, entries: list[bytes]) -> None:
         if old_size > log.stored:

@@ -38,7 +38,9 @@ PUT_REVOCATION: Final = (
 )
 BATCH_ENTRIES: Final = 20_000
 RETRY_S: Final = 1.0
-GATHER_S: Final = 0.02
+GATHER_S: Final = 0.05
+TURN_ENTRIES: Final = 100
+"So many entries are folded before others have a turn of the event loop: some milliseconds."
 logger = structlog.get_logger("peewit.registry")
 
 
@@ -51,6 +53,7 @@ class Keeper:
         self._logs = logs
         self._changed = changed
         self._wake = asyncio.Event()
+        self._unshared = 0
         self.idle = asyncio.Event()
         "Set while everything that is held is folded."
         self.rounds = 0
@@ -148,7 +151,10 @@ class Keeper:
                 break
             self.registry.read(want, at, entries)
             at += len(entries)
-            await asyncio.sleep(0)
+            self._unshared += len(entries)
+            if self._unshared >= TURN_ENTRIES:
+                self._unshared = 0
+                await asyncio.sleep(0)
         return at - want.start
 
     def _basis(self, mediator: bytes) -> bytes:

@@ -123,7 +123,7 @@ class Head:
     def root(self) -> bytes:
         return self.checkpoint.root
 
-    @property
+    @cached_property
     def witnesses(self) -> frozenset[str]:
         """The key names of the witnesses that cosigned."""
         return frozenset(name for name, _ in self.cosignatures)

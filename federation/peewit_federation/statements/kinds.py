@@ -6,6 +6,7 @@ are malformed, are mirrored and proven like all others, and count for nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from peewit_federation import cbor
@@ -30,23 +31,28 @@ ALL_KINDS: Final = OPERATOR_KINDS | MEDIATOR_KINDS | CARRIED_KINDS
 def read_entry(data: bytes, kinds: dict[int, type[Statement]]) -> Statement | None:
     """The statement in a log entry, or None if it is not one of `kinds` in a version we know."""
     try:
-        fields = cbor.decode(data)
-        if not isinstance(fields, dict) or type(fields.get(0)) is not int or type(fields.get(1)) is not int:
-            return None
-        kind = kinds.get(fields[0])
-        return kind.from_fields(fields) if kind and fields[1] == FORMAT_VERSION else None
+        return check_entry(data, kinds)
     except SenderError:
         return None
 
 
-def check_entry(data: bytes, kinds: dict[int, type[Statement]]) -> None:
-    """Raise `MalformedError` for an entry that claims a known kind but is not one; used before signing."""
+def check_entry(data: bytes, kinds: dict[int, type[Statement]]) -> Statement:
+    """The statement in an entry. Raises `MalformedError` for one that claims a known kind but is not one."""
+    statement = _parse(data)
+    if kinds.get(statement.KIND) is not type(statement):
+        raise MalformedError(f"kind {statement.KIND} does not belong into this log")
+    return statement
+
+
+@lru_cache(256)
+def _parse(data: bytes) -> Statement:
+    """An entry is checked when it is appended, and folded soon after: it is parsed once for both."""
     fields = cbor.decode(data)
     if not isinstance(fields, dict) or type(fields.get(0)) is not int:
         raise MalformedError("a log entry is a CBOR map with its kind under 0")
-    kind = kinds.get(fields[0])
+    kind = ALL_KINDS.get(fields[0])
     if kind is None:
         raise MalformedError(f"kind {fields[0]} does not belong into this log")
     if fields.get(1) != FORMAT_VERSION or type(fields[1]) is not int:
         raise MalformedError(f"format version {fields.get(1)!r:.20} is not {FORMAT_VERSION}")
-    kind.from_fields(fields)
+    return kind.from_fields(fields)
