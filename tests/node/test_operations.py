@@ -1,13 +1,11 @@
-"""What operators meet: bad configuration, full disks, old and new databases, slow clients, kill -9."""
+"""What operators meet: bad configuration, full disks, old and new databases, slow clients."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
-import signal
 import sqlite3
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -21,7 +19,7 @@ from peewit_node.migrate import migrate, migrations
 from peewit_node.node import Node
 from peewit_node.peers import PeerError, check_address
 from peewit_node.sqlite import SqliteEngine, SqliteFile
-from tests.federation_kit import FAST, Federation, TestMediator, catchment, encode_all, provider
+from tests.federation_kit import Federation, TestMediator, catchment, encode_all
 from tests.federation_kit_http import Device, admit, get, until
 
 GOOD = 'operator = "north"\ncharter = "charter.toml"\ndata = "."\nlisten = "127.0.0.1:8100"\n'
@@ -241,7 +239,6 @@ async def test_a_request_whose_head_or_body_never_ends_is_cut_off(tmp_path: Path
 
 
 async def test_compressed_oversized_and_unknown_requests_get_problem_details(federation: Federation) -> None:
-    import aiohttp
 
     async with aiohttp.ClientSession() as session:
         url = federation.url("north")
@@ -303,80 +300,6 @@ async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_no
     await federation.agree()
 
 
-# kill -9
-
-
-async def test_nothing_acknowledged_is_lost_when_a_node_is_killed_in_the_middle_of_appends(tmp_path: Path) -> None:
-    """A real process, killed while it appends; what it acknowledged is there when it starts again."""
-    names = ("north",)
-    federation = Federation.make(tmp_path, names, quorum=1)
-    mediator = TestMediator("mitte")
-    await federation.start()
-    await federation.nodes["north"].own.append(mediator.admission("1").encode())
-    await until(lambda: mediator.id in federation.nodes["north"].keeper.registry.admissions)
-    await federation.stop()
-    device = Device.of(mediator)
-    area = catchment("area", "10115")
-    device.entries = encode_all(area, *(provider(f"p{n}", area) for n in range(400)))
-    acknowledged = 0
-    for attempt in range(3):
-        process = await start_process(tmp_path / "north" / "node.toml", federation.configs["north"].listen)
-        await until_ready(federation.url("north"))
-        killer = asyncio.create_task(kill_soon(process, 0.15 * (attempt + 1)))
-        try:
-            while acknowledged < len(device.entries):
-                status, _ = await device.publish(
-                    federation.url("north"), acknowledged, device.entries[: acknowledged + 1]
-                )
-                assert status == 200
-                acknowledged += 1
-        except (OSError, aiohttp.ClientError):
-            pass  # killed; what was not acknowledged is sent again
-        await killer
-    assert acknowledged > 3
-    await federation.start()
-    log = federation.nodes["north"].logs.get(device.origin)
-    assert log is not None
-    assert log.size >= acknowledged
-    found = [
-        e
-        for start in range(0, log.size, 256)
-        for e in await federation.nodes["north"].logs.entries(log, start, log.size)
-    ]
-    assert found[:acknowledged] == device.entries[:acknowledged]
-    assert log.range.root() == device.head(device.entries[: log.size]).root
-    await federation.agree()
-    await federation.stop()
-
-
-async def start_process(config: Path, listen: str) -> asyncio.subprocess.Process:
-    text = config.read_text().replace('"127.0.0.1:8100"', f'"{listen}"')
-    config.write_text(text + f"interval_s = {FAST.interval_s}\n" if "[limits]" not in text else text)
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "peewit_clients.cli", "node", "run", str(config),
-        stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "PEEWIT_LISTEN": listen},
-    )  # fmt: skip
-
-
-async def until_ready(url: str) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                if (await get(url + "/readyz"))[0] == 200:
-                    return
-            except OSError:
-                pass
-            except Exception as error:
-                assert type(error).__name__.startswith(("Client", "Server"))
-            await asyncio.sleep(0.05)
-
-
-async def kill_soon(process: asyncio.subprocess.Process, delay_s: float) -> None:
-    await asyncio.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
-
-
 # HTTPS, maps
 
 
@@ -411,8 +334,6 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 async def test_a_node_serves_https_with_its_own_certificate(tmp_path: Path) -> None:
     import ssl
-
-    import aiohttp
 
     from peewit_node.config import Tls
 

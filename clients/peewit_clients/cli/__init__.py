@@ -7,6 +7,7 @@ effective; 7 somebody lied or forked: look at what was printed.
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -31,13 +32,14 @@ class Groups(click.Group):
         return None
 
     def invoke(self, context: click.Context) -> Any:
+        as_json = "--json" in sys.argv
         try:
             return super().invoke(context)
         except PeewitError as error:
-            raise SystemExit(report(error)) from None
+            raise SystemExit(report(error, as_json=as_json)) from None
         except Exception as error:
             if type(error).__name__ in ("StorageError", "StorageFullError"):
-                raise SystemExit(report(error)) from None
+                raise SystemExit(report(error, as_json=as_json)) from None
             raise
 
 

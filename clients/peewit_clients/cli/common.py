@@ -69,10 +69,15 @@ def read_text(path: Path) -> str:
         raise OperatorError(f"{path}: {reason}") from None
 
 
-def report(error: Exception) -> int:
-    """Print an error for people; its exit code."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_escape(str(error))}")
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), CONFIGURATION)
+def report(error: Exception, *, as_json: bool) -> int:
+    """Print an error on standard error, for people or for programs; its exit code."""
+    code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), CONFIGURATION)
+    if as_json:
+        kind = type(error).__name__.removesuffix("Error").lower()
+        click.echo(json.dumps({"error": str(error), "kind": kind, "exit_code": code}), err=True)
+    else:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_escape(str(error))}")
+    return code
 
 
 def _escape(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from peewit_clients.cli.common import (
     NOT_YET,
@@ -116,7 +116,8 @@ def mediator() -> None:
 def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> None:
     """Make a mediator: a root key that is kept offline."""
     if dry_run:
-        click.echo(f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json")
+        line = f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json"
+        _would(line, as_json=as_json)
         return
     passphrase = None
     if not no_passphrase:
@@ -143,6 +144,7 @@ def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> Non
 @node_option
 @click.option("--publish/--no-publish", default=True, help="Hand the statement to nodes at once.")
 @dry_run_option
+@json_option
 def device(
     name: str,
     folder: Path,
@@ -151,13 +153,15 @@ def device(
     nodes: tuple[str, ...],
     publish: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Make a device that may publish, vouched for by the root."""
     if dry_run:
-        click.echo(
+        line = (
             f"makes keys and a log in {folder}/devices/{name}; from then on this device can say anything in the "
             "mediator's name, until the root closes it"
         )
+        _would(line, as_json=as_json)
         return
     path = root_path or folder / "root.key"
     charter = read_charter(charter_path) if publish else None
@@ -165,15 +169,21 @@ def device(
     if not made.exists():
         add_device(folder, name, root_key(path, passphrase_for(path)), (os.urandom(32), os.urandom(32)))
     with DeviceState(made) as state:
-        click.echo(f"device {name}: log {origin_hash(origin_of(state.key.public)).hex()}")
+        origin = origin_hash(origin_of(state.key.public)).hex()
         statement = state.device
+    if not as_json:
+        click.echo(f"device {name}: log {origin}")
+    taken: list[str] = []
     if charter is not None:
         try:
             taken, _ = with_pool(charter, nodes, lambda pool: hand_in(pool, statement))
         except PeewitError:
             click.echo("The device is made, but no node knows it yet; say the same command again later.", err=True)
             raise
-        click.echo(f"vouched for at {', '.join(taken)}")
+        if not as_json:
+            click.echo(f"vouched for at {', '.join(taken)}")
+    if as_json:
+        emit({"device": name, "log": origin, "vouched_for_at": taken})
 
 
 @mediator.group()
@@ -298,11 +308,11 @@ def close(
         statement, made = await close_device(view, identity, root, origin, entries=entries, size=size)
         held = view.follower.copies.get(origin)
         gone = max(0, (held.size if held else 0) - made.size)
-        click.echo(
-            f"closes {name} at {made.size} entries; {gone} entries that nodes have now will count for nothing", err=True
-        )
+        line = f"closes {name} at {made.size} entries; {gone} entries that nodes have now will count for nothing"
         if dry_run:
+            _would(line, as_json=as_json)
             return
+        click.echo(line, err=True)
         taken, failures = await hand_in(pool, statement)
         end = time.monotonic() + wait_s
         count, needed = 0, charter.policy.needed()
@@ -373,20 +383,20 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
             )
             return
         console = Console()
-        console.print(f"mediator {mine.hex()[:16]}…: {view.freshness[mine].words()}")
-        table = Table("log", "entries", "with a quorum", "closed at", "this device")
+        console.print(f"mediator {mine.hex()}: {view.freshness[mine].words()}")
+        table = Table(Column("log", overflow="fold"), "entries", "with a quorum", "closed at", "this device")
         for origin in cuts:
             copy = view.follower.copies.get(origin)
             here = "yes" if origin == role.log.origin else ""
             close = view.registry.close_of(mine, origin)
             size, believed = (copy.size, copy.believed) if copy else (0, 0)
             closed = str(close.size) if close else ""
-            table.add_row(origin.hex()[:16] + "…", str(size), str(believed), closed, here)
+            table.add_row(origin.hex(), str(size), str(believed), closed, here)
         console.print(table)
-        table = Table("kind", "name", "subject", "verdict")
+        table = Table("kind", "name", Column("subject", overflow="fold"), "verdict")
         for item in found:
             kind = {16: "catchment", 17: "provider", 18: "issuer"}.get(item.kind, str(item.kind))
-            table.add_row(kind, names.get(item.subject, ""), item.subject.hex()[:16] + "…", item.verdict.value)
+            table.add_row(kind, names.get(item.subject, ""), item.subject.hex(), item.verdict.value)
         console.print(table)
         for edit in lost:
             name = names.get(edit.subject, edit.subject.hex()[:16])
@@ -399,6 +409,15 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
     _with_device(folder, device, charter, nodes, work)
 
 
+def _would(consequence: str, *, as_json: bool) -> None:
+    """What a command would do, said instead of doing it."""
+    if as_json:
+        emit({"dry_run": True, "consequences": [consequence]})
+    else:
+        click.echo(consequence)
+        click.echo("Nothing was signed or sent (--dry-run).", err=True)
+
+
 T = TypeVar("T")
 PlanMaker = Callable[[Planner, Mediator], Plan]
 
@@ -407,17 +426,22 @@ def _act(make: PlanMaker, work: Work) -> None:
     charter = read_charter(work.charter_path)
 
     async def act(role: Mediator) -> Progress | None:
-        planner = await role.prepare()
+        with Console(stderr=True).status("asking the nodes what they hold …"):
+            planner = await role.prepare()
         closed = role.closed_at()
         if closed is not None:
             raise RefusedError(f"this device was closed at {closed} entries: what it says counts no more; use another")
         plan = make(planner, role)
+        if work.dry_run and work.as_json:
+            emit({"dry_run": True, "consequences": plan.consequences, "statements": len(plan.statements)})
+            return None
         for line in plan.consequences:
             click.echo(line, err=work.as_json)
         if work.dry_run:
             click.echo("Nothing was signed or sent (--dry-run).", err=True)
             return None
-        progress = await role.publish(plan, wait_s=work.wait_s)
+        with Console(stderr=True).status(f"publishing {len(plan.statements)} statements …"):
+            progress = await role.publish(plan, wait_s=work.wait_s)
         for edit in role.lost():
             click.echo(
                 f"Your edit of {edit.subject.hex()[:16]}… was overtaken by another device; see `status`.", err=True

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from peewit_clients.cli.common import dry_run_option
+from peewit_clients.cli.common import dry_run_option, emit, json_option
 from peewit_federation import cbor
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 from peewit_federation.statements.operator import QUOTAS_DEFAULT, Admission, Withdrawal
 
 ADMIN_SOCKET = "admin.sock"
+ADMIN_TIMEOUT_S = 60.0
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), default=".", show_default=True, help="The data directory of your node."
 )
@@ -33,6 +34,7 @@ def operator() -> None:
 @click.option("--entries", default=QUOTAS_DEFAULT[1], show_default=True, help="Entries per device's log.")
 @data_option
 @dry_run_option
+@json_option
 def admit(
     mediator: str,
     roots: tuple[str, ...],
@@ -42,6 +44,7 @@ def admit(
     entries: int,
     data: Path,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Vouch for a mediator within a scope. Counts when enough operators do, or at once in your own region.
 
@@ -57,28 +60,37 @@ def admit(
     )
     if not admission.postcodes:
         raise MalformedError("--postcodes: at least one prefix is due")
-    entry = admission.encode()
-    click.echo(
+    consequence = (
         f"admits {mediator[:16]}… at postcodes {', '.join(admission.postcodes)} for "
         f"{', '.join(admission.services) or 'every service'}, with {devices} devices"
     )
-    if not dry_run:
-        click.echo(f"entry {append_entry(data, entry)} of your log")
+    _say(data, admission.encode(), consequence, dry_run=dry_run, as_json=as_json)
 
 
 @operator.command()
 @click.argument("mediator")
 @data_option
 @dry_run_option
-def withdraw(mediator: str, data: Path, dry_run: bool) -> None:
+@json_option
+def withdraw(mediator: str, data: Path, dry_run: bool, as_json: bool) -> None:
     """Stop vouching for a mediator. Counts as soon as anyone has seen it; no quorum is needed."""
     entry = Withdrawal(_hex(mediator, "the mediator's id")).encode()
-    click.echo(
+    consequence = (
         f"withdraws {mediator[:16]}…: where too few operators still admit it, all its practices and areas end at once; "
         f"admitting it again restores them"
     )
-    if not dry_run:
-        click.echo(f"entry {append_entry(data, entry)} of your log")
+    _say(data, entry, consequence, dry_run=dry_run, as_json=as_json)
+
+
+def _say(data: Path, entry: bytes, consequence: str, *, dry_run: bool, as_json: bool) -> None:
+    """Show what an entry means and, unless this is a dry run, append it."""
+    if not as_json:
+        click.echo(consequence)
+    index = None if dry_run else append_entry(data, entry)
+    if as_json:
+        emit({"consequences": [consequence], "dry_run": dry_run, "entry": index})
+    elif index is not None:
+        click.echo(f"entry {index} of your log")
 
 
 def append_entry(data: Path, *entries: bytes) -> int:
@@ -86,14 +98,16 @@ def append_entry(data: Path, *entries: bytes) -> int:
     path = data / ADMIN_SOCKET
     try:
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ADMIN_TIMEOUT_S)
             connection.connect(str(path))
             client = http.client.HTTPConnection("localhost")
             client.sock = connection
             client.request("POST", "/admin/append", cbor.encode(list(entries)))
             response = client.getresponse()
             body = response.read()
-    except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; is the node running? Start it with `peewit node run`") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OperatorError(f"{path}: {reason}; is the node running? Start it with `peewit node run`") from None
     if response.status != 200:
         raise RefusedError(body.decode(errors="replace"))
     index: int = cbor.decode(body)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from peewit_clients.cli.common import (
     UNREACHABLE,
@@ -121,16 +121,14 @@ def find(
             f"No catchment area serves {postcode}" + (f" within {within}." if distance else ". Try --within 20km.")
         )
         return
-    table = Table("km", "catchment area", "postcodes", "services", "practices", "how fresh")
+    table = Table("km", Column("catchment area", overflow="fold"), "postcodes", "services", "practices", "how fresh")
     for km, found, count, words in rows:
         standing = found.standing
         assert standing is not None
         codes = ", ".join(standing.postcodes[:3]) + (
             f" +{len(standing.postcodes) - 3}" if len(standing.postcodes) > 3 else ""
         )
-        table.add_row(
-            f"{km:.1f}", found.subject.hex()[:12] + "…", codes, ", ".join(standing.services), str(count), words
-        )
+        table.add_row(f"{km:.1f}", found.subject.hex(), codes, ", ".join(standing.services), str(count), words)
     Console().print(table)
 
 
