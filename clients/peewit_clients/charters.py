@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,24 +38,34 @@ class Card:
             raise OperatorError(f"{where} is not a card of `peewit node init`: {error}") from None
 
 
-def compose_charter(name: str, cards: list[Card], quorum: int, *, number: int = 1, threshold: int = 2) -> str:
-    """The text of a charter. Raises `OperatorError` if it would not be a valid one."""
-    threshold = min(threshold, len(cards))
+def compose_charter(
+    name: str,
+    cards: list[Card],
+    quorum: int,
+    *,
+    number: int = 1,
+    threshold: int | None = None,
+    mirrors: Container[str] = (),
+) -> str:
+    """The text of a charter; nodes of `mirrors` have no vote. Raises `OperatorError` if it would not be a valid one."""
+    threshold = threshold or min(2, len(cards))
+    voters = [card for card in cards if card.name not in mirrors]
     lines = [f"log {card.log} {card.url}/log/{origin_hash(card.log.name).hex()}/" for card in cards]
-    lines += [f"witness {card.name} {card.witness} {card.url}" for card in cards]
-    lines += [f"group nodes {quorum} {' '.join(card.name for card in cards)}", "quorum nodes"]
+    lines += [f"witness {card.name} {card.witness} {card.url}" for card in voters]
+    lines += [f"group nodes {quorum} {' '.join(card.name for card in voters)}", "quorum nodes"]
     head = f'format = 1\nnumber = {number}\nname = "{name}"\nadmission_threshold = {threshold}\npolicy = """\n'
-    tables = "".join(_table(card) for card in cards)
+    tables = "".join(_table(card, votes=card in voters) for card in cards)
     text = head + "\n".join(lines) + '\n"""\n\n[freshness]\nwarn_s = 3600\nrefuse_s = 86400\n' + tables
     parse_charter(text.encode())
     return text
 
 
-def _table(card: Card) -> str:
+def _table(card: Card, *, votes: bool) -> str:
     region = ", ".join(json.dumps(prefix) for prefix in card.region)
     return (
         f"\n[[operator]]\nname = {json.dumps(card.name)}\norigin = {json.dumps(card.log.name)}\n"
-        f"url = {json.dumps(card.url)}\nregion = [{region}]\ncharter_key = {json.dumps(str(card.charter_key))}\n"
+        + ("" if votes else f"witness = {json.dumps(str(card.witness))}\n")
+        + f"url = {json.dumps(card.url)}\nregion = [{region}]\ncharter_key = {json.dumps(str(card.charter_key))}\n"
     )
 
 

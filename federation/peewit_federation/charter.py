@@ -17,7 +17,8 @@
     refuse_s = 86400
 
     [[operator]]
-    name = "north"                      # a witness of the policy
+    name = "north"                      # a witness of the policy, or else with a key of its own:
+    # witness = "north.example/witness+5a1e0c2d+BA…"    a mirror, whose cosignatures count for no quorum
     origin = "peewit/5f…"               # a log of the policy
     url = "https://north.example"
     region = ["1", "2"]                 # postcode prefixes
@@ -47,7 +48,7 @@ from typing import Any, Final
 from peewit_federation.errors import ForgeryError, OperatorError, PeewitError
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import ORIGIN_PREFIX, origin_hash, origin_of
-from peewit_federation.log.note import ED25519, Signature, VerifierKey, sign
+from peewit_federation.log.note import COSIGNATURE_V1, ED25519, Signature, VerifierKey, sign
 from peewit_federation.log.policy import Policy, parse_policy
 from peewit_federation.registry.admission import Constitution
 
@@ -57,7 +58,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Operator:
-    """One region's operator: one log, one witness, one node."""
+    """One region's operator: one log, one node, and mostly a witness's vote."""
 
     name: str
     log: VerifierKey
@@ -65,6 +66,8 @@ class Operator:
     url: str
     region: tuple[str, ...]
     charter_key: VerifierKey
+    votes: bool = True
+    "Whether the policy counts its cosignatures; else it mirrors and serves only."
 
     @property
     def origin_hash(self) -> bytes:
@@ -249,8 +252,12 @@ class _Reader:
     def operator(self, policy: Policy) -> Operator:
         name, origin = self.take("name", str), self.take("origin", str)
         self.where = f"operator {name}: "
-        if name not in policy.witnesses:
-            raise OperatorError(f"charter: {self.where}the policy has no witness of this name")
+        votes = name in policy.witnesses
+        if not votes and "witness" not in self.table:
+            raise OperatorError(
+                f"charter: {self.where}the policy has no witness of this name, and no witness key is given"
+            )
+        witness = policy.witnesses[name].key if votes else self.key("witness", COSIGNATURE_V1)
         if origin not in policy.logs:
             raise OperatorError(f"charter: {self.where}the policy has no log with this origin")
         url, region = self.take("url", str), self.take("region", list, [])
@@ -258,15 +265,18 @@ class _Reader:
             raise OperatorError(f"charter: {self.where}url must begin with https:// and not end with a slash")
         if not all(isinstance(p, str) and p.isascii() and p.isdigit() and len(p) <= 5 for p in region):
             raise OperatorError(f"charter: {self.where}region must be a list of postcode prefixes")
-        try:
-            key = VerifierKey.parse(self.take("charter_key", str))
-        except PeewitError as error:
-            raise OperatorError(f"charter: {self.where}charter_key: {error}") from None
-        if key.algorithm != ED25519:
-            raise OperatorError(f"charter: {self.where}charter_key is not of type 0x01")
+        key = self.key("charter_key", ED25519)
         self.done()
-        witness = policy.witnesses[name].key
-        return Operator(name, policy.logs[origin].key, witness, url, tuple(region), key)
+        return Operator(name, policy.logs[origin].key, witness, url, tuple(region), key, votes)
+
+    def key(self, name: str, algorithm: int) -> VerifierKey:
+        try:
+            key = VerifierKey.parse(self.take(name, str))
+        except PeewitError as error:
+            raise OperatorError(f"charter: {self.where}{name}: {error}") from None
+        if key.algorithm != algorithm:
+            raise OperatorError(f"charter: {self.where}{name} is not of type {algorithm:#04x}")
+        return key
 
     def retired(self) -> Retired:
         log, size, root = self.take("log", str), self.number("size", 0), self.take("root", str)
@@ -280,10 +290,14 @@ class _Reader:
 
 
 def _check_operators(operators: tuple[Operator, ...], policy: Policy, threshold: int) -> None:
-    if len({o.name for o in operators}) != len(operators) or len(operators) != len(policy.witnesses):
+    if len({o.name for o in operators}) != len(operators) or {o.name for o in operators if o.votes} != set(
+        policy.witnesses
+    ):
         raise OperatorError("charter: each witness of the policy belongs to exactly one operator")
     if len({o.log.name for o in operators}) != len(operators):
         raise OperatorError("charter: each operator has a log of its own")
+    if len({o.witness.name for o in operators}) != len(operators):
+        raise OperatorError("charter: two nodes cosign under one name")
     keys = [key.public.raw for o in operators for key in (o.log, o.witness, o.charter_key)]
     if len(set(keys)) != len(keys):
         raise OperatorError("charter: a key serves two purposes")

@@ -34,11 +34,13 @@ class Gossip(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     interval_s: Seconds = 1.0
-    "Between two exchanges without news."
+    "Between two ticks, each an exchange with a random peer."
     timeout_s: Seconds = 10.0
     "For one request to a peer."
     backoff_max_s: Seconds = 60.0
-    "The longest pause after failures."
+    "The longest pause between two tries to fetch a log."
+    hint_peers: Annotated[int, Field(ge=0, le=64)] = 3
+    "How many random peers are told of news at once."
     view_interval_s: Seconds = 60.0
     "At most one view is signed in this time."
     head_pause_s: Seconds = 10.0

@@ -1,9 +1,10 @@
 """The conversation between nodes: push-pull exchanges, and what becomes of the items (design 4.3).
 
-Rules kept here: one exchange at a time with each peer, at once when there is news and otherwise after an
-interval with jitter, later and later while the peer fails; nothing a peer says is believed without the
-signatures of those it speaks of; heads of unknown logs are noted within bounds and asked for again when the
-registry changes. How files are fetched is left to `mirror`, forks to `forks`.
+Rules kept here: a tick is an exchange with a random peer, one at a time with each; every fourth tick tries one of
+the peers that failed last, so that a healed partition is noticed soon, however long it was; news is told to a few
+random peers at once, as a hint; nothing a peer says is believed without the signatures of those it speaks of;
+heads of unknown logs are noted within bounds and asked for again when the registry changes. How files are fetched
+is left to `mirror`, forks to `forks`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from peewit_node.views import Views
 
 EXCHANGE: Final = "/federation/v1/exchange"
 DEBOUNCE_S: Final = 0.02
+RETRY_TICKS: Final = 4
 NOTED_MAX: Final = 2_000
 EXCHANGES_AT_ONCE: Final = 100
 FETCH_TRIES: Final = 20
@@ -77,8 +79,11 @@ class Gossip:
         self._views = views
         self._clock = clock
         self._random = random
-        self._news: dict[str, asyncio.Event] = {}
-        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._news = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._talking: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self.ticks = 0
         self._jobs: dict[bytes, tuple[Head, Peer, bool]] = {}
         self._learning: dict[bytes, Head] = {}
         self._working: dict[bytes, asyncio.Task[None]] = {}
@@ -89,17 +94,15 @@ class Gossip:
     # Our side: asking
 
     def start(self) -> None:
-        """Begin to talk to all peers; call again when the peers have changed."""
-        for name in [name for name in self._loops if name not in self._peers.all]:
-            self._loops.pop(name).cancel()
-        for name in self._peers.all:
-            if name not in self._loops:
-                self._news[name] = asyncio.Event()
-                self._loops[name] = asyncio.create_task(self._talk(name), name=f"gossip-{name}")
+        """Begin to talk to peers."""
+        self._loops = [
+            asyncio.create_task(self._tick(), name="gossip-tick"),
+            asyncio.create_task(self._hint(), name="gossip-hint"),
+        ]
 
     async def stop(self) -> None:
         """End all conversations and jobs."""
-        tasks = [*self._loops.values(), *self._working.values()]
+        tasks = [*self._loops, *self._talking.values(), *self._working.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -107,38 +110,55 @@ class Gossip:
     def news(self, subject: Hashable) -> None:
         """Something changed here that others should know."""
         self.feed.add(subject)
-        for event in self._news.values():
-            event.set()
+        self._news.set()
 
-    async def _talk(self, name: str) -> None:
-        settings = self._state.config.gossip
-        event = self._news[name]
-        while name in self._peers.all:
-            peer = self._peers.all[name]
-            pause = settings.interval_s * (0.75 + 0.5 * self._random.random())
-            if peer.failures:
-                await asyncio.sleep(max(0.0, peer.retry_at_s - self._clock()) or pause)
-            else:
-                try:
-                    async with asyncio.timeout(pause):
-                        await event.wait()
-                    await asyncio.sleep(DEBOUNCE_S * self._random.random())
-                except TimeoutError:
-                    pass
-            event.clear()
-            try:
-                self._views.own(self._clock())
+    async def _tick(self) -> None:
+        interval_s = self._state.config.gossip.interval_s
+        while True:
+            await asyncio.sleep(interval_s * (0.75 + 0.5 * self._random.random()))
+            self._views.own(self._clock())
+            self.ticks += 1
+            failed, well = self._idle(failed=True), self._idle(failed=False)
+            if failed and (self.ticks % RETRY_TICKS == 0 or not well):
+                self._talk(self._random.choice(failed))
+            elif well:
+                self._talk(self._random.choice(well))
+
+    async def _hint(self) -> None:
+        count = self._state.config.gossip.hint_peers
+        while count:
+            await self._news.wait()
+            await asyncio.sleep(DEBOUNCE_S * self._random.random())
+            self._news.clear()
+            behind = [p for p in self._peers.all.values() if not p.failures and p.delivered != self.feed.end]
+            for peer in self._random.sample(behind, min(count, len(behind))):
+                self._talk(peer)
+
+    def _idle(self, *, failed: bool) -> list[Peer]:
+        return [p for p in self._peers.all.values() if bool(p.failures) is failed and p.name not in self._talking]
+
+    def _talk(self, peer: Peer) -> None:
+        """Exchange all there is with a peer; once more if that is going on."""
+        self._again.add(peer.name)
+        if peer.name not in self._talking:
+            self._talking[peer.name] = asyncio.create_task(self._converse(peer), name=f"gossip-{peer.name}")
+
+    async def _converse(self, peer: Peer) -> None:
+        try:
+            while peer.name in self._again:
+                self._again.discard(peer.name)
                 for _ in range(EXCHANGES_AT_ONCE):
                     if not await self.exchange(peer):
                         break
-            except Exception as error:
-                # Whatever goes wrong with one peer, the conversation goes on, later and later.
-                doubled = min(settings.backoff_max_s, settings.interval_s * 2 ** min(peer.failures, 16))
-                peer.failed(self._clock(), str(error), doubled * (0.75 + 0.5 * self._random.random()))
-                if isinstance(error, SenderError):
-                    peer.caught(f"an exchange: {error}")
-                expected = isinstance(error, PeerError | SenderError | StorageError)
-                logger.info("an exchange failed", peer=name, reason=str(error), exc_info=None if expected else error)
+        except Exception as error:
+            # Whatever goes wrong with one peer, the conversations with others go on.
+            peer.failed(str(error))
+            if isinstance(error, SenderError):
+                peer.caught(f"an exchange: {error}")
+            expected = isinstance(error, PeerError | SenderError | StorageError)
+            logger.info("an exchange failed", peer=peer.name, reason=str(error), exc_info=None if expected else error)
+        finally:
+            del self._talking[peer.name]
 
     async def exchange(self, peer: Peer) -> bool:
         """One exchange; True if there is more to exchange at once."""

@@ -240,7 +240,9 @@ class Node:
                 await asyncio.sleep(self.state.config.gossip.interval_s)
                 self._sync.set()
 
-    def _cosign(self, checkpoint: Checkpoint) -> tuple[str, Cosignature]:
+    def _cosign(self, checkpoint: Checkpoint) -> tuple[str, Cosignature] | None:
+        if not self.state.operator.votes:
+            return None
         name = self.state.operator.witness.name
         return name, cosign(checkpoint, name, self.state.witness_key, int(self.state.now()))
 
@@ -273,7 +275,6 @@ class Node:
         self.peers.replace(self._others())
         self.keeper.registry.reconstitute(charter.constitution)
         self.keeper.poke()
-        self.gossip.start()
         await self._introduce()
         logger.info("a new charter is in force", number=charter.number)
 

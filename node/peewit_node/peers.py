@@ -1,8 +1,8 @@
 """The other nodes, and every request that leaves this one.
 
-Rules kept here: requests go to the charter's URLs only, whose names are resolved once and checked, and
-never follow a redirect; every answer is bounded in bytes and time before it is parsed; a peer that fails is
-left alone for longer and longer; a peer that lied is named, with what it did.
+Rules kept here: requests go to the charter's URLs only, whose names are resolved once and checked, and never
+follow a redirect; every answer is bounded in bytes and time before it is parsed; a peer that lied is named, with
+what it did.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Peer:
     last_success_s: float | None = None
     last_error: str = ""
     failures: int = 0
-    retry_at_s: float = 0.0
     lies: list[str] = field(default_factory=list)
     "What it was caught at, newest last."
     exchanges: int = 0
@@ -62,12 +61,11 @@ class Peer:
             self.lies = [*self.lies[-LIES_KEPT + 1 :], lie]
 
     def succeeded(self, now_s: float) -> None:
-        self.last_success_s, self.failures, self.retry_at_s, self.last_error = now_s, 0, 0.0, ""
+        self.last_success_s, self.failures, self.last_error = now_s, 0, ""
 
-    def failed(self, now_s: float, reason: str, pause_s: float) -> None:
+    def failed(self, reason: str) -> None:
         self.failures += 1
         self.last_error = reason
-        self.retry_at_s = now_s + pause_s
 
 
 class CheckedResolver(AbstractResolver):

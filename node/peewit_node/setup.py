@@ -36,10 +36,11 @@ listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 # key = "privkey.pem"
 
 [gossip]
-# interval_s = 1.0                # between two exchanges without news
+# interval_s = 1.0                # between two ticks, each an exchange with a random peer
 # view_interval_s = 60.0          # at most one view in this time
 # timeout_s = 10.0                # for one request to a peer
-# backoff_max_s = 60.0            # the longest pause after failures
+# backoff_max_s = 60.0            # the longest pause between two tries to fetch a log
+# hint_peers = 3                  # random peers that are told of news at once
 # concurrency = 8                 # logs that are mirrored at once
 # private_peers = false           # peers' names may lead to private addresses
 # proxy = "http://127.0.0.1:3128" # for all outbound requests

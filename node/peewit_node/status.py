@@ -193,7 +193,6 @@ def _peer_facts(peer: Peer, now_s: float) -> dict[str, Any]:
         "silence_s": None if peer.last_success_s is None else max(0, int(now_s - peer.last_success_s)),
         "failures": peer.failures,
         "last_error": peer.last_error,
-        "retry_in_s": max(0, int(peer.retry_at_s - now_s)),
         "lies": peer.lies,
         "exchanges": peer.exchanges,
         "bytes_sent": peer.bytes_sent,

@@ -55,6 +55,7 @@ class Views:
         self._name = name
         self._interval_s = interval_s
         self._lines: ViewList | None = None
+        self._own: Held | None = None
         self.newest: dict[str, Held] = {}
         "By the policy's name of the witness; ours among them."
 
@@ -87,15 +88,16 @@ class Views:
         return [Line(owner, log.origin, log.head.size, log.head.root) for owner in owners]
 
     def own(self, now_s: float) -> Held:
-        """Our view: a new one if the last is older than the interval."""
-        held = self.newest.get(self._name)
+        """Our view: a new one if the last is older than the interval. Of a node without a vote, nobody is told."""
+        held = self._own
         if held is not None and now_s - self._interval_s < held.view.time_s <= now_s:
             return held
         lines = self.lines()
         view = View(self._feed.epoch, self._feed.number, int(now_s), len(lines.lines), lines.root)
-        held = Held(sign_view(view, self._key), view, lines)
-        self.newest[self._name] = held
-        self._feed.add(("view", self._name))
+        self._own = held = Held(sign_view(view, self._key), view, lines)
+        if self._charter().operator(self._name).votes:
+            self.newest[self._name] = held
+            self._feed.add(("view", self._name))
         return held
 
     def list_behind(self, root: bytes) -> ViewList | None:

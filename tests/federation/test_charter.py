@@ -54,6 +54,22 @@ def test_a_charter_is_what_was_composed_and_stays_so_with_signatures() -> None:
     assert twice.signed_by(found.operators) == {"north", "west"}
 
 
+def test_a_node_beyond_the_witnesses_mirrors_without_a_vote() -> None:
+    whole = compose_charter("example", [card(name) for name in NAMES], 3, mirrors=("centre",))
+    found = parse_charter(whole.encode())
+    assert [o.name for o in found.operators if not o.votes] == ["centre"]
+    assert found.operator("centre").witness == card("centre").witness
+    assert len(found.policy.witnesses) == 4
+    signed_by_mirror = signed(found, "centre")
+    assert not found.policy.satisfied({o.witness.name for o in found.operators if o.name == "centre"})
+    assert signed_by_mirror.signed_by(found.operators) == {"centre"}
+    line = next(line for line in whole.split("\n") if line.startswith("witness ="))
+    with pytest.raises(OperatorError, match="no witness of this name, and no witness key"):
+        parse_charter(whole.replace(line + "\n", "").encode())
+    with pytest.raises(OperatorError, match="witness is not of type 0x04"):
+        parse_charter(whole.replace(line, f'witness = "{card("centre").charter_key}"').encode())
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
