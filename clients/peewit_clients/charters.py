@@ -46,6 +46,7 @@ def compose_charter(
     number: int = 1,
     threshold: int | None = None,
     mirrors: Container[str] = (),
+    freshness_s: tuple[int, int] = (3600, 86_400),
 ) -> str:
     """The text of a charter; nodes of `mirrors` have no vote. Raises `OperatorError` if it would not be a valid one."""
     threshold = threshold or min(2, len(cards))
@@ -54,8 +55,9 @@ def compose_charter(
     lines += [f"witness {card.name} {card.witness} {card.url}" for card in voters]
     lines += [f"group nodes {quorum} {' '.join(card.name for card in voters)}", "quorum nodes"]
     head = f'format = 1\nnumber = {number}\nname = "{name}"\nadmission_threshold = {threshold}\npolicy = """\n'
+    limits = f"warn_s = {freshness_s[0]}\nrefuse_s = {freshness_s[1]}\n"
     tables = "".join(_table(card, votes=card in voters) for card in cards)
-    text = head + "\n".join(lines) + '\n"""\n\n[freshness]\nwarn_s = 3600\nrefuse_s = 86400\n' + tables
+    text = head + "\n".join(lines) + '\n"""\n\n[freshness]\n' + limits + tables
     parse_charter(text.encode())
     return text
 

@@ -127,7 +127,7 @@ class ViewBook:
                 for n, s in self.newest.items()
                 if n != name and s.view.time_s <= seen.view.time_s and mediator in s.lines
             }
-            for origin in {line.origin for s in others.values() for line in s.lines.get(mediator, ())}:
+            for origin in sorted({line.origin for s in others.values() for line in s.lines.get(mediator, ())}):
                 sizes = {n: _size(s.lines.get(mediator, ()), origin) for n, s in others.items()}
                 mine = _size(seen.lines.get(mediator, ()), origin)
                 keys = {n: self.charter.policy.witnesses[n].key.name for n in sizes}

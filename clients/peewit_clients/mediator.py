@@ -121,7 +121,7 @@ class Mediator:
         self.pool = pool
         self.clock = clock
         self.random_bytes = random_bytes
-        self.log = DeviceLog(device, charter, pool)
+        self.log = DeviceLog(device, charter, pool, pool.clock)
         self.view = RegistryView(charter, pool, clock)
 
     async def prepare(self) -> Planner:

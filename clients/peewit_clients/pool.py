@@ -130,7 +130,7 @@ class BackendPool:
                     running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
                 delay = self._hedge_s(backend) if waiting else None
                 done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                for task in [task for task in running if task in done]:
                     backend = running.pop(task)
                     error = task.exception()
                     if error is None:
@@ -158,7 +158,7 @@ class BackendPool:
                     backend = waiting.pop(0)
                     running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                for task in [task for task in running if task in done]:
                     backend = running.pop(task)
                     error = task.exception()
                     if error is None:

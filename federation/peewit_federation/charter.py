@@ -42,6 +42,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ class Operator:
     votes: bool = True
     "Whether the policy counts its cosignatures; else it mirrors and serves only."
 
-    @property
+    @cached_property
     def origin_hash(self) -> bytes:
         """What names its log in URLs and in words."""
         return origin_hash(self.log.name)
@@ -83,7 +84,7 @@ class Retired:
     size: int
     root: bytes
 
-    @property
+    @cached_property
     def origin_hash(self) -> bytes:
         """What names it in URLs and in words."""
         return origin_hash(self.log.name)
@@ -105,10 +106,16 @@ class Charter:
     operators: tuple[Operator, ...]
     retired: tuple[Retired, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the text without signatures."""
         return sha256(self.text.encode()).digest()
+
+    @cached_property
+    def logs(self) -> dict[bytes, VerifierKey]:
+        """The keys of the operators' logs, retired ones too, by origin hash."""
+        retired = {party.origin_hash: party.log for party in self.retired}
+        return retired | {operator.origin_hash: operator.log for operator in self.operators}
 
     @property
     def constitution(self) -> Constitution:

@@ -47,6 +47,7 @@ from peewit_node.views import Views
 EXCHANGE: Final = "/federation/v1/exchange"
 DEBOUNCE_S: Final = 0.02
 RETRY_TICKS: Final = 4
+HINTS_PER_INTERVAL: Final = 4
 NOTED_MAX: Final = 2_000
 EXCHANGES_AT_ONCE: Final = 100
 FETCH_TRIES: Final = 20
@@ -125,7 +126,9 @@ class Gossip:
                 self._talk(self._random.choice(well))
 
     async def _hint(self) -> None:
-        count = self._state.config.gossip.hint_peers
+        """Tell some peers of news at once, but only a few times in an interval: more would be a storm."""
+        settings = self._state.config.gossip
+        count = settings.hint_peers
         while count:
             await self._news.wait()
             await asyncio.sleep(DEBOUNCE_S * self._random.random())
@@ -133,6 +136,7 @@ class Gossip:
             behind = [p for p in self._peers.all.values() if not p.failures and p.delivered != self.feed.end]
             for peer in self._random.sample(behind, min(count, len(behind))):
                 self._talk(peer)
+            await asyncio.sleep(settings.interval_s / HINTS_PER_INTERVAL)
 
     def _idle(self, *, failed: bool) -> list[Peer]:
         return [p for p in self._peers.all.values() if bool(p.failures) is failed and p.name not in self._talking]
@@ -252,17 +256,26 @@ class Gossip:
 
     async def take_head(self, item: HeadItem, peer: Peer, *, pushed: bool = False) -> None:
         """Judge a head, and fetch what it covers if that is missing."""
+        if self._have(item):
+            return
         origin = origin_hash(Checkpoint.parse(Note.parse(item.note).text).origin)
         key = self._key_of(origin, item.devices)
         if key is None:
             self._note(origin, item, peer)
             return
-        log = self._logs.get(origin)
-        if log is not None and log.head is not None and log.head.encode() == item.note and not item.quorum:
-            return
+        log = await self._logs.ensure(key)
         witnesses = self._state.charter.policy.witness_keys
         for note in filter(None, (item.note, item.quorum)):
-            await self._judge(await self._logs.ensure(key), open_head(note, key, witnesses), peer, pushed=pushed)
+            held = log.quorum if note == item.quorum else log.head
+            await self._judge(log, open_head(note, key, witnesses, held), peer, pushed=pushed)
+
+    def _have(self, item: HeadItem) -> bool:
+        """Whether every byte of it is here already: most news comes from several sides."""
+        origin = item.note.partition(b"\n")[0].decode(errors="replace")
+        log = self._logs.get(origin_hash(origin))
+        if log is None or log.head is None or log.head.encode() != item.note:
+            return False
+        return not item.quorum or (log.quorum is not None and log.quorum.encode() == item.quorum)
 
     async def _learn(self, log: Log, head: Head) -> None:
         """Take over cosignatures; if the log is being mirrored, do not keep the conversation waiting for that."""
@@ -312,11 +325,9 @@ class Gossip:
         return self._registry.mirrors(origin) or 0
 
     def _key_of(self, origin: bytes, devices: tuple[bytes, ...]) -> VerifierKey | None:
-        charter = self._state.charter
-        known = [(o.origin_hash, o.log) for o in charter.operators] + [(r.origin_hash, r.log) for r in charter.retired]
-        for name, key in known:
-            if name == origin:
-                return key
+        key = self._state.charter.logs.get(origin)
+        if key is not None:
+            return key
         if self._registry.mirrors(origin) is None:
             for data in devices:
                 claimed = peek_device(data)

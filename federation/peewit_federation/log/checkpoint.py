@@ -40,6 +40,7 @@ def origin_of(public: bytes) -> str:
     return ORIGIN_PREFIX + hashlib.sha256(public).hexdigest()
 
 
+@lru_cache(4096)
 def origin_hash(origin: str) -> bytes:
     """What names a log in URLs (C2SP tlog-mirror): SHA-256 of the origin line."""
     return hashlib.sha256(origin.encode()).digest()
@@ -184,10 +185,11 @@ def open_cosignature(checkpoint: Checkpoint, signature: Signature, key: Verifier
     return Cosignature(time_s, signature)
 
 
-def open_head(data: bytes, log: VerifierKey, witnesses: dict[str, VerifierKey]) -> Head:
+def open_head(data: bytes, log: VerifierKey, witnesses: dict[str, VerifierKey], held: Head | None = None) -> Head:
     """Verify a checkpoint by its log's key and by the known `witnesses` (by key name).
 
-    Lines of unknown keys are dropped. Raises `MalformedError` or `ForgeryError`.
+    Lines of unknown keys are dropped. What stands in `held`, which was verified before, is not verified again:
+    a head is met many times while its cosignatures gather. Raises `MalformedError` or `ForgeryError`.
     """
     note = Note.parse(data)
     checkpoint = Checkpoint.parse(note.text)
@@ -195,14 +197,18 @@ def open_head(data: bytes, log: VerifierKey, witnesses: dict[str, VerifierKey]) 
         raise ForgeryError("a checkpoint of another log's origin")
     if checkpoint.extensions and log.name.startswith(ORIGIN_PREFIX):
         raise MalformedError("a checkpoint of a Peewit log with extension lines")
+    same = held is not None and held.checkpoint == checkpoint
+    verified = {c.signature: c for _, c in held.cosignatures} if same and held else {}
     own = [s for s in note.signatures if s.is_by(log)]
     if not own:
         raise ForgeryError("a checkpoint that its log did not sign")
-    if not all(log.public.verifies(note.text.encode(), line.raw) for line in own):
-        raise ForgeryError("the log's signature does not verify")
+    for line in own:
+        if not (same and held and line == held.log_signature) and not log.public.verifies(note.text.encode(), line.raw):
+            raise ForgeryError("the log's signature does not verify")
     head = Head(checkpoint, own[0])
     for signature in note.signatures:
         key = witnesses.get(signature.name)
         if key is not None and signature.is_by(key):
-            head = head.with_cosignature(key.name, open_cosignature(checkpoint, signature, key))
+            cosignature = verified.get(signature) or open_cosignature(checkpoint, signature, key)
+            head = head.with_cosignature(key.name, cosignature)
     return head

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from peewit_federation.errors import OperatorError, PeewitError
@@ -54,7 +55,7 @@ class Policy:
     groups: dict[str, Group]
     quorum: str | None
 
-    @property
+    @cached_property
     def witness_keys(self) -> dict[str, VerifierKey]:
         """The witnesses' keys by key name, for `open_head`."""
         return {party.key.name: party.key for party in self.witnesses.values()}

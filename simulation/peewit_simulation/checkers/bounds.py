@@ -1,0 +1,62 @@
+"""Promises about what a node uses, and what it never gives away."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+from peewit_node.gossip import NOTED_MAX
+from peewit_simulation.checkers import Checker
+from peewit_simulation.federation import Simulation
+
+TASKS_MAX: Final = 400
+SOCKETS_MAX: Final = 600
+
+
+class NodesStayBounded(Checker):
+    """Memory, tasks, queues and connections of a node stay bounded, whatever others do."""
+
+    def watch(self) -> None:
+        for name, node in self.sim.honest().items():
+            host = self.sim.hosts[name]
+            counts = {
+                "background tasks": (len(node.state.tasks), TASKS_MAX),
+                "conversations": (len(node.gossip._talking), len(self.sim.names)),
+                "noted heads": (len(node.gossip._noted), NOTED_MAX),
+                "sockets": (len(host.sockets), SOCKETS_MAX),
+                "waiting entries": (len(node.own._waiting), 1000),
+            }
+            for what, (count, most) in counts.items():
+                if count > most:
+                    raise self.broken(f"{name} has {count} {what}")
+            if node.state.failed.is_set():
+                raise self.broken(f"a part of {name} has ended: {self.sim.errors[-1:]}")
+
+
+class SecretsStay(Checker):
+    """No private key is ever sent or logged."""
+
+    def __init__(self, sim: Simulation, secrets: list[bytes]) -> None:
+        super().__init__(sim)
+        self._forms = [form for s in secrets for form in (s, s.hex().encode(), base64.b64encode(s)[:40])]
+        self._found = 0
+        sim.world.watchers.append(self._look)
+
+    def _look(self, data: bytes) -> None:
+        if any(form in data for form in self._forms):
+            self._found += 1
+
+    def watch(self) -> None:
+        if self._found:
+            raise self.broken("a private key was sent or logged")
+
+    def end(self) -> None:
+        self.watch()
+
+
+class NodesDoNotFail(Checker):
+    """Nothing that others do makes a node log an error of its own."""
+
+    def end(self) -> None:
+        if self.sim.errors:
+            raise self.broken(f"{len(self.sim.errors)} errors, the first: {self.sim.errors[0]}")

@@ -1,0 +1,174 @@
+"""A federation in a simulated world: its charter, its nodes on their hosts, and who else is there.
+
+Rules kept here: nodes are the real `Node`, started with the seams that anybody may use; keys come from the seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, MutableMapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import structlog
+
+from peewit_clients.charters import Card, compose_charter, usual_quorum
+from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.log.policy import WITNESSES_MAX
+from peewit_node.config import Gossip, Limits, NodeConfig
+from peewit_node.node import DATABASE, Node
+from peewit_node.setup import init_node
+from peewit_simulation.history import History
+from peewit_simulation.kernel.host import Host
+from peewit_simulation.kernel.network import Conditions, Network
+from peewit_simulation.kernel.world import World
+from peewit_simulation.storage import SimEngine
+
+PORT: Final = 8100
+MEMORY: Final = Path("/dev/shm")  # noqa: S108
+T = TypeVar("T")
+MakeEngine = Callable[[Host, Path], SimEngine]
+
+
+class Simulation:
+    """A world with a federation in it."""
+
+    def __init__(
+        self,
+        seed: int,
+        nodes: int = 4,
+        *,
+        gossip: Gossip | None = None,
+        conditions: Conditions | None = None,
+        engine: MakeEngine = SimEngine,
+        freshness_s: tuple[int, int] = (30, 90),
+    ) -> None:
+        self.world = World(seed)
+        self.network = Network(self.world, conditions)
+        self.folder = Path(tempfile.mkdtemp(prefix="peewit-", dir=MEMORY if MEMORY.is_dir() else None))
+        self.hosts: dict[str, Host] = {}
+        self.nodes: dict[str, Node] = {}
+        "Nodes that run, by the name of their operator."
+        self.names = tuple(f"n{number:03}" for number in range(nodes))
+        self._engine = engine
+        self._freshness_s = freshness_s
+        self.history = History(self.world)
+        self.liars: set[str] = set()
+        "Nodes that do not keep to the protocol."
+        self.closed: dict[bytes, list[bytes]] = {}
+        "By origin hash: the entries at which a root closed a log."
+        self._gossip = gossip or Gossip(view_interval_s=10.0, backoff_max_s=8.0)
+        self.log_lines: list[str] | None = None
+        "Lines that nodes log, if somebody wants them."
+        self.errors: list[str] = []
+        self.charter = self._found()
+
+    def __enter__(self) -> Self:
+        structlog.configure(processors=[self._log])
+        return self
+
+    def _log(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:
+        """What nodes log goes to those who watch, and into the run's digest."""
+        line = " ".join(f"{key}={value}" for key, value in event.items() if key != "exc_info")
+        for watch in self.world.watchers:
+            watch(line.encode())
+        self.world.note("log", level, line)
+        if self.log_lines is not None:
+            self.log_lines.append(f"{self.world.now_s:9.3f} {level} {line}")
+        if level in ("error", "critical"):
+            self.errors.append(f"{self.world.now_s:.3f} {line} {event.get('exc_info') or ''}")
+        raise structlog.DropEvent
+
+    def __exit__(self, *_: object) -> None:
+        structlog.reset_defaults()
+        for host in self.hosts.values():
+            host.crash()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def seed_of(self, *name: object) -> bytes:
+        """32 bytes for a key."""
+        return hashlib.sha256(repr((self.world.seed, *name)).encode()).digest()
+
+    def _found(self) -> Charter:
+        cards = []
+        for number, name in enumerate(self.names):
+            host = self.add_host(name, f"127.1.{number // 200}.{number % 200 + 1}")
+            seeds = tuple(self.seed_of(name, part) for part in ("log", "witness", "charter"))
+            url = f"http://{host.address}:{PORT}"
+            region = (str(number % 10),)
+            made = init_node(host.folder, name, url, f"{host.address}:{PORT}", region, "../charter.toml", seeds)
+            cards.append(Card.parse(made.encode()))
+        voters = min(len(cards), WITNESSES_MAX)
+        text = compose_charter(
+            "simulated", cards, usual_quorum(voters), mirrors=self.names[voters:], freshness_s=self._freshness_s
+        )
+        (self.folder / "charter.toml").write_text(text, encoding="utf-8")
+        return parse_charter(text.encode())
+
+    def add_host(self, name: str, address: str) -> Host:
+        """A machine that is not running yet."""
+        host = Host(self.world, self.network, name, address, self.folder / name)
+        self.hosts[name] = host
+        return host
+
+    def config(self, name: str) -> NodeConfig:
+        """The configuration of a node."""
+        host = self.hosts[name]
+        return NodeConfig(
+            operator=name,
+            charter=self.folder / "charter.toml",
+            data=host.folder,
+            listen=f"{host.address}:{PORT}",
+            gossip=self._gossip,
+            limits=Limits(),
+        )
+
+    def start(self, *names: str) -> None:
+        """Boot nodes (all that are not running, if none are named)."""
+        for name in names or [n for n in self.names if not self.hosts[n].alive]:
+            host = self.hosts[name]
+            host.boot()
+            host.at_crash.append(partial(self._gone, name))
+            host.spawn(self._run(name))
+
+    def _gone(self, name: str) -> None:
+        self.nodes.pop(name, None)
+
+    async def _run(self, name: str) -> None:
+        host = self.hosts[name]
+        engine = self._engine(host, host.folder / DATABASE)
+        engine.watchers.append(self.history.watcher(name))
+        self.nodes[name] = await Node.start(
+            self.config(name),
+            engine=engine,
+            clock=host.wall,
+            random=self.world.stream("node", name, host.life),
+            connector=host.connector,
+        )
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass; whether `until()` came true."""
+        return self.world.run(self.world.now_s + seconds, until)
+
+    def on(self, name: str, work: Coroutine[Any, Any, T], within_s: float = 30.0) -> T:
+        """Run something on a host, let time pass, and give what it returns."""
+        task = self.hosts[name].spawn(work)
+        self.run(within_s, task.done)
+        assert task.done(), f"{name} did not finish"
+        found: T = task.result()
+        return found
+
+    def honest(self) -> dict[str, Node]:
+        """Nodes that run and keep to the protocol."""
+        return {name: node for name, node in self.nodes.items() if name not in self.liars}
+
+    def converged(self) -> bool:
+        """Whether all honest nodes run, and have the same registry and the same heads."""
+        nodes = self.honest()
+        if len(nodes) + len(self.liars) < len(self.names) or not all(n.keeper.idle.is_set() for n in nodes.values()):
+            return False
+        states = {(node.keeper.registry.digest(), node.views.lines().root) for node in nodes.values()}
+        return len(states) == 1

@@ -1,0 +1,133 @@
+"""Those who break the protocol on purpose: nodes that withhold or lie, strangers that flood, and thieves.
+
+Rules kept here: a lying node is a real node of which one answer is replaced; it has its own keys and no others. A
+thief has one device's key and says what it likes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any, Final
+
+import aiohttp
+
+from peewit_federation.api import Append
+from peewit_federation.gossip.feed import Answer, Ask
+from peewit_federation.keys import SigningKey
+from peewit_federation.log.checkpoint import Checkpoint, log_key, origin_hash, sign_checkpoint
+from peewit_federation.log.merkle import leaf_hash, root_of
+from peewit_federation.log.tiles import Tile, encode_bundle
+from peewit_federation.statements.mediator import Provider, Revocation
+from peewit_node.logs import Log
+from peewit_node.node import Node
+from peewit_simulation.actors import District
+from peewit_simulation.federation import PORT, Simulation
+
+LIES: Final = ("withhold", "garble", "flood")
+
+
+def corrupt(sim: Simulation, name: str, lie: str) -> None:
+    """Make a running node lie from now on (until it is started again)."""
+    node = sim.nodes.get(name)
+    if node is None:
+        return
+    sim.liars.add(name)
+    sim.history.tell(f"{name} begins to lie: {lie}")
+    if lie == "withhold":
+        _withhold(node)
+    elif lie == "garble":
+        _garble(node)
+    else:
+        sim.hosts[name].spawn(_flood(sim, name))
+
+
+def _withhold(node: Node) -> None:
+    """Says that it has no news, and never tells any."""
+
+    def answer(_: Ask) -> Answer:
+        return Answer(node.feed.end, same=True)
+
+    node.gossip.answer = answer  # type: ignore[method-assign, assignment]
+    node.gossip._item = lambda _subject, _new: None  # type: ignore[method-assign, assignment]
+
+
+def _garble(node: Node) -> None:
+    """Serves other bytes than its tiles."""
+    real = node.logs.tile
+
+    async def tile(log: Log, wanted: Tile) -> bytes | None:
+        data = await real(log, wanted)
+        return bytes(byte ^ 1 for byte in data) if data else data
+
+    node.logs.tile = tile  # type: ignore[method-assign, assignment]
+
+
+async def _flood(sim: Simulation, name: str) -> None:
+    """Sends garbage to everybody, without end."""
+    random = sim.world.stream("flood", name)
+    async with aiohttp.ClientSession(
+        connector=sim.hosts[name].connector(), cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        while True:
+            target = sim.hosts[random.choice(sim.names)]
+            path = random.choice(("/federation/v1/exchange", "/v1/statements", "/v1/log/" + "0" * 64 + "/append"))
+            body = random.randbytes(random.choice((1, 100, 10_000)))
+            try:
+                async with session.post(f"http://{target.address}:{PORT}{path}", data=io.BytesIO(body)) as response:
+                    await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                pass
+            await asyncio.sleep(0.2)
+
+
+class Thief:
+    """Has a copy of a district's device key: tells two histories, revokes everything, admits its own practice."""
+
+    def __init__(self, sim: Simulation, district: District) -> None:
+        self.sim = sim
+        self.district = district
+        self.host = sim.add_host("thief", "127.4.0.1")
+        self.key: SigningKey = district.key
+        self.origin = origin_hash(log_key(self.key.public).name)
+        self.practice = SigningKey(sim.seed_of("evil practice"))
+        self.evil: list[bytes] = []
+        "Subjects that only the thief speaks of."
+
+    def strike(self, first: str, second: str) -> None:
+        """Show two histories to two nodes, beginning with what is published so far."""
+        node = self.sim.honest().get(first) or next(iter(self.sim.honest().values()), None)
+        log = node.logs.get(self.origin) if node else None
+        if node is None or log is None or log.size == 0 or self.host.alive:
+            return
+        self.sim.history.tell(f"a thief tells {first} and {second} different histories")
+        self.host.boot()
+        self.host.spawn(self._strike(node, log, (first, second)))
+
+    async def _strike(self, node: Node, log: Log, targets: tuple[str, str]) -> None:
+        size = log.size
+        base = [e for start in range(0, size, 256) for e in await node.logs.entries(log, start, size)]
+        now_s = int(self.host.wall())
+        area = next((e for e in base if e), b"")
+        grant = Provider(1, 0, now_s, now_s + 86_400, (), self.practice.public, bytes(1216), (), ("flu",), bytes(32))
+        self.evil.append(grant.subject)
+        victims = [
+            Revocation(Provider.KIND, subject, 4, bytes([7]) * 16).encode()
+            for subject in self.district.subjects.values()
+        ]
+        assert area or not base
+        async with aiohttp.ClientSession(
+            connector=self.host.connector(), cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            for target, extra in zip(targets, ([grant.encode()], [*victims, grant.encode()]), strict=True):
+                entries = base + extra
+                root = root_of(map(leaf_hash, entries))
+                head = sign_checkpoint(Checkpoint(log_key(self.key.public).name, len(entries), root), self.key)
+                body = Append(size, encode_bundle(entries[size:]), head.encode()).encode()
+                url = f"http://{self.sim.hosts[target].address}:{PORT}/v1/log/{self.origin.hex()}/append"
+                try:
+                    async with session.post(url, data=io.BytesIO(body)) as response:
+                        answer: Any = await response.read()
+                        self.sim.world.note("thief", target, response.status, len(answer))
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    self.sim.world.note("thief", target, "failed")
