@@ -36,6 +36,12 @@ WRITE: Final = 2
 "How many nodes are written to (design section 8)."
 
 
+USED_ELSEWHERE: Final = (
+    "this device's log is longer at some nodes than it is here: its key is used elsewhere. "
+    "Close the device: peewit mediator close"
+)
+
+
 class ForkedDeviceError(AuthorError):
     """Somebody else signs with this device's key, or an older copy of it did."""
 
@@ -102,6 +108,8 @@ class DeviceLog:
             for head in sorted(heads, key=lambda head: head.size):
                 await follower.take(copy, head, backend)
                 if head.size > copy.size and self.origin not in follower.evidence:
+                    if not self.state.restored:
+                        raise ForkedDeviceError(USED_ELSEWHERE)
                     raise UnreachableError(
                         f"node {backend.name} knows {head.size} entries of this device's log and {copy.size} are here; "
                         f"the rest could not be fetched, and without it nothing may be signed. Try again"
@@ -121,10 +129,7 @@ class DeviceLog:
         if copy.head is not None and copy.size > self.state.size:
             if not self.state.restored:
                 # What this device sends it has stored before; so somebody else signs with its key.
-                raise ForkedDeviceError(
-                    "this device's log is longer at some nodes than it is here: its key is used elsewhere. "
-                    "Close the device: peewit mediator close"
-                )
+                raise ForkedDeviceError(USED_ELSEWHERE)
             self.state.append(copy.entries[self.state.size :], copy.head)
         if self.state.restored and quorum:
             self.state.confirm()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -50,8 +51,19 @@ RETRY_TICKS: Final = 4
 HINTS_PER_INTERVAL: Final = 4
 NOTED_MAX: Final = 2_000
 EXCHANGES_AT_ONCE: Final = 100
-FETCH_TRIES: Final = 20
+FETCH_TRIES: Final = 5
+JOBS_MAX: Final = 8
 logger = structlog.get_logger("peewit.gossip")
+
+
+@dataclass
+class Job:
+    """A head whose entries are to be fetched."""
+
+    head: Head
+    peer: Peer
+    pushed: bool
+    tries: int = 0
 
 
 class Gossip:
@@ -85,7 +97,7 @@ class Gossip:
         self._talking: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self.ticks = 0
-        self._jobs: dict[bytes, tuple[Head, Peer, bool]] = {}
+        self._jobs: dict[bytes, dict[bytes, Job]] = {}
         self._learning: dict[bytes, Head] = {}
         self._working: dict[bytes, asyncio.Task[None]] = {}
         self._pushed: set[str] = set()
@@ -356,33 +368,45 @@ class Gossip:
             self._state.spawn(again())
 
     def _fetch(self, log: Log, head: Head, peer: Peer, pushed: bool) -> None:
-        held = self._jobs.get(log.origin)
-        if held is None or held[0].size < head.size:
-            self._jobs[log.origin] = head, peer, pushed
+        """Fetch what a head covers. Several may wait: one that nobody serves must not stop the others."""
+        jobs = self._jobs.setdefault(log.origin, {})
+        held = jobs.get(head.root)
+        if held is not None:
+            held.head = held.head.merged(head) if held.head.checkpoint == head.checkpoint else held.head
+        elif len(jobs) < JOBS_MAX:
+            jobs[head.root] = Job(head, peer, pushed)
+        else:
+            stale = max(jobs, key=lambda root: jobs[root].tries)
+            del jobs[stale]
+            jobs[head.root] = Job(head, peer, pushed)
         if log.origin not in self._working:
             task = asyncio.create_task(self._work(log), name=f"mirror-{log.origin.hex()[:8]}")
             self._working[log.origin] = task
 
     async def _work(self, log: Log) -> None:
-        tries = 0
         settings = self._state.config.gossip
+        jobs = self._jobs[log.origin]
         try:
-            while job := self._jobs.pop(log.origin, None):
+            while jobs:
+                root, job = min(jobs.items(), key=lambda item: (item[1].tries, item[1].head.size))
+                if job.tries:
+                    await asyncio.sleep(min(settings.backoff_max_s, settings.interval_s * 2**job.tries))
                 done = False
                 async with self._places:
                     try:
-                        done = await self._mirror.reach(log, job[0], job[1], blame=not job[2])
+                        done = await self._mirror.reach(log, job.head, job.peer, blame=not job.pushed)
                     except (StorageError, WriteConflictError, PeewitError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
+                job.tries += 1
                 if done:
                     # The log may have grown meanwhile by other means: judge the head against what is there now.
-                    await self._judge(log, job[0], job[1], pushed=job[2])
-                elif not log.forked and job[0].size > log.size and tries < FETCH_TRIES:
-                    tries += 1
-                    await asyncio.sleep(min(settings.backoff_max_s, settings.interval_s * 2 ** min(tries, 10)))
-                    self._jobs.setdefault(log.origin, job)
-                elif not log.forked and job[0].size > log.size:
+                    jobs.pop(root, None)
+                    await self._judge(log, job.head, job.peer, pushed=job.pushed)
+                elif log.forked or job.head.size <= log.size:
+                    jobs.pop(root, None)
+                elif job.tries > FETCH_TRIES:
+                    jobs.pop(root, None)
                     # Begin this peer's feed anew later, so that it tells us again.
-                    job[1].cursor, job[1].delivered = Cursor(), None
+                    job.peer.cursor, job.peer.delivered = Cursor(), None
         finally:
-            del self._working[log.origin]
+            del self._working[log.origin], self._jobs[log.origin]
