@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint fmt bench dev clean
+SEEDS ?= 1000
+
+.PHONY: demo test lint fmt bench dev hunt clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +33,9 @@ fmt: $(READY)   ## format, and fix what can be fixed
 
 bench: $(READY) ## all measurements of docs/benchmarks.md (about five minutes)
 	$(BIN)/python -m bench
+
+hunt: $(READY)  ## random scenarios in simulated worlds (SEEDS=1000 FROM=0; goes on where the last hunt stopped)
+	$(BIN)/peewit hunt --seeds $(SEEDS) $(if $(FROM),--from $(FROM))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

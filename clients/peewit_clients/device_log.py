@@ -37,7 +37,7 @@ WRITE: Final = 2
 
 
 USED_ELSEWHERE: Final = (
-    "this device's log is longer at some nodes than it is here: its key is used elsewhere. "
+    "nodes have entries of this device's log that it did not write: its key is used elsewhere. "
     "Close the device: peewit mediator close"
 )
 
@@ -94,18 +94,21 @@ class DeviceLog:
         copy = Copy(self.key, self.origin, self.state.entries(), self.state.head())
         follower.copies[self.origin] = copy
         answered: list[Backend] = []
-        for backend in self.pool.backends:
-            try:
-                heads = await follower.heads_at(copy, backend)
-            except BackendError as error:
-                if error.status == 404:
+        # All at once: those that cannot be reached would each cost a whole timeout.
+        asked = (follower.heads_at(copy, backend) for backend in self.pool.backends)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for backend, answer in zip(self.pool.backends, answers, strict=True):
+            if isinstance(answer, BackendError):
+                if answer.status == 404:
                     answered.append(backend)
                 continue
-            except SenderError as error:
-                self.pool.complain(backend.name, f"heads of our own log: {error}")
+            if isinstance(answer, SenderError):
+                self.pool.complain(backend.name, f"heads of our own log: {answer}")
                 continue
+            if isinstance(answer, BaseException):
+                raise answer
             answered.append(backend)
-            for head in sorted(heads, key=lambda head: head.size):
+            for head in sorted(answer, key=lambda head: head.size):
                 await follower.take(copy, head, backend)
                 if head.size > copy.size and self.origin not in follower.evidence:
                     if not self.state.restored:
@@ -215,7 +218,8 @@ class DeviceLog:
                 at = following.size
             except BackendError as error:
                 size = _size_in(error.body)
-                if error.status != 409 or size is None or not size < head.size or tries > SEND_TRIES:
+                # A node that has just what we sent from refuses for another reason; asking again changes nothing.
+                if error.status != 409 or size is None or not size < head.size or size == at or tries > SEND_TRIES:
                     raise
                 at = size
             self._known[backend.name] = at

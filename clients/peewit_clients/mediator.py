@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from peewit_clients.device_log import DeviceLog, Progress
+from peewit_clients.device_log import USED_ELSEWHERE, DeviceLog, ForkedDeviceError, Progress
 from peewit_clients.device_state import DeviceState
 from peewit_clients.follower import Copy
 from peewit_clients.plans import Plan, Planner
@@ -125,9 +125,14 @@ class Mediator:
         self.view = RegistryView(charter, pool, clock)
 
     async def prepare(self) -> Planner:
-        """Catch up with the federation, as far as it can be reached, and be ready to plan."""
+        """Catch up with the federation, as far as it can be reached, and be ready to plan.
+
+        Raises `ForkedDeviceError` if anybody has evidence that somebody else signs with this device's key.
+        """
         await self.log.catch_up()
         await self._refresh()
+        if self.view.registry.forked(self.log.origin) is not None and self.closed_at() is None:
+            raise ForkedDeviceError(USED_ELSEWHERE)
         return Planner(self.charter, self._fold(), int(self.clock()), self.random_bytes, self._in_scope)
 
     def _in_scope(self, postcodes: Sequence[str], services: Sequence[str]) -> bool:

@@ -66,8 +66,9 @@ def pool_of(sim: Simulation, host: Host) -> WatchedPool:
 class District:
     """A mediator with one device, that says something every few seconds."""
 
-    def __init__(self, sim: Simulation, name: str = "district", pause_s: float = 6.0) -> None:
+    def __init__(self, sim: Simulation, name: str = "district", pause_s: float = 6.0, *, closes: bool = True) -> None:
         self.sim = sim
+        self.closes = closes
         self.pause_s = pause_s
         self.host = sim.add_host(name, f"127.2.0.{len(sim.hosts) % 200 + 1}")
         self.random = sim.world.stream("district", name)
@@ -133,7 +134,8 @@ class District:
                 await self._say(role)
             except ForkedDeviceError:
                 self.sim.history.tell(f"{self.host.name} learns that its device's key was stolen")
-                self.closing = role.log.origin
+                self.closing = role.log.origin if self.closes else None
+                self.finished = not self.closes
             finally:
                 self.host.at_crash.remove(state.close)
 

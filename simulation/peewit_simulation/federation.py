@@ -44,7 +44,7 @@ class Simulation:
         gossip: Gossip | None = None,
         conditions: Conditions | None = None,
         engine: MakeEngine = SimEngine,
-        freshness_s: tuple[int, int] = (30, 90),
+        freshness_s: tuple[int, int] = (15, 40),
     ) -> None:
         self.world = World(seed)
         self.network = Network(self.world, conditions)
@@ -170,5 +170,16 @@ class Simulation:
         nodes = self.honest()
         if len(nodes) + len(self.liars) < len(self.names) or not all(n.keeper.idle.is_set() for n in nodes.values()):
             return False
-        states = {(node.keeper.registry.digest(), node.views.lines().root) for node in nodes.values()}
-        return len(states) == 1
+        return len({self._state(node) for node in nodes.values()}) == 1
+
+    @staticmethod
+    def _state(node: Node) -> tuple[bytes, ...]:
+        """What must be equal. Of a fork that nobody has closed, each side folds its own branch."""
+        registry = node.keeper.registry
+        open_ = {
+            mediator
+            for mediator, cuts in registry.cuts.items()
+            if any(registry.forked(origin) and not cut.settled for origin, cut in cuts.items())
+        }
+        folds = [fold.digest() for mediator, fold in sorted(registry.folds.items()) if mediator not in open_]
+        return node.views.lines().root, *(folds if open_ else [registry.digest()])

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Hashable
 from typing import Any, Final
 
 import aiohttp
 
 from peewit_federation.api import Append
-from peewit_federation.gossip.feed import Answer, Ask
+from peewit_federation.gossip.feed import Answer, Ask, HeadItem, Item
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Checkpoint, log_key, origin_hash, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash, root_of
+from peewit_federation.log.note import Note
 from peewit_federation.log.tiles import Tile, encode_bundle
 from peewit_federation.statements.mediator import Provider, Revocation
 from peewit_node.logs import Log
@@ -24,7 +26,7 @@ from peewit_node.node import Node
 from peewit_simulation.actors import District
 from peewit_simulation.federation import PORT, Simulation
 
-LIES: Final = ("withhold", "garble", "flood")
+LIES: Final = ("withhold", "garble", "forge", "flood")
 
 
 def corrupt(sim: Simulation, name: str, lie: str) -> None:
@@ -38,6 +40,8 @@ def corrupt(sim: Simulation, name: str, lie: str) -> None:
         _withhold(node)
     elif lie == "garble":
         _garble(node)
+    elif lie == "forge":
+        _forge(sim, node)
     else:
         sim.hosts[name].spawn(_flood(sim, name))
 
@@ -61,6 +65,22 @@ def _garble(node: Node) -> None:
         return bytes(byte ^ 1 for byte in data) if data else data
 
     node.logs.tile = tile  # type: ignore[method-assign, assignment]
+
+
+def _forge(sim: Simulation, node: Node) -> None:
+    """Tells of heads that nobody signed."""
+    real, random = node.gossip._item, sim.world.stream("forge", node.state.operator.name)
+
+    def item(subject: Hashable, new: bool) -> Item | None:
+        found = real(subject, new)
+        if not isinstance(found, HeadItem):
+            return found
+        note = Note.parse(found.note)
+        checkpoint = Checkpoint.parse(note.text)
+        false = Checkpoint(checkpoint.origin, checkpoint.size + random.randrange(2), random.randbytes(32))
+        return HeadItem(Note(false.text, note.signatures).encode(), found.devices)
+
+    node.gossip._item = item  # type: ignore[method-assign]
 
 
 async def _flood(sim: Simulation, name: str) -> None:
@@ -93,6 +113,10 @@ class Thief:
         self.practice = SigningKey(sim.seed_of("evil practice"))
         self.evil: list[bytes] = []
         "Subjects that only the thief speaks of."
+        self.victims: list[bytes] = []
+        "Subjects that the thief revoked on the second history."
+        self.shown: list[str] = []
+        "Nodes that took a history, in order."
 
     def strike(self, first: str, second: str) -> None:
         """Show two histories to two nodes, beginning with what is published so far."""
@@ -108,14 +132,10 @@ class Thief:
         size = log.size
         base = [e for start in range(0, size, 256) for e in await node.logs.entries(log, start, size)]
         now_s = int(self.host.wall())
-        area = next((e for e in base if e), b"")
         grant = Provider(1, 0, now_s, now_s + 86_400, (), self.practice.public, bytes(1216), (), ("flu",), bytes(32))
         self.evil.append(grant.subject)
-        victims = [
-            Revocation(Provider.KIND, subject, 4, bytes([7]) * 16).encode()
-            for subject in self.district.subjects.values()
-        ]
-        assert area or not base
+        self.victims = list(self.district.subjects.values())
+        victims = [Revocation(Provider.KIND, subject, 4, bytes([7]) * 16).encode() for subject in self.victims]
         async with aiohttp.ClientSession(
             connector=self.host.connector(), cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
@@ -129,5 +149,7 @@ class Thief:
                     async with session.post(url, data=io.BytesIO(body)) as response:
                         answer: Any = await response.read()
                         self.sim.world.note("thief", target, response.status, len(answer))
+                        if response.status == 200:
+                            self.shown.append(target)
                 except (aiohttp.ClientError, TimeoutError, OSError):
                     self.sim.world.note("thief", target, "failed")

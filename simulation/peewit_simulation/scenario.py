@@ -35,6 +35,8 @@ class Scenario:
     "(node, lie) from the beginning of the faults on."
     theft: tuple[float, str, str] | None = None
     "When, and the two nodes that see different histories."
+    closes: bool = True
+    "Whether the district takes its root key out and closes the stolen device."
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Run:
     def __init__(self, scenario: Scenario, sim: Simulation, progress: Callable[[str, float], None] | None) -> None:
         self.scenario = scenario
         self.sim = sim
-        self.district = District(sim)
+        self.district = District(sim, closes=scenario.closes)
         self.patient = Patient(sim, self.district)
         self.thief = Thief(sim, self.district)
         self.samples: list[Sample] = []
@@ -161,8 +163,9 @@ class Run:
     def _sample(self) -> Sample:
         now_s, nodes = self.sim.world.now_s, self.sim.nodes
         longest: dict[bytes, int] = {}
+        forked = {log.origin for node in nodes.values() for log in node.logs.all() if log.forked}
         for node in nodes.values():
-            for log in node.logs.all():
+            for log in (log for log in node.logs.all() if log.origin not in forked):
                 longest[log.origin] = max(longest.get(log.origin, 0), log.size)
         ages = {}
         for name in self.sim.names:

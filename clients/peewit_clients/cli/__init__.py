@@ -56,4 +56,5 @@ def main() -> None:
     Operators of nodes    peewit node, peewit operator, peewit charter
     Mediators             peewit mediator
     Anybody               peewit registry, peewit log, peewit fork
+    Trying it out         peewit simulate, peewit hunt
     """

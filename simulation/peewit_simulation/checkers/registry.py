@@ -77,6 +77,7 @@ class TheThiefIsGone(Checker):
 
     def end(self) -> None:
         if self.thief.origin not in self.sim.closed:
+            self._counts()
             return
         mediator = self.district.identity.id
         own = {s.subject for s in self.sim.history.said if s.what == "revoke"}
@@ -89,3 +90,14 @@ class TheThiefIsGone(Checker):
                 found = look(mediator, Provider.KIND, subject, int(node.state.now()))
                 if found.verdict is Verdict.REVOKED and subject not in own:
                     raise self.broken(f"a revocation by the thief counts at {name}")
+
+    def _counts(self) -> None:
+        """Nobody has closed it: what it revoked in a history that an honest node holds counts at all."""
+        second = self.thief.shown[1:] and self.thief.shown[1] not in self.sim.liars
+        for name, node in self.sim.honest().items() if second else ():
+            for subject in self.thief.victims:
+                found = Finder(node.keeper.registry).look(
+                    self.district.identity.id, Provider.KIND, subject, int(node.state.now())
+                )
+                if found.verdict in (Verdict.ACTIVE, Verdict.SUSPENDED):
+                    raise self.broken(f"a revocation on one branch of a forked log does not count at {name}")
