@@ -76,7 +76,7 @@ class Federation:
     def url(self, name: str) -> str:
         return f"http://{self.configs[name].listen}"
 
-    async def agree(self, timeout_s: float = 20.0) -> bytes:
+    async def agree(self, timeout_s: float = 40.0) -> bytes:
         """Wait until all running nodes have the same registry and all heads have a quorum; its digest."""
         async with asyncio.timeout(timeout_s):
             while True:

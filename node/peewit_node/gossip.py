@@ -395,14 +395,13 @@ class Gossip:
                 async with self._places:
                     try:
                         done = await self._mirror.reach(log, job.head, job.peer, blame=not job.pushed)
+                        if done:
+                            # The log may have grown meanwhile by other means: judge the head against what is there now.
+                            await self._judge(log, job.head, job.peer, pushed=job.pushed)
                     except (StorageError, WriteConflictError, PeewitError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
                 job.tries += 1
-                if done:
-                    # The log may have grown meanwhile by other means: judge the head against what is there now.
-                    jobs.pop(root, None)
-                    await self._judge(log, job.head, job.peer, pushed=job.pushed)
-                elif log.forked or job.head.size <= log.size:
+                if done or log.forked or job.head.size <= log.size:
                     jobs.pop(root, None)
                 elif job.tries > FETCH_TRIES:
                     jobs.pop(root, None)

@@ -111,8 +111,12 @@ class Simulation:
     def add_host(self, name: str, address: str) -> Host:
         """A machine that is not running yet."""
         host = Host(self.world, self.network, name, address, self.folder / name)
+        host.on_error = partial(self._error, name)
         self.hosts[name] = host
         return host
+
+    def _error(self, name: str, context: dict[str, Any]) -> None:
+        self.errors.append(f"{self.world.now_s:.3f} {name}: {context.get('message')}: {context.get('exception')!r}")
 
     def config(self, name: str) -> NodeConfig:
         """The configuration of a node."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
@@ -62,7 +63,7 @@ def _garble(node: Node) -> None:
 
     async def tile(log: Log, wanted: Tile) -> bytes | None:
         data = await real(log, wanted)
-        return bytes(byte ^ 1 for byte in data) if data else data
+        return data[:-1] + bytes([data[-1] ^ 1]) if data else data
 
     node.logs.tile = tile  # type: ignore[method-assign, assignment]
 
@@ -139,7 +140,11 @@ class Thief:
         async with aiohttp.ClientSession(
             connector=self.host.connector(), cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
-            for target, extra in zip(targets, ([grant.encode()], [*victims, grant.encode()]), strict=True):
+            second = [*victims, grant.encode()]
+            # Half of the thieves make both histories equally long.
+            padding = [replace(grant, version=number).encode() for number in range(2, len(second) + 1)]
+            first = [grant.encode(), *(padding if self.sim.world.stream("thief").random() < 0.5 else [])]
+            for target, extra in zip(targets, (first, second), strict=True):
                 entries = base + extra
                 root = root_of(map(leaf_hash, entries))
                 head = sign_checkpoint(Checkpoint(log_key(self.key.public).name, len(entries), root), self.key)

@@ -138,7 +138,8 @@ class Run:
         settled = False
         while sim.world.now_s < start_s + agree.within_s:
             self._let(1.0, "calm")
-            settled = self.district.finished and self.district.closing is None and sim.converged()
+            resting = self.district.finished or not self.district.host.alive
+            settled = resting and self.district.closing is None and sim.converged()
             if settled:
                 break
         if not settled:

@@ -9,7 +9,7 @@ from peewit_node.gossip import NOTED_MAX
 from peewit_simulation.checkers import Checker
 from peewit_simulation.federation import Simulation
 
-TASKS_MAX: Final = 400
+TASKS_MAX: Final = 64
 SOCKETS_MAX: Final = 600
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from peewit_node.logs import Log
 from peewit_node.node import Node
 from peewit_simulation.checkers import Checker
+from peewit_simulation.federation import Simulation
 
 
 class CosignaturesAgree(Checker):
@@ -37,6 +38,10 @@ class CosignaturesAgree(Checker):
 class AcknowledgedIsKept(Checker):
     """What a node answered with a receipt (status 200, after its own cosignature was stored) is there for ever."""
 
+    def __init__(self, sim: Simulation) -> None:
+        super().__init__(sim)
+        self._sizes: dict[tuple[str, bytes, str], int] = {}
+
     def end(self) -> None:
         for name, node in self.sim.honest().items():
             acks = [a for a in self.sim.history.acknowledged if a.node == name]
@@ -58,21 +63,22 @@ class AcknowledgedIsKept(Checker):
                         raise self.broken(f"{name} went back from {self._sizes[key]} to {size} entries ({what})")
                     self._sizes[key] = size
 
-    @property
-    def _sizes(self) -> dict[tuple[str, bytes, str], int]:
-        found: dict[tuple[str, bytes, str], int] = self.__dict__.setdefault("sizes", {})
-        return found
-
 
 class QuorumIsQuorum(Checker):
     """Nothing is believed but what as many witnesses cosigned as the charter says."""
 
+    def __init__(self, sim: Simulation) -> None:
+        super().__init__(sim)
+        self._at = 0
+
     def watch(self) -> None:
         needed = self.sim.charter.policy.needed()
+        for head in self.sim.history.quorums[self._at :]:
+            if head.node not in self.sim.liars and len(head.cosigned_by) < needed:
+                raise self.broken(f"{len(head.cosigned_by)} of {needed} cosignatures pass for a quorum at {head.node}")
+        self._at = len(self.sim.history.quorums)
         for node in self.sim.honest().values():
             for log in node.logs.all():
-                if log.quorum is not None and len(log.quorum.witnesses) < needed:
-                    raise self.broken(f"{len(log.quorum.witnesses)} of {needed} cosignatures pass for a quorum")
                 self._believed(node, log)
 
     def _believed(self, node: Node, log: Log) -> None:

@@ -50,6 +50,8 @@ class Host:
         self.ends: dict[int, End] = {}
         self.at_crash: list[Callable[[], None]] = []
         "Called once when this life ends: what the operating system does for files."
+        self.on_error: Callable[[dict[str, Any]], None] = lambda _context: None
+        "Told of exceptions that nobody caught."
         self._fds = FIRST_FD
         self._ports = 30_000
         self._wake_s: float | None = None
@@ -78,6 +80,7 @@ class Host:
         self.life += 1
         self.powered, self.paused = True, False
         self.loop = SimLoop(self)
+        self.loop.set_exception_handler(lambda _, context: self.on_error(context))
         self._selector = self.loop._selector  # type: ignore[attr-defined]
         self.world.note("boot", self.name)
 
