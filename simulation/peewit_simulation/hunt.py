@@ -60,9 +60,15 @@ def hunt(seeds: range, jobs: int) -> Iterator[Result]:
         yield from pool.imap_unordered(run_seed, seeds)
 
 
-def _apart(scenario: Scenario) -> Result:
+def run_apart(scenario: Scenario) -> Result:
+    """Run a scenario in a process of its own."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(run_one, (scenario,))
+
+
+def run_seed_apart(seed: int) -> Result:
+    """Run the scenario of a seed in a process of its own."""
+    return run_apart(draw(seed))
 
 
 def shrink(scenario: Scenario, promise: str, told: Callable[[str], None] = lambda _: None) -> Scenario:
@@ -73,7 +79,7 @@ def shrink(scenario: Scenario, promise: str, told: Callable[[str], None] = lambd
         nonlocal runs
         runs += 1
         told(f"shortening: {len(scenario.faults)} faults, try {runs}")
-        return runs <= SHRINK_RUNS_MAX and _apart(candidate).promise == promise
+        return runs <= SHRINK_RUNS_MAX and run_apart(candidate).promise == promise
 
     for without in (replace(scenario, theft=None), replace(scenario, liars=())):
         if without != scenario and breaks(without):

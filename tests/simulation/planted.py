@@ -289,7 +289,7 @@ def _cosigns_both_sides(stack: ExitStack) -> None:
 
 PLANTED = [
     Planted("acknowledges before commit", _acknowledges_before_commit, CRASHES, ()),
-    Planted("accepts a shorter head", _accepts_a_shorter_head, hunted(), ("AcknowledgedIsKept",)),
+    Planted("accepts a shorter head", _accepts_a_shorter_head, hunted(), ("AcknowledgedIsKept", "NodesAgree")),
     Planted("> for >= in the quorum", _quorum_is_one_less, QUIET, ("QuorumIsQuorum",)),
     Planted("forgets the cursor's epoch after a restart", _forgets_the_epoch, LEFT_BEHIND, ("NodesAgree",)),
     Planted("ignores revocations of the other branch", _ignores_the_other_branch, OPEN_THEFT, ("TheThiefIsGone",)),
