@@ -7,9 +7,9 @@ import sys
 
 import structlog
 
-from bench import fold, gossip, http, mirror
+from bench import fold, gossip, http, mirror, simulation
 
-PARTS = {"gossip": gossip.run, "http": http.run, "mirror": mirror.run, "fold": fold.run}
+PARTS = {"gossip": gossip.run, "http": http.run, "mirror": mirror.run, "fold": fold.run, "simulation": simulation.run}
 
 
 def main() -> None:

@@ -42,6 +42,8 @@ class Peer:
     "Where we stand in its feed."
     delivered: Cursor | None = None
     "Up to where it has our feed; None until the first exchange."
+    differs: bool = False
+    "Whether our state was found to differ from its own, so that items must be sent."
     last_success_s: float | None = None
     last_error: str = ""
     failures: int = 0

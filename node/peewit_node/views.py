@@ -55,13 +55,14 @@ class Views:
         self._name = name
         self._interval_s = interval_s
         self._lines: ViewList | None = None
+        self._roots: tuple[bytes, bytes] | None = None
         self._own: Held | None = None
         self.newest: dict[str, Held] = {}
         "By the policy's name of the witness; ours among them."
 
     def changed(self) -> None:
         """A log changed: the lines must be made anew."""
-        self._lines = None
+        self._lines = self._roots = None
 
     def lines(self) -> ViewList:
         """Our lines as of now."""
@@ -69,13 +70,21 @@ class Views:
             self._lines = ViewList(line for log in self._logs.all() for line in self._lines_of(log))
         return self._lines
 
-    def state_root(self) -> bytes:
-        """Eight bytes over our lines and over how far each log has a quorum: equal where there is nothing to tell."""
-        quorums = [
-            log.origin + (log.quorum.size if log.quorum else 0).to_bytes(8, "big")
-            for log in sorted(self._logs.all(), key=lambda log: log.origin)
-        ]
-        return sha256(self.lines().root, *quorums)[:8]
+    def state_roots(self) -> tuple[bytes, bytes]:
+        """Eight bytes over all logs, and eight over logs and views: equal where there is nothing to tell.
+
+        Of a log count its line, how far it has a quorum, and the cosignatures of a head that has none yet.
+        """
+        if self._roots is None:
+            parts = [self.lines().root]
+            for log in sorted(self._logs.all(), key=lambda log: log.origin):
+                believed = log.quorum.size if log.quorum else 0
+                parts += [log.origin, believed.to_bytes(8, "big")]
+                if log.head is not None and not log.forked and log.head.size > believed:
+                    parts.append(log.head.encode())
+            views = [held.data for _, held in sorted(self.newest.items())]
+            self._roots = sha256(*parts)[:8], sha256(*parts, *views)[:8]
+        return self._roots
 
     def _lines_of(self, log: Log) -> list[Line]:
         if log.head is None:
@@ -97,6 +106,7 @@ class Views:
         self._own = held = Held(sign_view(view, self._key), view, lines)
         if self._charter().operator(self._name).votes:
             self.newest[self._name] = held
+            self._roots = None
             self._feed.add(("view", self._name))
         return held
 
@@ -124,6 +134,7 @@ class Views:
         if held is not None and not is_newer(view, held.view):
             return False
         self.newest[name] = Held(data, view, lines)
+        self._roots = None
         self._feed.add(("view", name))
         return True
 

@@ -29,6 +29,7 @@ from peewit_simulation.storage import SimEngine
 
 PORT: Final = 8100
 MEMORY: Final = Path("/dev/shm")  # noqa: S108
+FOUNDED_KEYS: Final = 0
 T = TypeVar("T")
 MakeEngine = Callable[[Host, Path], SimEngine]
 
@@ -45,8 +46,11 @@ class Simulation:
         conditions: Conditions | None = None,
         engine: MakeEngine = SimEngine,
         freshness_s: tuple[int, int] = (15, 40),
+        founded: Path | None = None,
     ) -> None:
+        """`founded` is a folder that `keep` made of another world with as many nodes: its federation goes on here."""
         self.world = World(seed)
+        self._keys = FOUNDED_KEYS if founded else seed
         self.network = Network(self.world, conditions)
         self.folder = Path(tempfile.mkdtemp(prefix="peewit-", dir=MEMORY if MEMORY.is_dir() else None))
         self.hosts: dict[str, Host] = {}
@@ -64,7 +68,7 @@ class Simulation:
         self.log_lines: list[str] | None = None
         "Lines that nodes log, if somebody wants them."
         self.errors: list[str] = []
-        self.charter = self._found()
+        self.charter = self._found(founded)
 
     def __enter__(self) -> Self:
         structlog.configure(processors=[self._log])
@@ -90,17 +94,30 @@ class Simulation:
 
     def seed_of(self, *name: object) -> bytes:
         """32 bytes for a key."""
-        return hashlib.sha256(repr((self.world.seed, *name)).encode()).digest()
+        return hashlib.sha256(repr((self._keys, *name)).encode()).digest()
 
-    def _found(self) -> Charter:
+    def keep(self, folder: Path) -> None:
+        """Stop everything, and keep the nodes' folders for other worlds. The seed must be `FOUNDED_KEYS`."""
+        assert self.world.seed == FOUNDED_KEYS
+        for host in self.hosts.values():
+            host.crash()
+        shutil.copytree(self.folder, folder)
+
+    def _found(self, founded: Path | None) -> Charter:
+        if founded:
+            shutil.copytree(founded, self.folder, dirs_exist_ok=True)
         cards = []
         for number, name in enumerate(self.names):
             host = self.add_host(name, f"127.1.{number // 200}.{number % 200 + 1}")
+            if founded:
+                continue
             seeds = tuple(self.seed_of(name, part) for part in ("log", "witness", "charter"))
             url = f"http://{host.address}:{PORT}"
             region = (str(number % 10),)
             made = init_node(host.folder, name, url, f"{host.address}:{PORT}", region, "../charter.toml", seeds)
             cards.append(Card.parse(made.encode()))
+        if founded:
+            return parse_charter((self.folder / "charter.toml").read_bytes())
         voters = min(len(cards), WITNESSES_MAX)
         text = compose_charter(
             "simulated", cards, usual_quorum(voters), mirrors=self.names[voters:], freshness_s=self._freshness_s

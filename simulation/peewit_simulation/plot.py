@@ -31,12 +31,19 @@ def draw_staleness(outcome: Outcome, path: Path) -> None:
     axes.set_yticks(range(len(rows)), [*names, "client's view"])
     axes.axhline(len(rows) - 1.5, color="black", linewidth=0.8)
     axes.set_xlabel("simulated seconds")
-    axes.set_title("how long each node has lacked something that another has, in seconds")
     for at_s, what in outcome.events:
         if what.startswith(("faults", "partition", "heal", "crash", "BROKEN", "a thief", "all nodes")):
             axes.axvline(at_s, color="tab:blue", linewidth=0.8, linestyle="dotted")
-            axes.text(at_s, -0.6, what[:28], rotation=35, fontsize=7, ha="left", va="bottom")
-    axes.set_title(axes.get_title(), pad=70)
+            axes.text(
+                at_s,
+                -0.6,
+                what.partition("(")[0].partition(",")[0][:28],
+                rotation=35,
+                fontsize=7,
+                ha="left",
+                va="bottom",
+            )
+    axes.set_title("how long each node has lacked something that another has", pad=60)
     figure.colorbar(image, ax=axes, label="seconds behind")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)

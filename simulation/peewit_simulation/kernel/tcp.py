@@ -69,7 +69,7 @@ class End:
         self._closed = False
         self._rto_s = RTO_S
         self._stuck_since_s: float | None = None
-        self._last_arrival_s = 0.0
+        self._last_arrival_s = self._free_s = 0.0
         self._syns = 0
 
     # What a socket asks
@@ -210,7 +210,10 @@ class End:
     def _pump(self) -> None:
         if not self._sending and not self._starved and (self._outbox or (self._fin and not self.connecting)):
             self._sending = True
-            self._try()
+            if self._free_s > self.network.world.now_s:
+                self.network.world.at(self._free_s, self._try)
+            else:
+                self._try()
 
     def _try(self) -> None:
         network, world, peer = self.network, self.network.world, self.peer
@@ -245,7 +248,11 @@ class End:
             if not self._closed:
                 self.host.ready(self.fd)
             world.at(arrival_s, lambda: peer._receive(data))
-            world.at(sent_s, self._try)
+            self._free_s = sent_s
+            if self._outbox or self._fin:
+                world.at(sent_s, self._try)
+            else:
+                self._sending = False
         else:
             self._sending = False
             world.at(arrival_s, peer._receive_fin)
