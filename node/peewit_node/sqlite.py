@@ -69,8 +69,11 @@ class SqliteFile:
         return connection
 
     def fetch(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        """The rows of a query, from the reading connection."""
-        return self._reader.execute(sql, parameters).fetchall()
+        """The rows of a query, from the reading connection. Raises `StorageError`."""
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"the database: {error}") from error
 
     def write(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
         """Do several lists in one transaction, which stays open: what became of each. Raises `StorageError`."""
