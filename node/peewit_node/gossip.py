@@ -288,10 +288,13 @@ class Gossip:
             await self._judge(log, open_head(note, key, witnesses, held), peer, pushed=pushed)
 
     def _have(self, item: HeadItem) -> bool:
-        """Whether every byte of it is here already: most news comes from several sides."""
-        origin = item.note.partition(b"\n")[0].decode(errors="replace")
-        log = self._logs.get(origin_hash(origin))
-        if log is None or log.head is None or log.head.encode() != item.note:
+        """Whether every line of it is here already, byte for byte: most news comes from several sides."""
+        text, _, lines = item.note.partition(b"\n\n")
+        log = self._logs.get(origin_hash(text.partition(b"\n")[0].decode(errors="replace")))
+        if log is None or log.head is None:
+            return False
+        held, _, known = log.head.encode().partition(b"\n\n")
+        if text != held or not set(lines.split(b"\n")) <= set(known.split(b"\n")):
             return False
         return not item.quorum or (log.quorum is not None and log.quorum.encode() == item.quorum)
 

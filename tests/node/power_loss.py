@@ -61,7 +61,7 @@ class Disk(apsw.VFS):
         if 0 < self.dies_at <= self.operations:
             raise PowerLossError
 
-    def excepthook(self, *_: Any) -> None:
+    def excepthook(self, *_: Any) -> None:  # type: ignore[override]
         """What happens after the power is gone is nobody's business."""
 
     def lose_power(self) -> None:

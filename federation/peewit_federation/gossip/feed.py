@@ -1,12 +1,14 @@
 """The push-pull exchange between two nodes (design 4.3, Feed): one request, one answer.
 
-    ask     [cursor epoch, cursor number, my lines' root (8 bytes) or empty, my name (4 bytes) or empty, items]
+    ask     [cursor epoch, cursor number, root over my state (8 bytes) or empty, my name (4 bytes) or empty, items]
     answer  [epoch, number, same, items]
 
 The cursor is where the asker stands in the answerer's feed; the items of the ask are the asker's news for
 the answerer, those of the answer the answerer's news since the cursor. `number` is where the asker stands
-afterwards. An asker without a cursor (at first, or after a restart) sends the root over its lines; `same`
-says that the answerer's are equal, so that nothing needs to be sent. An item is
+afterwards. An asker that meets the answerer first (or after a restart) sends a root over its logs, and one with
+more than a few items a root over its logs and views, instead of items; `same` says that the answerer has an equal
+one, so that nothing needs to be sent. Both are the first eight bytes of a SHA-256: two nodes compare them, nobody
+else relies on them. An item is
 
     [1, checkpoint note]                                            a log's newest head
     [1, checkpoint note, [device statements], older note or empty]  with the log's device, if the asker may not
