@@ -26,11 +26,13 @@ from peewit_clients.plans import Plan, Planner
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import read_secret, write_secret
+from peewit_federation.api import Append
 from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.log.checkpoint import Head, log_key, origin_hash, origin_of
 from peewit_federation.log.merkle import CompactRange, leaf_hash
+from peewit_federation.log.tiles import encode_bundle
 from peewit_federation.registry.mediator import LogState, MediatorFold
 from peewit_federation.registry.subjects import Subject
 from peewit_federation.sealed import xwing_public
@@ -254,6 +256,22 @@ async def hand_in(pool: BackendPool, statement: bytes, write: int = 2) -> tuple[
     if not taken:
         raise UnreachableError("no node took it: " + "; ".join(f"{n}: {why}" for n, why in failures.items()))
     return taken, failures
+
+
+async def bring_branch(pool: BackendPool, device: DeviceState, close: Close, names: Sequence[str]) -> list[str]:
+    """Give the entries that a close picked to nodes that have the close, for perhaps none has them all; who took it."""
+    head = device.head_after(close.size - 1)
+    if head is None or (head.size, head.root) != (close.size, close.root_hash):
+        return []  # it ends between two heads, so nodes were shown all of it
+    body = Append(0, encode_bundle(device.entries(0, close.size)), head.encode(), device.device).encode()
+    taken = []
+    for backend in (b for b in pool.order() if b.name in names):
+        try:
+            await pool.post(backend, f"/v1/log/{close.origin_hash.hex()}/append", body)
+            taken.append(backend.name)
+        except BackendError as error:
+            pool.complain(backend.name, f"did not take the closed branch: {error}")
+    return taken
 
 
 def statement_effective(view: RegistryView, statement: bytes) -> int:

@@ -49,6 +49,9 @@ class Appender:
         entries = split_bundle(append.bundle)
         if head.size == 0 or append.old_size + len(entries) != head.size:
             raise MalformedError(f"{len(entries)} entries from {append.old_size} on do not make {head.size}")
+        if log.forked and (close := self._forks.picked(log, head)):
+            await self._forks.fill(log, close, append.old_size, entries)
+            return head.encode()
         async with log.lock:
             if log.forked:
                 raise ConflictError("this log has forked; its mediator must close it and use another", log.size)

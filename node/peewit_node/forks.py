@@ -12,10 +12,11 @@ from typing import Final
 
 import structlog
 
-from peewit_federation.errors import ForgeryError, MalformedError
+from peewit_federation.errors import ConflictError, ForgeryError, MalformedError
 from peewit_federation.gossip.heads import same_size_evidence, shorter_evidence
 from peewit_federation.log.checkpoint import Checkpoint, Head
 from peewit_federation.log.follow import HistoryError
+from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.proof_file import LogProof
 from peewit_federation.log.proofs import inclusion_proof
 from peewit_federation.log.tiles import WIDTH
@@ -132,6 +133,26 @@ class Forks:
     async def _carry_all(self, found: list[bytes]) -> None:
         for at in range(0, len(found), STATEMENTS_PER_APPEND):
             await self._own.append(*(Carried(data).encode() for data in found[at : at + STATEMENTS_PER_APPEND]))
+
+    def picked(self, log: Log, head: Head) -> Close | None:
+        """The close that counts and picks just this head's tree, if there is one."""
+        for mediator in self._mediators(log):
+            close = self._registry.close_of(mediator, log.origin)
+            if close is not None and (close.size, close.root_hash) == (head.size, head.root):
+                return close
+        return None
+
+    async def fill(self, log: Log, close: Close, start: int, entries: list[bytes]) -> None:
+        """The owner brings the branch that a close picked, which perhaps no node has. Raises `SenderError`s."""
+        if log.size >= close.size and await self._logs.root_at(log, close.size) == close.root_hash:
+            return  # we have it
+        if start or root_of(map(leaf_hash, entries)) != close.root_hash:
+            raise ConflictError("a closed branch is brought whole, from entry 0 on, and must have the close's root", 0)
+        branch = await self._logs.ensure(log.key, close.root_hash)
+        async with branch.lock:
+            await self._logs.extend(branch, entries=entries[branch.stored :])
+        self._tries.pop(close, None)
+        await self.sync()
 
     async def _settle(self, mediator: bytes, origin: bytes, close: Close) -> None:
         log = self._logs.get(origin)

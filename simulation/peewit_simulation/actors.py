@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from peewit_clients.device_log import ForkedDeviceError
 from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import Identity, Mediator, add_device, close_device, hand_in, init_mediator
+from peewit_clients.mediator import Identity, Mediator, add_device, bring_branch, close_device, hand_in, init_mediator
 from peewit_clients.plans import Plan
 from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
@@ -166,8 +166,10 @@ class District:
         if plan.statements:
             size = await role.log.commit(plan.statements, plan.names)
             if what:
-                now_s = self.sim.world.now_s
-                self.sim.history.said.append(Said(now_s, role.log.origin, size - 1, self.subjects[name], what))
+                head = role.state.head()
+                assert head is not None
+                now_s, subject = self.sim.world.now_s, self.subjects[name]
+                self.sim.history.said.append(Said(now_s, role.log.origin, size - 1, head.root, subject, what))
         progress = await role.log.publish(wait_s=WAIT_S)
         self.finished = self.done and progress.effective
 
@@ -179,8 +181,10 @@ class District:
         await view.refresh([self.identity.id])
         with DeviceState(self.host.folder / "devices" / self.device) as state:
             entries = state.entries()
-        statement, close = await close_device(view, self.identity, self.root, origin, entries=entries)
-        await hand_in(pool, statement, 3)
+            statement, close = await close_device(view, self.identity, self.root, origin, entries=entries)
+            taken, _ = await hand_in(pool, statement, 3)
+            if close.size and not await bring_branch(pool, state, close, taken):
+                return  # again, until somebody has it
         self.sim.history.tell(f"{self.host.name} closes the stolen device at {close.size} entries")
         self.sim.closed[origin] = entries
         self.closing = None

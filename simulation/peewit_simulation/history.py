@@ -37,11 +37,11 @@ class Said:
     time_s: float
     origin: bytes
     index: int
+    root: bytes
+    "Of the log that ends with it."
     subject: bytes
     what: str
     "admit, suspend or revoke."
-    known_s: float | None = None
-    "When the device was told that it is effective."
 
 
 @dataclass
@@ -66,6 +66,8 @@ class History:
     "Every append that a node answered with its receipt."
     said: list[Said] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
+    stolen: set[bytes] = field(default_factory=set)
+    "Logs of which a thief tells another history."
     refused: int = 0
     "How often a client could not tell whether it may book."
     served: int = 0
@@ -102,6 +104,10 @@ class History:
         except PeewitError:
             self.tell(f"{node} acknowledged something that is no append")
 
-    def effective_s(self, origin: bytes, index: int) -> float | None:
-        """When a quorum first had an entry."""
-        return next((s.time_s for s in self.quorums if s.origin == origin and s.size > index), None)
+    def effective_s(self, said: Said) -> float | None:
+        """When a quorum first had an entry. Of a log with two histories, only heads that surely have it count."""
+        for head in self.quorums:
+            if head.origin == said.origin and head.size > said.index:
+                if said.origin not in self.stolen or (head.size, head.root) == (said.index + 1, said.root):
+                    return head.time_s
+        return None

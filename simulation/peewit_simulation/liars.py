@@ -126,6 +126,7 @@ class Thief:
         if node is None or log is None or log.size == 0 or self.host.alive:
             return
         self.sim.history.tell(f"a thief tells {first} and {second} different histories")
+        self.sim.history.stolen.add(self.origin)
         self.host.boot()
         self.host.spawn(self._strike(node, log, (first, second)))
 

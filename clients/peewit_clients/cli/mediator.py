@@ -33,6 +33,7 @@ from peewit_clients.mediator import (
     Identity,
     Mediator,
     add_device,
+    bring_branch,
     close_device,
     hand_in,
     init_mediator,
@@ -314,6 +315,9 @@ def close(
             return
         click.echo(line, err=True)
         taken, failures = await hand_in(pool, statement)
+        if entries is not None:
+            with DeviceState(folder / "devices" / name) as state:
+                await bring_branch(pool, state, made, taken)
         end = time.monotonic() + wait_s
         count, needed = 0, charter.policy.needed()
         while count < needed and time.monotonic() < end:

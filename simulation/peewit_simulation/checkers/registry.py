@@ -35,7 +35,7 @@ class RevocationsAreKnown(Checker):
         history = self.sim.history
         hosts = self.sim.hosts.values()
         self.skew_s = max([self.skew_s, *(abs(h.skew_s) + abs(h.drift) * self.sim.world.now_s for h in hosts)])
-        ended = {s.subject: history.effective_s(s.origin, s.index) for s in history.said if s.what == "revoke"}
+        ended = {s.subject: history.effective_s(s) for s in history.said if s.what == "revoke"}
         for accepted in history.accepted[self._at :]:
             since_s = ended.get(accepted.subject)
             allowed_s = self.sim.charter.refuse_s + 2 * self.skew_s + 1.0
@@ -60,7 +60,7 @@ class RevocationsStay(Checker):
             for said in self.sim.history.said:
                 if said.what != "revoke" or said.index >= cut.get(said.origin, 1 << 62):
                     continue
-                if self.sim.history.effective_s(said.origin, said.index) is None and said.origin not in cut:
+                if self.sim.history.effective_s(said) is None and said.origin not in cut:
                     continue
                 found = Finder(node.keeper.registry).look(mediator, Provider.KIND, said.subject, int(node.state.now()))
                 if found.verdict is Verdict.ACTIVE:
