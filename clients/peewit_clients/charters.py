@@ -49,7 +49,7 @@ def compose_charter(
     freshness_s: tuple[int, int] = (3600, 86_400),
 ) -> str:
     """The text of a charter; nodes of `mirrors` have no vote. Raises `OperatorError` if it would not be a valid one."""
-    threshold = threshold or min(2, len(cards))
+    threshold = min(2, len(cards)) if threshold is None else threshold
     voters = [card for card in cards if card.name not in mirrors]
     lines = [f"log {card.log} {card.url}/log/{origin_hash(card.log.name).hex()}/" for card in cards]
     lines += [f"witness {card.name} {card.witness} {card.url}" for card in voters]

@@ -131,7 +131,12 @@ class Mediator:
 
         Raises `ForkedDeviceError` if anybody has evidence that somebody else signs with this device's key.
         """
-        await self.log.catch_up()
+        try:
+            await self.log.catch_up()
+        except ForkedDeviceError:
+            await self._refresh()
+            if self.closed_at() is None:
+                raise
         await self._refresh()
         if self.view.registry.forked(self.log.origin) is not None and self.closed_at() is None:
             raise ForkedDeviceError(USED_ELSEWHERE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -65,7 +66,13 @@ class Job:
     head: Head
     peer: Peer
     pushed: bool
+    "Whether somebody pushed it in the peer's name, which anybody can."
     tries: int = 0
+    not_before_s: float = 0.0
+
+    def rank(self) -> tuple[float, bool, bool, int, int]:
+        """Which to try first. Who steals a device's key signs any number of heads, but no witness's line."""
+        return self.not_before_s, not self.head.witnesses, self.pushed, self.tries, self.head.size
 
 
 class Gossip:
@@ -99,7 +106,8 @@ class Gossip:
         self._talking: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self.ticks = 0
-        self._jobs: dict[bytes, dict[bytes, Job]] = {}
+        self._jobs: dict[bytes, dict[Checkpoint, Job]] = {}
+        self._arrived = asyncio.Event()
         self._learning: dict[bytes, Head] = {}
         self._working: dict[bytes, asyncio.Task[None]] = {}
         self._pushed: set[str] = set()
@@ -131,7 +139,10 @@ class Gossip:
         interval_s = self._state.config.gossip.interval_s
         while True:
             await asyncio.sleep(interval_s * (0.75 + 0.5 * self._random.random()))
-            self._views.own(self._clock())
+            try:
+                self._views.own(self._clock())
+            except PeewitError as error:
+                logger.error("no view could be signed", reason=str(error))  # noqa: TRY400
             self.ticks += 1
             failed, well = self._idle(failed=True), self._idle(failed=False)
             if failed and (self.ticks % RETRY_TICKS == 0 or not well):
@@ -189,12 +200,15 @@ class Gossip:
             # Of one that we meet first, only logs matter: views come anew every minute.
             logs, everything = self._views.state_roots()
             items, sent, root = (), self.feed.end, logs if peer.delivered is None else everything
-        ask = Ask(peer.cursor, root, self._state.operator.origin_hash[:4], items)
+        before = peer.cursor
+        ask = Ask(before, root, self._state.operator.origin_hash[:4], items)
         data = await self._peers.post(peer, EXCHANGE, ask.encode(), EXCHANGE_BYTES_MAX)
         answer = Answer.decode(data)
         peer.exchanges += 1
         peer.succeeded(self._clock())
-        restarted = peer.cursor.epoch not in (b"", answer.cursor.epoch)
+        if peer.cursor is not before:
+            return True  # meanwhile somebody began this feed anew
+        restarted = before.epoch not in (b"", answer.cursor.epoch)
         peer.cursor = answer.cursor
         if restarted:
             peer.delivered = None
@@ -262,7 +276,7 @@ class Gossip:
                 if not pushed:
                     peer.caught(str(error))
                 logger.info("false news", peer=peer.name, pushed=pushed, reason=str(error))
-            except (PeerError, StorageError) as error:
+            except (PeewitError, StorageError, WriteConflictError) as error:
                 logger.info("news could not be used", peer=peer.name, reason=str(error))
             if number % TURN_ITEMS == 0:
                 await asyncio.sleep(0)
@@ -379,27 +393,39 @@ class Gossip:
     def _fetch(self, log: Log, head: Head, peer: Peer, pushed: bool) -> None:
         """Fetch what a head covers. Several may wait: one that nobody serves must not stop the others."""
         jobs = self._jobs.setdefault(log.origin, {})
-        held = jobs.get(head.root)
+        held = jobs.get(head.checkpoint)
         if held is not None:
-            held.head = held.head.merged(head) if held.head.checkpoint == head.checkpoint else held.head
-        elif len(jobs) < JOBS_MAX:
-            jobs[head.root] = Job(head, peer, pushed)
+            held.head = held.head.merged(head)
+            if held.pushed and not pushed:
+                held.peer, held.pushed = peer, False
         else:
-            stale = max(jobs, key=lambda root: jobs[root].tries)
-            del jobs[stale]
-            jobs[head.root] = Job(head, peer, pushed)
+            jobs[head.checkpoint] = Job(head, peer, pushed)
+            while len(jobs) > JOBS_MAX:
+                self._give_up(jobs.pop(max(jobs, key=lambda name: jobs[name].rank()[1:])))
+        self._arrived.set()
         if log.origin not in self._working:
             task = asyncio.create_task(self._work(log), name=f"mirror-{log.origin.hex()[:8]}")
             self._working[log.origin] = task
+
+    @staticmethod
+    def _give_up(job: Job) -> None:
+        """Begin the feed of the peer that told us anew, so that it tells us again; not of one that was only named."""
+        if not job.pushed:
+            job.peer.cursor, job.peer.delivered = Cursor(), None
 
     async def _work(self, log: Log) -> None:
         settings = self._state.config.gossip
         jobs = self._jobs[log.origin]
         try:
             while jobs:
-                root, job = min(jobs.items(), key=lambda item: (item[1].tries, item[1].head.size))
-                if job.tries:
-                    await asyncio.sleep(min(settings.backoff_max_s, settings.interval_s * 2**job.tries))
+                job = min(jobs.values(), key=Job.rank)
+                pause_s = job.not_before_s - self._clock()
+                if pause_s > 0:
+                    # Whatever comes meanwhile may be fetched at once.
+                    self._arrived.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._arrived.wait(), min(pause_s, settings.backoff_max_s))
+                    continue
                 done = False
                 async with self._places:
                     try:
@@ -410,11 +436,11 @@ class Gossip:
                     except (StorageError, WriteConflictError, PeewitError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
                 job.tries += 1
+                wait_s = min(settings.backoff_max_s, settings.interval_s * 2**job.tries)
+                job.not_before_s = self._clock() + wait_s
                 if done or log.forked or job.head.size <= log.size:
-                    jobs.pop(root, None)
-                elif job.tries > FETCH_TRIES:
-                    jobs.pop(root, None)
-                    # Begin this peer's feed anew later, so that it tells us again.
-                    job.peer.cursor, job.peer.delivered = Cursor(), None
+                    jobs.pop(job.head.checkpoint, None)
+                elif job.tries > FETCH_TRIES and job.head.checkpoint in jobs:
+                    self._give_up(jobs.pop(job.head.checkpoint))
         finally:
             del self._working[log.origin], self._jobs[log.origin]

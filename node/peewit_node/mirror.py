@@ -68,6 +68,8 @@ class Mirror:
             except HistoryError:
                 if log.stored == log.size:
                     raise
+        if log.pending is not None and log.pending.witnesses and not head.witnesses:
+            raise MismatchError("what is being mirrored was cosigned, and this head was not")
         # What was mirrored beyond our head belongs to another history than this head. It was never
         # acknowledged or cosigned, so we go back to our head and look again.
         await self._logs.truncate(log, log.size)

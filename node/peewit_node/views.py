@@ -77,19 +77,21 @@ class Views:
         """
         if self._roots is None:
             parts = [self.lines().root]
-            for log in sorted(self._logs.all(), key=lambda log: log.origin):
+            for log in sorted((log for log in self._logs.all() if log.head), key=lambda log: log.origin):
                 believed = log.quorum.size if log.quorum else 0
                 parts += [log.origin, believed.to_bytes(8, "big")]
                 if log.head is not None and not log.forked and log.head.size > believed:
                     parts.append(log.head.encode())
             views = [held.data for _, held in sorted(self.newest.items())]
-            self._roots = sha256(*parts)[:8], sha256(*parts, *views)[:8]
+            self._roots = sha256(b"logs", *parts)[:8], sha256(b"logs and views", *parts, *views)[:8]
         return self._roots
 
     def _lines_of(self, log: Log) -> list[Line]:
         if log.head is None:
             return []
-        owners = sorted(self._registry.vouched.mediators_of.get(log.origin, ()))
+        vouching = self._registry.vouched.mediators_of.get(log.origin, ())
+        # Anybody can sign a device statement; only mediators that count have lines.
+        owners = sorted(owner for owner in vouching if log.origin in self._registry.cuts.get(owner, {}))
         if log.origin in self._registry.operators:
             owners = [OPERATORS]
         if log.forked:

@@ -48,7 +48,7 @@ def simulate_(
 ) -> None:
     """Show what faults would do to a federation: real nodes and clients, in a simulated world.
 
-    SCENARIO is a TOML or Python file, or the name of one that comes with Peewit (`--help` lists them below).
+    SCENARIO is a TOML or Python file, or one that comes with Peewit: partition, theft, liars, rolling_crashes.
 
     \b
     peewit simulate --nodes 16 --seed 7 --partition 60s --plot out.svg
@@ -84,6 +84,8 @@ def simulate_(
 
 
 def _choose(name: str | None, nodes: int | None, seed: int | None, partition: str | None, *, random: bool) -> Scenario:
+    if sum((random, bool(name), partition is not None)) > 1 or (name and nodes):
+        raise OperatorError("one of: a scenario (which says how many nodes), --random, --partition")
     if random:
         return draw(seed or 0, nodes)
     if name:
@@ -183,14 +185,16 @@ def _show(outcome: Outcome) -> None:
 
 
 @click.command(name="hunt")
-@click.option("--seeds", default=1000, show_default=True, help="How many.")
-@click.option("--from", "first", type=int, help="The first; where the last hunt stopped, if left out.")
-@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="How many at once.")
+@click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
+@click.option("--from", "first", type=click.IntRange(0), help="The first; where the last hunt stopped, if left out.")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="How many at once."
+)
 @click.option("--folder", type=click.Path(path_type=Path), default=".hunt", show_default=True, help="What is kept.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool) -> None:
     """Search random scenarios for a broken promise; stop at the first, and shorten it."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     state = folder / "next"
     begin = first if first is not None else int(state.read_text()) if state.exists() else 0
     done, simulated_s = 0, 0.0

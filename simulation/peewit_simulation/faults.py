@@ -85,8 +85,7 @@ def resume(sim: Simulation, name: str) -> None:
 
 def skew(sim: Simulation, name: str, seconds: float, drift: float = 0.0) -> None:
     """A host's clock is wrong, and runs at another speed from now on."""
-    host = sim.hosts[name]
-    host.skew_s, host.drift = seconds, drift
+    sim.hosts[name].set_clock(seconds, drift)
 
 
 def slow(sim: Simulation, name: str, seconds: float) -> None:
@@ -136,6 +135,7 @@ def calm(sim: Simulation) -> None:
     release(sim)
     for name, host in sim.hosts.items():
         resume(sim, name)
-        host.slow_s = host.skew_s = host.drift = 0.0
+        host.slow_s = 0.0
+        host.set_clock(0.0, 0.0)
     for name in sim.names:
         restart(sim, name)

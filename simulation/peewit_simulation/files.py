@@ -27,6 +27,7 @@ Rules kept here: a mistake is named with its file and key before anything is sim
 
 from __future__ import annotations
 
+import inspect
 import json
 import runpy
 import tomllib
@@ -91,7 +92,10 @@ def read(path: Path, seed: int | None) -> Scenario:
     try:
         if path.suffix == ".py":
             story = Story()
-            runpy.run_path(str(path))["tell"](story)
+            try:
+                runpy.run_path(str(path))["tell"](story)
+            except Exception as error:
+                raise OperatorError(f"{type(error).__name__}: {error}") from None
             return story.scenario(seed or 0)
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return check(_of(table, seed))
@@ -146,6 +150,16 @@ def check(scenario: Scenario) -> Scenario:
     for fault in scenario.faults:
         if fault.do not in ACTIONS:
             raise OperatorError(f"there is no fault {fault.do!r}; there are {', '.join(sorted(ACTIONS))}")
+        if not 0 <= fault.at_s < scenario.faulty_s:
+            raise OperatorError(
+                f"{fault.do}: at_s is {fault.at_s}; faults happen from 0 on and before {scenario.faulty_s}"
+            )
+        try:
+            inspect.signature(ACTIONS[fault.do]).bind(None, *fault.with_)
+        except TypeError as error:
+            raise OperatorError(f"{fault.do} at {fault.at_s} s: {error}") from None
+        if fault.do == "restart" and not set(fault.with_) <= names:
+            raise OperatorError(f"restart at {fault.at_s} s: only nodes are restarted")
         for name in _names(fault.with_):
             if name not in everybody:
                 raise OperatorError(f"{fault.do} at {fault.at_s} s: there is no host {name!r}; nodes are n000, n001, …")

@@ -34,6 +34,7 @@ def draw(seed: int, nodes: int | None = None) -> Scenario:
     if random.random() < 0.25:
         first, second = random.sample(names, 2)
         theft = (round(random.uniform(0, faulty_s), 2), first, second)
+    faults = [fault for fault in faults if fault.at_s < faulty_s]
     closes = theft is None or random.random() < 0.7
     return Scenario(seed, count, tuple(sorted(faults, key=lambda f: f.at_s)), faulty_s, liars, theft, closes)
 

@@ -14,7 +14,13 @@ from peewit_simulation.actors import District, Patient
 from peewit_simulation.checkers import BrokenPromiseError, Checker
 from peewit_simulation.checkers.bounds import NodesDoNotFail, NodesStayBounded, SecretsStay
 from peewit_simulation.checkers.logs import AcknowledgedIsKept, CosignaturesAgree, ForksAreKnown, QuorumIsQuorum
-from peewit_simulation.checkers.registry import NodesAgree, RevocationsAreKnown, RevocationsStay, TheThiefIsGone
+from peewit_simulation.checkers.registry import (
+    NodesAgree,
+    RevocationsAreKnown,
+    RevocationsStay,
+    TheThiefIsGone,
+    WhatIsSaidCounts,
+)
 from peewit_simulation.faults import Fault, apply, calm
 from peewit_simulation.federation import Simulation
 from peewit_simulation.liars import Thief, corrupt
@@ -87,6 +93,7 @@ class Run:
         self.checkers: list[Checker] = [
             *(CosignaturesAgree(sim), AcknowledgedIsKept(sim), QuorumIsQuorum(sim), ForksAreKnown(sim)),
             *(RevocationsAreKnown(sim), RevocationsStay(sim, self.district)),
+            WhatIsSaidCounts(sim, self.district),
             *(TheThiefIsGone(sim, self.district, self.thief), NodesStayBounded(sim)),
             *(SecretsStay(sim, secrets), NodesDoNotFail(sim)),
         ]
@@ -117,7 +124,7 @@ class Run:
         sim.history.tell("faults begin")
         for name, lie in scenario.liars:
             corrupt(sim, name, lie)
-        for fault in scenario.faults:
+        for fault in (fault for fault in scenario.faults if fault.at_s < scenario.faulty_s):
             sim.world.at(start_s + fault.at_s, lambda fault=fault: self._apply(fault))  # type: ignore[misc]
         if scenario.theft is not None:
             at_s, first, second = scenario.theft
@@ -143,12 +150,15 @@ class Run:
             if settled:
                 break
         if not settled:
-            agree.within_s = 1.0
-            agree.end()
+            if not sim.converged():
+                agree.within_s = 0.0
+                agree.end()
             raise agree.broken(f"the district did not come to rest in {sim.world.now_s - start_s:.0f} s")
         self.converged_s = sim.world.now_s - start_s
         sim.history.tell(f"all nodes agree, {self.converged_s:.0f} s after faults stopped")
         self._let(QUIET_S, "calm")
+        agree.within_s = QUIET_S
+        agree.end()
         for checker in self.checkers:
             checker.end()
 

@@ -38,7 +38,7 @@ def new(
         raise OperatorError(f"--mirror: no card is of {min(unknown)}")
     if threshold is not None and threshold > len(found):
         raise OperatorError(f"--threshold {threshold}: there are only {len(found)} operators")
-    quorum = quorum or usual_quorum(len(found) - len(mirrors))
+    quorum = usual_quorum(len(found) - len(set(mirrors))) if quorum is None else quorum
     click.echo(compose_charter(name, found, quorum, threshold=threshold, mirrors=mirrors), nl=False)
 
 

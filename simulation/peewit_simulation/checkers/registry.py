@@ -20,7 +20,7 @@ class NodesAgree(Checker):
         if not self.sim.run(self.within_s, self.sim.converged):
             up = len(self.sim.nodes)
             digests = [node.keeper.registry.digest().hex()[:8] for node in self.sim.honest().values()]
-            raise self.broken(f"{self.within_s:.0f} s after faults stopped: {up} nodes up, registries {digests}")
+            raise self.broken(f"they should long have agreed: {up} nodes up, registries {digests}")
 
 
 class RevocationsAreKnown(Checker):
@@ -63,8 +63,10 @@ class RevocationsStay(Checker):
                 if self.sim.history.effective_s(said) is None and said.origin not in cut:
                     continue
                 found = Finder(node.keeper.registry).look(mediator, Provider.KIND, said.subject, int(node.state.now()))
-                if found.verdict is Verdict.ACTIVE:
-                    raise self.broken(f"a practice that was revoked at {said.time_s:.0f} s counts again at {name}")
+                if found.verdict is not Verdict.REVOKED:
+                    raise self.broken(
+                        f"a practice that was revoked at {said.time_s:.0f} s is {found.verdict.value} at {name}"
+                    )
 
 
 class TheThiefIsGone(Checker):
@@ -101,3 +103,30 @@ class TheThiefIsGone(Checker):
                 )
                 if found.verdict in (Verdict.ACTIVE, Verdict.SUSPENDED):
                     raise self.broken(f"a revocation on one branch of a forked log does not count at {name}")
+
+
+class WhatIsSaidCounts(Checker):
+    """In the end every practice that its district admitted last may act at every honest node, and clients can book."""
+
+    def __init__(self, sim: Simulation, district: District) -> None:
+        super().__init__(sim)
+        self.district = district
+
+    def end(self) -> None:
+        history = self.sim.history
+        last = {said.subject: said for said in history.said}
+        cut = {origin: len(entries) for origin, entries in self.sim.closed.items()}
+        for subject, said in last.items():
+            lost = said.origin in history.stolen and said.index >= cut.get(said.origin, 0)
+            if said.what != "admit" or lost or not self.district.finished:
+                continue
+            for name, node in self.sim.honest().items():
+                look = Finder(node.keeper.registry).look
+                found = look(self.district.identity.id, Provider.KIND, subject, int(node.state.now()))
+                if found.verdict is not Verdict.ACTIVE:
+                    raise self.broken(
+                        f"a practice that was admitted at {said.time_s:.0f} s is {found.verdict.value} at {name}"
+                    )
+        settled = not history.stolen and self.district.finished and any(s.what == "admit" for s in last.values())
+        if settled and not any(a.time_s > self.sim.world.now_s - 20.0 for a in history.accepted):
+            raise self.broken("no client could book in the last 20 s, with nothing wrong any more")

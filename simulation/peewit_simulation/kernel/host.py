@@ -44,6 +44,7 @@ class Host:
         "How much later than others this host notices anything."
         self.skew_s = 0.0
         self.drift = 0.0
+        self._local_s = self._since_s = 0.0
         self.loop: SimLoop | None = None
         self.sockets: dict[int, SimSocket] = {}
         self.listeners: dict[int, Listener] = {}
@@ -62,11 +63,17 @@ class Host:
 
     def monotonic(self) -> float:
         """The clock of timers, in seconds."""
-        return self.world.now_s * (1.0 + self.drift)
+        return self._local_s + (self.world.now_s - self._since_s) * (1.0 + self.drift)
 
     def wall(self) -> float:
         """POSIX seconds, as far as this host knows."""
-        return EPOCH_S + self.world.now_s * (1.0 + self.drift) + self.skew_s
+        return EPOCH_S + self.monotonic() + self.skew_s
+
+    def set_clock(self, skew_s: float, drift: float) -> None:
+        """From now on the wall clock is wrong by `skew_s`, and both run faster by `drift`; timers do not jump."""
+        self._local_s, self._since_s = self.monotonic(), self.world.now_s
+        self.skew_s, self.drift = skew_s, drift
+        self.kick()
 
     # Lives
 
@@ -78,6 +85,7 @@ class Host:
         """Begin a new life."""
         assert self.loop is None, f"{self.name} is running"
         self.life += 1
+        self._wake_s = None
         self.powered, self.paused = True, False
         self.loop = SimLoop(self)
         self.loop.set_exception_handler(lambda _, context: self.on_error(context))
@@ -94,6 +102,7 @@ class Host:
     def crash(self, *, power: bool = False) -> None:
         """End this life at once. With `power`, nobody is told: peers find out by timeouts."""
         if self.loop is None:
+            self.powered = self.powered and not power
             return
         self.world.note("crash", self.name, power)
         loop, self.loop = self.loop, None
@@ -104,7 +113,7 @@ class Host:
                 if power:
                     end.vanish()
                 else:
-                    end.life = self.life  # the operating system still speaks for it
+                    end.orphaned = True
                     end.close()
         self.powered = not power
         self.ends.clear()
@@ -142,6 +151,8 @@ class Host:
 
     def kick(self) -> None:
         """Run soon: now, or as late as this host notices things."""
+        if self.loop is None:
+            return
         self._wake_at(self.world.now_s + self.slow_s)
 
     def _wake_at(self, time_s: float) -> None:

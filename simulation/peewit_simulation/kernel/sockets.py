@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from peewit_simulation.kernel.tcp import End, Listener
@@ -105,6 +106,9 @@ class SimSocket:
         if sent is None:
             raise BlockingIOError
         return sent
+
+    def sendmsg(self, buffers: Iterable[bytes]) -> int:
+        return self.send(b"".join(buffers))
 
     def shutdown(self, _how: int) -> None:
         if self.end is not None:

@@ -67,6 +67,8 @@ class End:
         self._sending = False
         self._starved = False
         self._closed = False
+        self.orphaned = False
+        "Its process was killed; the operating system still sends what is buffered."
         self._rto_s = RTO_S
         self._stuck_since_s: float | None = None
         self._last_arrival_s = self._free_s = 0.0
@@ -217,13 +219,16 @@ class End:
 
     def _try(self) -> None:
         network, world, peer = self.network, self.network.world, self.peer
-        if peer is None or self.life != self.host.life or self.error or not (self._outbox or self._fin):
+        alive = self.life == self.host.life or self.orphaned
+        if peer is None or not alive or self.error or not (self._outbox or self._fin):
             self._sending = False
             return
         source, target = self.host.name, peer.host.name
         data = self._outbox[0] if self._outbox else b""
         if data and peer._inbox_bytes + peer._coming_bytes + len(data) > RECEIVE_BYTES:
+            # Taking data wakes the sender; if that gets lost with its host, a probe finds out.
             self._sending, self._starved = False, True
+            world.after(self._rto_s, self._probe)
             return
         if network.holds(source, target, self._try):
             return
@@ -256,6 +261,14 @@ class End:
         else:
             self._sending = False
             world.at(arrival_s, peer._receive_fin)
+
+    def _probe(self) -> None:
+        if self._starved:
+            self._starved = False
+            if self.peer is not None and self.peer.life != self.peer.host.life:
+                self.peer._reset_peer()
+            self._rto_s = min(RTO_MAX_S, 2 * self._rto_s)
+            self._pump()
 
     # Receiving
 
