@@ -287,7 +287,13 @@ def _cosigns_both_sides(stack: ExitStack) -> None:
     _patch(stack, Appender, "_contradicts", contradicts)
 
 
+def _admits_nobody(stack: ExitStack) -> None:
+    """Grants are never folded: safe, and useless."""
+    _patch(stack, Subject, "with_grant", lambda self, _: self)
+
+
 PLANTED = [
+    Planted("admits nobody", _admits_nobody, QUIET, ("WhatIsSaidCounts", "NodesAgree")),
     Planted("acknowledges before commit", _acknowledges_before_commit, CRASHES, ()),
     Planted("accepts a shorter head", _accepts_a_shorter_head, hunted(), ("AcknowledgedIsKept", "NodesAgree")),
     Planted("> for >= in the quorum", _quorum_is_one_less, QUIET, ("QuorumIsQuorum",)),

@@ -6,8 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from peewit_simulation.checkers import Checker
 from peewit_simulation.hunt import run_apart
 from tests.simulation.planted import PLANTED, Planted
+
+PROMISES = {checker.__name__ for checker in Checker.__subclasses__()}
 
 
 @pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.name)
@@ -17,7 +20,7 @@ def test_a_planted_bug_is_found(bug: Planted) -> None:
         for scenario in bug.scenarios:
             found = run_apart(scenario)
             if found.promise:
-                assert not bug.promises or found.promise in bug.promises, found
+                assert found.promise in (bug.promises or PROMISES), found
                 return
     pytest.fail(f"none of {len(bug.scenarios)} scenarios found it")
 
