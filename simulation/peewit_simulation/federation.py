@@ -6,6 +6,7 @@ Rules kept here: nodes are the real `Node`, started with the seams that anybody 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -52,7 +53,7 @@ class Simulation:
         self.world = World(seed)
         self._keys = FOUNDED_KEYS if founded else seed
         self.network = Network(self.world, conditions)
-        self.folder = Path(tempfile.mkdtemp(prefix="peewit-", dir=MEMORY if MEMORY.is_dir() else None))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"peewit-{os.getpid()}-", dir=MEMORY if MEMORY.is_dir() else None))
         self.hosts: dict[str, Host] = {}
         self.nodes: dict[str, Node] = {}
         "Nodes that run, by the name of their operator."
@@ -204,3 +205,16 @@ class Simulation:
         }
         folds = [fold.digest() for mediator, fold in sorted(registry.folds.items()) if mediator not in open_]
         return node.views.lines().root, *(folds if open_ else [registry.digest()])
+
+
+def sweep() -> None:
+    """Remove the folders of worlds whose process was ended before it could."""
+    parent = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+    for path in parent.glob("peewit-*-*"):
+        process = path.name.split("-")[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from peewit_simulation.checkers import BrokenPromiseError
+from peewit_simulation.federation import sweep
 from peewit_simulation.generate import draw
 from peewit_simulation.scenario import Scenario, simulate
 
@@ -56,8 +57,11 @@ def run_seed(seed: int) -> Result:
 def hunt(seeds: range, jobs: int) -> Iterator[Result]:
     """Run many seeds, `jobs` at once, each in a process of its own."""
     context = multiprocessing.get_context("fork")
-    with context.Pool(jobs, maxtasksperchild=1) as pool:
-        yield from pool.imap_unordered(run_seed, seeds)
+    try:
+        with context.Pool(jobs, maxtasksperchild=1) as pool:
+            yield from pool.imap_unordered(run_seed, seeds)
+    finally:
+        sweep()
 
 
 def run_apart(scenario: Scenario) -> Result:
