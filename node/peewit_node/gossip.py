@@ -108,7 +108,7 @@ class Gossip:
         self.ticks = 0
         self._jobs: dict[bytes, dict[Checkpoint, Job]] = {}
         self._arrived = asyncio.Event()
-        self._learning: dict[bytes, Head] = {}
+        self._learning: dict[tuple[bytes, Checkpoint], Head] = {}
         self._working: dict[bytes, asyncio.Task[None]] = {}
         self._pushed: set[str] = set()
         self._places = asyncio.Semaphore(state.config.gossip.concurrency)
@@ -314,17 +314,18 @@ class Gossip:
 
     async def _learn(self, log: Log, head: Head) -> None:
         """Take over cosignatures; if the log is being mirrored, do not keep the conversation waiting for that."""
-
-        waiting = self._learning.get(log.origin)
+        name = log.origin, head.checkpoint
+        waiting = self._learning.get(name)
         if waiting is not None:
-            same = waiting.checkpoint == head.checkpoint
-            self._learning[log.origin] = waiting.merged(head) if same else head
+            self._learning[name] = waiting.merged(head)
             return
-        self._learning[log.origin] = head
+        if sum(origin == log.origin for origin, _ in self._learning) >= JOBS_MAX:
+            return  # told again with later cosignatures; nobody may make us remember more
+        self._learning[name] = head
 
         async def learn() -> None:
             async with log.lock:
-                await self._logs.learn(log, self._learning.pop(log.origin))
+                await self._logs.learn(log, self._learning.pop(name))
 
         if log.lock.locked():
             self._state.spawn(learn())
