@@ -311,6 +311,6 @@ PLANTED = [
     Planted("logs its key", _logs_its_key, QUIET, ("SecretsStay",)),
     Planted("stores subjects without revocations", _stores_subjects_without_revocations, CRASHES, ("NodesAgree",)),
     Planted("does not carry closes", _drops_closes, THEFT, ("NodesAgree",)),
-    Planted("counts grants without a quorum", _counts_grants_at_once, QUIET, ("QuorumIsQuorum",)),
+    Planted("counts grants without a quorum", _counts_grants_at_once, SPLIT, ("QuorumIsQuorum",)),
     Planted("cosigns both sides of a fork", _cosigns_both_sides, TWICE, ()),
 ]
