@@ -416,11 +416,11 @@ class Gossip:
 
     async def _work(self, log: Log) -> None:
         settings = self._state.config.gossip
-        jobs = self._jobs[log.origin]
+        jobs, loop = self._jobs[log.origin], asyncio.get_running_loop()
         try:
             while jobs:
                 job = min(jobs.values(), key=Job.rank)
-                pause_s = job.not_before_s - self._clock()
+                pause_s = job.not_before_s - loop.time()
                 if pause_s > 0:
                     # Whatever comes meanwhile may be fetched at once.
                     self._arrived.clear()
@@ -438,7 +438,7 @@ class Gossip:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
                 job.tries += 1
                 wait_s = min(settings.backoff_max_s, settings.interval_s * 2**job.tries)
-                job.not_before_s = self._clock() + wait_s
+                job.not_before_s = loop.time() + wait_s
                 if done or log.forked or job.head.size <= log.size:
                     jobs.pop(job.head.checkpoint, None)
                 elif job.tries > FETCH_TRIES and job.head.checkpoint in jobs:

@@ -15,7 +15,7 @@ from peewit_clients.plans import Plan
 from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.tables import CatchmentRow, ProviderRow
-from peewit_federation.errors import OperatorError, PeewitError
+from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import xwing_public
@@ -76,7 +76,6 @@ class District:
         self.identity: Identity = init_mediator(self.host.folder, sim.seed_of(name, "root"), None)
         self.devices = 0
         self.device = ""
-        self.state: DeviceState | None = None
         self.subjects: dict[str, bytes] = {}
         "By name, those that were ever admitted."
         self.closing: bytes | None = None
@@ -124,7 +123,6 @@ class District:
             await self._close(pool, self.closing)
             return
         with DeviceState(self.host.folder / "devices" / self.device) as state:
-            self.state = state
             self.host.at_crash.append(state.close)
             role = Mediator(
                 self.host.folder, state, self.sim.charter, pool,
@@ -214,7 +212,7 @@ class Patient:
             while True:
                 try:
                     await self._look(self.view)
-                except (PeewitError, OperatorError) as error:
+                except PeewitError as error:
                     self.sim.history.refused += 1
                     self.sim.world.note("patient", type(error).__name__)
                 await asyncio.sleep(self.pause_s * (0.5 + self.random.random()))

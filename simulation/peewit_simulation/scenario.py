@@ -197,14 +197,11 @@ def simulate(
     scenario: Scenario,
     *,
     progress: Callable[[str, float], None] | None = None,
-    prepare: Callable[[Simulation], None] | None = None,
     log_lines: list[str] | None = None,
 ) -> Outcome:
     """Run a scenario to its end, or until a promise is broken."""
     with Simulation(scenario.seed, scenario.nodes) as sim:
         sim.log_lines = log_lines
-        if prepare is not None:
-            prepare(sim)
         run = Run(scenario, sim, progress)
         broken = None
         try:

@@ -19,6 +19,7 @@ from peewit_node.migrate import migrate, migrations
 from peewit_node.node import Node
 from peewit_node.peers import PeerError, check_address
 from peewit_node.sqlite import SqliteEngine, SqliteFile
+from tests.certificates import certify
 from tests.federation_kit import Federation, TestMediator, catchment, encode_all
 from tests.federation_kit_http import Device, admit, get, until
 
@@ -303,42 +304,13 @@ async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_no
 # HTTPS, maps
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    import datetime
-    import ipaddress as ip
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "north.example")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=36_500))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return paths
-
-
 async def test_a_node_serves_https_with_its_own_certificate(tmp_path: Path) -> None:
     import ssl
 
     from peewit_node.config import Tls
 
     federation = Federation.make(tmp_path, ("north",), quorum=1)
-    certificate, key = self_signed(tmp_path)
+    certificate, key = certify(tmp_path, ["127.0.0.1"])
     config = federation.configs["north"].model_copy(update={"tls": Tls(certificate=certificate, key=key)})
     federation.configs["north"] = config
     await federation.start()

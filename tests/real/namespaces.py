@@ -6,8 +6,6 @@ these namespaces is touched.
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import os
 import shutil
@@ -18,12 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from peewit_clients.charters import Card, compose_charter
 from peewit_node.setup import init_node
+from tests.certificates import certify
 from tests.federation_kit import seed
 
 NODES = ("north", "west", "south", "east")
@@ -179,28 +174,3 @@ def wait(holds: Any, what: str, timeout_s: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < end_s, what
         time.sleep(0.2)
-
-
-def certify(folder: Path, addresses: list[str]) -> tuple[Path, Path]:
-    """A certificate for all addresses, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "laboratory")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(a)) for a in addresses])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=36_500))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "ca.pem", folder / "key.pem"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return paths
