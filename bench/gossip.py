@@ -11,11 +11,11 @@ def run() -> list[tuple[str, str, str]]:
     feed = Feed(b"8bytes!!")
     for number in range(1_000_000):
         feed.add(number)
-    idle = len(Ask(feed.end).encode() + Answer(feed.end).encode())
+    idle = len(Ask(feed.end, feed.marks.root).encode() + Answer(feed.end, same=True).encode())
     before = feed.end
     feed.add("log")
     items, cursor = feed.since(before, lambda _subject, _new: HeadItem(a_head(3)))
-    changed = len(Ask(before).encode() + Answer(cursor, False, items).encode())
+    changed = len(Ask(before, feed.marks.root).encode() + Answer(cursor, False, items).encode())
     return [
         ("gossip payload, idle, both directions", f"{idle} bytes", "≤ 64"),
         ("gossip payload, one changed head with three cosignatures", f"{changed} bytes, one round trip", "≤ 1,000"),

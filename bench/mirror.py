@@ -79,7 +79,10 @@ async def mirror_once(federation: Federation, mediator: TestMediator, folder: Pa
         raise AssertionError("no fork here")
 
     logs = Logs(
-        engine, lambda: charter.policy, lambda c: (witness.name, cosign(c, witness.name, signer, 1)), lambda _: None
+        engine,
+        lambda: charter.policy,
+        lambda c: (witness.name, cosign(c, witness.name, signer, 1)),
+        lambda _log, _whole: None,
     )
     peers = Peers(list(charter.operators), Gossip(), loopback=True, connector=None)
     mirror = Mirror(logs, peers, fork)

@@ -6,6 +6,7 @@ from peewit_clients.charters import Card, compose_charter
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
 from peewit_federation.gossip.feed import Answer, Ask, Cursor, HeadItem, ViewItem
+from peewit_federation.gossip.marks import mark_of
 from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, sign_view
 from peewit_federation.keys import PublicKey, SigningKey, key_id, sha256
 from peewit_federation.log.checkpoint import (
@@ -115,8 +116,10 @@ def examples() -> dict[str, bytes]:
         "view": view,
         "list behind a view": lines.encode(),
         "range of a view": cbor.encode(lines.range(mediator).value()),
-        "ask, idle": Ask(cursor).encode(),
-        "answer, idle": Answer(cursor).encode(),
+        "ask, idle": Ask(cursor, mark_of(b"root")).encode(),
+        "answer, idle": Answer(cursor, same=True).encode(),
+        "answer with marks": Answer(cursor, False, (), mark_of(b"log") + mark_of(b"view", view)).encode(),
+        "ask for what is wanted": Ask(cursor, mark_of(b"root"), bytes(4), (), (mark_of(b"view", view),)).encode(),
         "answer with news": Answer(cursor, False, (HeadItem(head.encode()), ViewItem(view))).encode(),
         "append": Append(2, encode_bundle(entries[2:]), bare).encode(),
         "client answer": ClientAnswer(

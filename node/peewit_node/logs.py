@@ -70,11 +70,12 @@ class Logs:
         engine: Engine,
         policy: Callable[[], Policy],
         cosign: Callable[[Checkpoint], tuple[str, Cosignature] | None],
-        announce: Callable[[Log], None],
+        announce: Callable[[Log, bool], None],
     ) -> None:
         self._engine = engine
         self._policy = policy
         self._cosign = cosign
+        # Called with a log that changed, and whether that is news which cannot wait.
         self._announce = announce
         self._by_name: dict[tuple[bytes, bytes], Log] = {}
         self._next_id = 1
@@ -142,7 +143,7 @@ class Logs:
         """Store an edge that was grown from the log's own, with the head that covers it."""
         head = self._signed(log, head)
         await self._store(log, edge, head, self._newer(log.quorum, head), pending)
-        self._announce(log)
+        self._announce(log, True)
 
     async def learn(self, log: Log, head: Head) -> bool:
         """Take over cosignatures of a head whose entries are held. True if they said anything new."""
@@ -157,11 +158,14 @@ class Logs:
         if merged == log.head and quorum == log.quorum:
             return False
         complete = quorum is not None and (log.quorum is None or quorum.size > log.quorum.size)
-        waiting = quorum is None or quorum.size < merged.size
-        await self._store(log, await self.edge(log), merged, quorum, log.pending)
-        if complete or waiting:
+        if complete:
+            await self._store(log, await self.edge(log), merged, quorum, log.pending)
+        else:
+            # What others cosigned is not worth a commit before it makes a quorum: they tell it again after a crash.
+            log.head, log.quorum = merged, quorum
+        if complete or quorum is None or quorum.size < merged.size:
             # Cosignatures that do not make a quorum yet may make one together with those that others have.
-            self._announce(log)
+            self._announce(log, complete)
         return True
 
     async def evidence(self) -> list[bytes]:
@@ -197,7 +201,7 @@ class Logs:
                 Write("INSERT INTO facts VALUES (?, ?) ON CONFLICT DO NOTHING", (f"fork-{log.origin.hex()}", evidence)),
             )
             log.forked = True
-            self._announce(log)
+            self._announce(log, True)
 
     def _signed(self, log: Log, head: Head) -> Head:
         if log.head is not None and log.head.checkpoint == head.checkpoint:

@@ -40,6 +40,7 @@ from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.forks import Forks
 from peewit_node.gossip import Gossip
 from peewit_node.http_server import KEEPALIVE_S, Door, listen
+from peewit_node.intake import Intake
 from peewit_node.keeper import Keeper
 from peewit_node.keyfile import read_key
 from peewit_node.logs import Log, Logs
@@ -95,9 +96,8 @@ class Node:
         key, name = state.witness_key, state.operator.name
         times = config.gossip.view_interval_s, clock
         self.views = Views(lambda: self.state.charter, self.logs, registry, self.feed, key, name, *times)
-        self.gossip = Gossip(
-            state, self.feed, self.logs, registry, self.peers, self.mirror, self.forks, self.views, clock, random
-        )
+        self.intake = Intake(state, self.logs, registry, self.peers, self.mirror, self.forks, self.views)
+        self.gossip = Gossip(state, self.feed, self.logs, registry, self.peers, self.intake, self.views, clock, random)
         self.answers = Answers(engine, self.logs, registry, places, clock)
         self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
         self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
@@ -139,14 +139,13 @@ class Node:
         await self.own.open()
         await self.keeper.load()
         for log in self.logs.all():
-            if log.head is not None:
-                self.feed.add(("log", log.origin))
+            self.gossip.news(log, urgent=False)
         self.state.spawn(self.keeper.run(), vital=True)
         self.state.spawn(self.own.run(), vital=True)
         self.state.spawn(self._follow_registry(), vital=True)
         await self._listen()
         if await count_start(self.engine, self.state.config.data):
-            self.state.spawn(confirm(self.state, self.engine, self.own, self.gossip, self.peers))
+            self.state.spawn(confirm(self.state, self.engine, self.own, self.intake, self.peers))
         else:
             self.own.confirmed.set()
         self.gossip.start()
@@ -210,10 +209,10 @@ class Node:
 
     # What follows from what
 
-    def _log_changed(self, log: Log) -> None:
+    def _log_changed(self, log: Log, whole: bool) -> None:
         self.views.changed()
         self.keeper.grew(log)
-        self.gossip.news(("log", log.origin))
+        self.gossip.news(log, urgent=whole)
         if log is self.own.log:
             self.own.quorum.set()
 
@@ -232,7 +231,7 @@ class Node:
                 logger.warning("a fork could not be dealt with yet", reason=str(error))
                 await asyncio.sleep(self.state.config.gossip.interval_s)
                 self._sync.set()
-            self.gossip.reconsider()
+            self.intake.reconsider()
             self.views.changed()
             if self.keeper.registry.generation != before:
                 self.keeper.poke()
@@ -289,6 +288,7 @@ class Node:
         for server in self._servers:
             server.close()
         await self.gossip.stop()
+        await self.intake.fetcher.stop()
         for runner in self._runners:
             await runner.cleanup()
         await self._door.shut()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,8 @@ from peewit_federation.gossip.feed import Cursor
 from peewit_node.config import Gossip
 
 LIES_KEPT: Final = 20
+PEER_KEEPALIVE_S: Final = 60.0
+"Shorter than a node keeps connections open. Ticks are random: among twenty nodes a peer's turn comes within this."
 
 
 class PeerError(PeewitError):
@@ -42,8 +44,12 @@ class Peer:
     "Where we stand in its feed."
     delivered: Cursor | None = None
     "Up to where it has our feed; None until the first exchange."
-    differs: bool = False
-    "Whether our state was found to differ from its own, so that items must be sent."
+    owed: list[Hashable] = field(default_factory=list)
+    "Subjects of which it was found to have another state than we, or none."
+    wanted: list[bytes] = field(default_factory=list)
+    "Marks of what it was found to have and we have not."
+    silences: int = 0
+    "Exchanges that showed a difference of which neither side had any news."
     last_success_s: float | None = None
     last_error: str = ""
     failures: int = 0
@@ -131,7 +137,7 @@ class Peers:
 
     def _connector(self) -> aiohttp.BaseConnector:
         resolver = CheckedResolver(aiohttp.ThreadedResolver(), private=self._private)
-        return aiohttp.TCPConnector(limit=0, resolver=resolver, use_dns_cache=False)
+        return aiohttp.TCPConnector(limit=0, resolver=resolver, use_dns_cache=False, keepalive_timeout=PEER_KEEPALIVE_S)
 
     def replace(self, operators: list[Operator]) -> None:
         """Take over the operators of a new charter; what is known of those that stay is kept."""

@@ -18,7 +18,7 @@ from peewit_federation import cbor
 from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.gossip.feed import HeadItem
 from peewit_node.engine import Engine, Write
-from peewit_node.gossip import Gossip
+from peewit_node.intake import Intake
 from peewit_node.node_state import NodeState
 from peewit_node.own_log import OwnLog
 from peewit_node.peers import NotThereError, PeerError, Peers
@@ -52,7 +52,7 @@ async def count_start(engine: Engine, folder: Path) -> bool:
     return restored
 
 
-async def confirm(state: NodeState, engine: Engine, own: OwnLog, gossip: Gossip, peers: Peers) -> None:
+async def confirm(state: NodeState, engine: Engine, own: OwnLog, intake: Intake, peers: Peers) -> None:
     """Wait until a quorum has told how long our log is and we hold all of it; then let it be written again."""
     logger.warning("the database was put back from a backup; asking the others how long our own log is")
     path = f"/v1/heads/{own.log.origin.hex()}"
@@ -63,8 +63,8 @@ async def confirm(state: NodeState, engine: Engine, own: OwnLog, gossip: Gossip,
             try:
                 match cbor.decode(await peers.get(peer, path, 64 * 1024)):
                     case [bytes(newest), bytes(_)]:
-                        longest = max(longest, gossip.size_of(newest))
-                        state.spawn(gossip.take_head(HeadItem(newest), peer))
+                        longest = max(longest, intake.size_of(newest))
+                        state.spawn(intake.take_head(HeadItem(newest), peer))
                     case _:
                         raise MalformedError("not a pair of heads")
             except NotThereError:

@@ -14,7 +14,7 @@ from peewit_federation.charter import Charter
 from peewit_federation.errors import SenderError, UnknownError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, is_newer, open_view, sign_view
-from peewit_federation.keys import SigningKey, sha256
+from peewit_federation.keys import SigningKey
 from peewit_federation.registry.fold import Registry
 from peewit_node.logs import Log, Logs
 from peewit_node.peers import Peer, PeerError, Peers
@@ -55,36 +55,19 @@ class Views:
         self._name = name
         self._interval_s = interval_s
         self._lines: ViewList | None = None
-        self._roots: tuple[bytes, bytes] | None = None
         self._own: Held | None = None
         self.newest: dict[str, Held] = {}
         "By the policy's name of the witness; ours among them."
 
     def changed(self) -> None:
         """A log changed: the lines must be made anew."""
-        self._lines = self._roots = None
+        self._lines = None
 
     def lines(self) -> ViewList:
         """Our lines as of now."""
         if self._lines is None:
             self._lines = ViewList(line for log in self._logs.all() for line in self._lines_of(log))
         return self._lines
-
-    def state_roots(self) -> tuple[bytes, bytes]:
-        """Eight bytes over all logs, and eight over logs and views: equal where there is nothing to tell.
-
-        Of a log count its line, how far it has a quorum, and the cosignatures of a head that has none yet.
-        """
-        if self._roots is None:
-            parts = [self.lines().root]
-            for log in sorted((log for log in self._logs.all() if log.head), key=lambda log: log.origin):
-                believed = log.quorum.size if log.quorum else 0
-                parts += [log.origin, believed.to_bytes(8, "big")]
-                if log.head is not None and not log.forked and log.head.size > believed:
-                    parts.append(log.head.encode())
-            views = [held.data for _, held in sorted(self.newest.items())]
-            self._roots = sha256(b"logs", *parts)[:8], sha256(b"logs and views", *parts, *views)[:8]
-        return self._roots
 
     def _lines_of(self, log: Log) -> list[Line]:
         if log.head is None:
@@ -108,8 +91,7 @@ class Views:
         self._own = held = Held(sign_view(view, self._key), view, lines)
         if self._charter().operator(self._name).votes:
             self.newest[self._name] = held
-            self._roots = None
-            self._feed.add(("view", self._name))
+            self._feed.add(("view", self._name), b"view", held.data)
         return held
 
     def list_behind(self, root: bytes) -> ViewList | None:
@@ -136,8 +118,7 @@ class Views:
         if held is not None and not is_newer(view, held.view):
             return False
         self.newest[name] = Held(data, view, lines)
-        self._roots = None
-        self._feed.add(("view", name))
+        self._feed.add(("view", name), b"view", data)
         return True
 
     async def _fetch(self, view: View, peer: Peer, peers: Peers) -> ViewList:

@@ -36,7 +36,7 @@ from tests.federation_kit import TestMediator, seed
 
 ROOT = SigningKey(seed("root"))
 VIEWS = ViewList(lines(3, 2))
-EXCHANGE = Ask(Cursor(bytes(8), 7), bytes(8), bytes(4), (HeadItem(a_head(3), (b"d",), b"q"), ViewItem(b"v")))
+EXCHANGE = Ask(Cursor(bytes(8), 7), bytes(16), bytes(4), (HeadItem(a_head(3), (b"d",), b"q"), ViewItem(b"v")))
 PLACES = "postcode,place,district,state_code,state,latitude,longitude\n10115,Mitte,Mitte,BE,Berlin,52.5,13.3\n"
 
 
@@ -69,7 +69,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     ),
     "entry": (lambda data: read_entry(data, ALL_KINDS), [s.encode() for s in SAMPLES]),
     "ask": (Ask.decode, [EXCHANGE.encode()]),
-    "answer": (Answer.decode, [Answer(Cursor(bytes(8), 7), False, EXCHANGE.items).encode()]),
+    "answer": (Answer.decode, [Answer(Cursor(bytes(8), 7), False, EXCHANGE.items, bytes(32)).encode()]),
     "view": (lambda data: open_view(data, POLICY), [sign_view(view_of(VIEWS), WITNESSES[0])]),
     "list": (lambda data: ViewList.decode(data, VIEWS.root), [VIEWS.encode()]),
     "range": (

@@ -10,6 +10,7 @@ import pytest
 from peewit_federation.cose import sign1
 from peewit_federation.errors import ForgeryError, MalformedError, UnknownError
 from peewit_federation.gossip.feed import Answer, Ask, Cursor, Feed, HeadItem, Item, ViewItem
+from peewit_federation.gossip.marks import mark_of
 from peewit_federation.gossip.views import (
     OPERATORS,
     Line,
@@ -131,12 +132,12 @@ def test_an_idle_exchange_takes_at_most_64_bytes_and_one_changed_head_at_most_10
     feed = Feed(b"8bytes!!")
     for number in range(1_000_000 // 1000):
         feed.add(number)
-    idle = Ask(feed.end).encode() + Answer(feed.end).encode()
+    idle = Ask(feed.end, feed.marks.root).encode() + Answer(feed.end, same=True).encode()
     assert len(idle) <= 64
     before = feed.end
     feed.add("log")
     items, cursor = feed.since(before, lambda _subject, _new: HeadItem(a_head(3)))
-    changed = Ask(before).encode() + Answer(cursor, False, items).encode()
+    changed = Ask(before, feed.marks.root).encode() + Answer(cursor, False, items).encode()
     assert len(items) == 1
     assert cursor == feed.end
     assert len(changed) <= 1000
@@ -180,9 +181,43 @@ def test_a_cursor_of_another_epoch_starts_from_the_beginning() -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [Ask(), Ask(Cursor(bytes(8), 7), bytes(8), bytes(4), (HeadItem(b"n", (b"d",), b"q"), ViewItem(b"v")))]
+    "ask",
+    [
+        Ask(),
+        Ask(Cursor(bytes(8), 7), bytes(16), bytes(4), (HeadItem(b"n", (b"d",), b"q"), ViewItem(b"v")), (bytes(16),)),
+    ],
 )
 def test_asks_and_answers_come_back(ask: Ask) -> None:
     assert Ask.decode(ask.encode()) == ask
-    answer = Answer(Cursor(bytes(8), 9), True, ask.items)
+    answer = Answer(Cursor(bytes(8), 9), True, ask.items, bytes(32))
     assert Answer.decode(answer.encode()) == answer
+
+
+def test_two_that_compare_marks_know_what_each_lacks() -> None:
+    here, there = Feed(b"epoch--1"), Feed(b"epoch--2")
+    for number in range(500):
+        for feed in (here, there):
+            feed.add(number, b"state", number.to_bytes(2, "big"))
+    assert here.marks.root == there.marks.root
+    there.add(7, b"state", b"changed")
+    there.add("new", b"state", b"new")
+    here.add("mine", b"state", b"mine")
+    assert here.marks.root != there.marks.root
+    surplus, wanted = here.marks.compare(there.marks.joined)
+    assert set(surplus) == {7, "mine"}
+    assert set(there.marks.find(wanted)) == {7, "new"}
+    there.add("new", b"state", b"newer")
+    assert there.marks.find(wanted) == [7]
+    assert len(there.marks.joined) == 16 * 501
+
+
+def test_parts_of_a_state_cannot_be_moved_between_each_other() -> None:
+    assert mark_of(b"ab", b"c") != mark_of(b"a", b"bc") != mark_of(b"abc")
+
+
+@pytest.mark.parametrize("marks", [bytes(15), bytes(17), bytes(16 * 20_001)])
+def test_marks_that_are_no_marks_are_refused(marks: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Feed(b"epoch--1").marks.compare(marks)
+    with pytest.raises(MalformedError):
+        Answer.decode(Answer(Cursor(bytes(8), 1), False, (), marks).encode())

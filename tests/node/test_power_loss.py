@@ -44,7 +44,7 @@ async def grow(path: Path, disk: Disk, synchronous: str, random: Random, steps: 
         engine = Engine(path, disk, synchronous)
     except StorageError:
         return -1  # it went before there was a store
-    logs = Logs(engine, lambda: POLICY, lambda _: None, lambda _: None)
+    logs = Logs(engine, lambda: POLICY, lambda _: None, lambda _log, _whole: None)
     try:
         await logs.load()
         log = await logs.ensure(log_key(KEY.public))
@@ -74,7 +74,7 @@ async def after_power_loss(path: Path, seed: int, synchronous: str) -> tuple[int
     try:
         engine = Engine(path, disk, synchronous)
         (check,) = engine.file.fetch("PRAGMA integrity_check", ())
-        logs = Logs(engine, lambda: POLICY, lambda _: None, lambda _: None)
+        logs = Logs(engine, lambda: POLICY, lambda _: None, lambda _log, _whole: None)
         await logs.load()
         log = await logs.ensure(log_key(KEY.public))
         assert check == ("ok",)

@@ -29,7 +29,7 @@ def head_of(entries: list[bytes]) -> Head:
 
 async def opened(path: Path) -> tuple[SqliteEngine, Logs]:
     engine = SqliteEngine(path)
-    logs = Logs(engine, lambda: POLICY, lambda _: None, lambda _: None)
+    logs = Logs(engine, lambda: POLICY, lambda _: None, lambda _log, _whole: None)
     await logs.load()
     return engine, logs
 

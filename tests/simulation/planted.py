@@ -17,14 +17,14 @@ from unittest.mock import patch
 import structlog
 
 from peewit_clients.freshness import Freshness
-from peewit_federation.gossip import feed, heads
-from peewit_federation.gossip.feed import Cursor, Feed
+from peewit_federation.gossip import heads
+from peewit_federation.gossip.feed import Ask, Cursor
 from peewit_federation.keys import PublicKey
 from peewit_federation.log.follow import Follow
 from peewit_federation.log.policy import Policy
 from peewit_federation.registry.fold import Cut, Registry
 from peewit_federation.registry.subjects import Subject
-from peewit_node import gossip, keeper, own_log
+from peewit_node import intake, keeper, own_log
 from peewit_node.carry import Carrier
 from peewit_node.edge import PUT_TAIL, Edge
 from peewit_node.engine import Write
@@ -149,21 +149,23 @@ def _quorum_is_one_less(stack: ExitStack) -> None:
 
 
 def _forgets_the_epoch(stack: ExitStack) -> None:
-    real = Feed.since
-
-    def since(self: Feed, cursor: Cursor, item: Any) -> Any:
-        return real(self, Cursor(self.epoch, cursor.number), item)
+    real_exchange, real_answer = Gossip.exchange, Gossip.answer
 
     async def exchange(self: Gossip, peer: Any) -> bool:
         first = peer.delivered is None
+        peer.cursor = Cursor(b"", peer.cursor.number)
         more = await real_exchange(self, peer)
-        if first:
-            peer.delivered = self.feed.end
+        peer.delivered = self.feed.end if first else peer.delivered
+        peer.owed, peer.wanted = [], []
         return more and not first
 
-    real_exchange = Gossip.exchange
-    _patch(stack, feed.Feed, "since", since)
+    def answer(self: Gossip, ask: Ask) -> Any:
+        return real_answer(self, replace(ask, cursor=Cursor(self.feed.epoch, ask.cursor.number)))
+
     _patch(stack, Gossip, "exchange", exchange)
+    _patch(stack, Gossip, "answer", answer)
+    # Nodes that compare what they have whenever they differ without news find the gap in spite of the bug.
+    _patch(stack, Gossip, "_suspect", lambda *_, **__: None)
 
 
 def _ignores_the_other_branch(stack: ExitStack) -> None:
@@ -185,7 +187,7 @@ def _believes_any_signature(stack: ExitStack) -> None:
 
 def _never_tries_again(stack: ExitStack) -> None:
     real = Gossip._idle
-    _patch(stack, Gossip, "_idle", lambda self, failed: [] if failed else real(self, failed=False))
+    _patch(stack, Gossip, "_idle", lambda self: ([], real(self)[1]))
 
 
 def _takes_a_fork_for_the_same(stack: ExitStack) -> None:
@@ -195,7 +197,7 @@ def _takes_a_fork_for_the_same(stack: ExitStack) -> None:
         found = real(held, incoming)
         return heads.Relation.SAME if found in (heads.Relation.FORK, heads.Relation.SHORTER) else found
 
-    _patch(stack, gossip, "relate", relate)
+    _patch(stack, intake, "relate", relate)
 
 
 def _loses_the_end_of_a_log(stack: ExitStack) -> None:

@@ -1,14 +1,13 @@
 """The push-pull exchange between two nodes (design 4.3, Feed): one request, one answer.
 
-    ask     [cursor epoch, cursor number, root over my state (8 bytes) or empty, my name (4 bytes) or empty, items]
-    answer  [epoch, number, same, items]
+    ask     [cursor epoch, cursor number, root of my marks, my name (4 bytes) or empty, items, wanted marks]
+    answer  [epoch, number, same, items, marks]
 
 The cursor is where the asker stands in the answerer's feed; the items of the ask are the asker's news for
 the answerer, those of the answer the answerer's news since the cursor. `number` is where the asker stands
-afterwards. An asker that meets the answerer first (or after a restart) sends a root over its logs, and one with
-more than a few items a root over its logs and views, instead of items; `same` says that the answerer has an equal
-one, so that nothing needs to be sent. Both are the first eight bytes of a SHA-256: two nodes compare them, nobody
-else relies on them. An item is
+afterwards. `same` says that both have the same (`marks`), so that nothing needs to be sent. Where news would be larger
+than all marks (at a first meeting, or after a long silence), marks are sent instead: then the asker brings what the
+answerer lacks, and asks for what it wants by mark, which the next answers give, while its cursor stays. An item is
 
     [1, checkpoint note]                                            a log's newest head
     [1, checkpoint note, [device statements], older note or empty]  with the log's device, if the asker may not
@@ -17,7 +16,7 @@ else relies on them. An item is
     [2, view]
 
 Rules kept here: syntax and bounds. An idle exchange:
-ask 85 48 8f3c…11 1902a4 40 40 80 (16 bytes), answer 84 48 8f3c…11 1902a4 f4 80 (15 bytes).
+ask 86 48 8f3c…11 1902a4 50 07d2…9c 40 80 40 (34 bytes), answer 85 48 8f3c…11 1902a4 f5 80 40 (15 bytes).
 """
 
 from __future__ import annotations
@@ -29,10 +28,13 @@ from typing import Final
 
 from peewit_federation import cbor
 from peewit_federation.errors import MalformedError
+from peewit_federation.gossip.marks import MARK_BYTES, Marks, mark_of, split_marks
 
 EXCHANGE_BYTES_MAX: Final = 1 << 20
 ITEMS_BYTES_AIM: Final = 256 * 1024
 ITEMS_MAX: Final = 1000
+WANTS_MAX: Final = 32
+"As many of the largest items fit into an answer."
 NOTE_BYTES_MAX: Final = 4096
 "A checkpoint with 16 cosignatures has less, and so has a device statement."
 DEVICES_MAX: Final = 4
@@ -110,19 +112,21 @@ class Ask:
     root: bytes = b""
     name: bytes = b""
     items: tuple[Item, ...] = ()
+    wants: tuple[bytes, ...] = ()
+    "Marks of what the answer shall bring instead of news."
 
     def encode(self) -> bytes:
-        cursor = self.cursor
-        return cbor.encode([cursor.epoch, cursor.number, self.root, self.name, [i.value() for i in self.items]])
+        cursor, items = self.cursor, [item.value() for item in self.items]
+        return cbor.encode([cursor.epoch, cursor.number, self.root, self.name, items, b"".join(self.wants)])
 
     @classmethod
     def decode(cls, data: bytes) -> Ask:
         """Raises `MalformedError` or `LimitError`."""
         match cbor.decode(data, size_bytes_max=EXCHANGE_BYTES_MAX):
-            case [bytes(epoch), int(number), bytes(root), bytes(name), list(items)] if (
-                len(epoch) in (0, 8) and number >= 0 and len(root) in (0, 8) and len(name) in (0, 4)
+            case [bytes(epoch), int(number), bytes(root), bytes(name), list(items), bytes(wants)] if (
+                len(epoch) in (0, 8) and number >= 0 and len(root) in (0, MARK_BYTES) and len(name) in (0, 4)
             ):
-                return cls(Cursor(epoch, number), root, name, _items(items))
+                return cls(Cursor(epoch, number), root, name, _items(items), tuple(split_marks(wants, WANTS_MAX)))
         raise MalformedError("not the ask of an exchange")
 
 
@@ -133,17 +137,21 @@ class Answer:
     cursor: Cursor
     same: bool = False
     items: tuple[Item, ...] = ()
+    marks: bytes = b""
+    "All that the answerer has, instead of items that would be larger."
 
     def encode(self) -> bytes:
-        cursor = self.cursor
-        return cbor.encode([cursor.epoch, cursor.number, self.same, [i.value() for i in self.items]])
+        cursor, items = self.cursor, [item.value() for item in self.items]
+        return cbor.encode([cursor.epoch, cursor.number, self.same, items, self.marks])
 
     @classmethod
     def decode(cls, data: bytes) -> Answer:
         """Raises `MalformedError` or `LimitError`."""
         match cbor.decode(data, size_bytes_max=EXCHANGE_BYTES_MAX):
-            case [bytes(epoch), int(number), bool(same), list(items)] if len(epoch) == 8 and number >= 0:
-                return cls(Cursor(epoch, number), same, _items(items))
+            case [bytes(epoch), int(number), bool(same), list(items), bytes(marks)] if (
+                len(epoch) == 8 and number >= 0 and split_marks(marks) is not None
+            ):
+                return cls(Cursor(epoch, number), same, _items(items), marks)
         raise MalformedError("not the answer of an exchange")
 
 
@@ -158,14 +166,16 @@ class Feed:
         self.number = 0
         self._latest: OrderedDict[Hashable, int] = OrderedDict()
         self._first: dict[Hashable, int] = {}
+        self.marks = Marks()
 
     @property
     def end(self) -> Cursor:
         """Behind the newest item."""
         return Cursor(self.epoch, self.number)
 
-    def add(self, subject: Hashable) -> None:
-        """A subject has news."""
+    def add(self, subject: Hashable, *state: bytes) -> None:
+        """A subject has news: its state now, in parts."""
+        self.marks.put(subject, mark_of(*state))
         self.number += 1
         self._first.setdefault(subject, self.number)
         self._latest[subject] = self.number

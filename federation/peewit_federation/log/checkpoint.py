@@ -14,7 +14,8 @@ the time at which it was given. Which cosignatures suffice is left to `policy`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -144,18 +145,20 @@ class Head:
 
     def with_cosignature(self, name: str, cosignature: Cosignature) -> Head:
         """This head with one more; of two by one witness the earlier stays."""
+        return self.with_cosignatures([(name, cosignature)])
+
+    def with_cosignatures(self, more: Iterable[tuple[str, Cosignature]]) -> Head:
+        """This head with more of them; of two by one witness the earlier stays."""
         held = dict(self.cosignatures)
-        if name in held and held[name].time_s <= cosignature.time_s:
-            return self
-        held[name] = cosignature
-        return replace(self, cosignatures=tuple(sorted(held.items())))
+        for name, cosignature in more:
+            if name not in held or cosignature.time_s < held[name].time_s:
+                held[name] = cosignature
+        found = tuple(sorted(held.items()))
+        return self if found == self.cosignatures else Head(self.checkpoint, self.log_signature, found)
 
     def merged(self, other: Head) -> Head:
         """This head with the cosignatures of `other`, a head of the same checkpoint."""
-        head = self
-        for name, cosignature in other.cosignatures:
-            head = head.with_cosignature(name, cosignature)
-        return head
+        return self.with_cosignatures(other.cosignatures)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> Head:
@@ -205,10 +208,9 @@ def open_head(data: bytes, log: VerifierKey, witnesses: dict[str, VerifierKey], 
     for line in own:
         if not (same and held and line == held.log_signature) and not log.public.verifies(note.text.encode(), line.raw):
             raise ForgeryError("the log's signature does not verify")
-    head = Head(checkpoint, own[0])
+    found = []
     for signature in note.signatures:
         key = witnesses.get(signature.name)
         if key is not None and signature.is_by(key):
-            cosignature = verified.get(signature) or open_cosignature(checkpoint, signature, key)
-            head = head.with_cosignature(key.name, cosignature)
-    return head
+            found.append((key.name, verified.get(signature) or open_cosignature(checkpoint, signature, key)))
+    return Head(checkpoint, own[0]).with_cosignatures(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from peewit_node.gossip import NOTED_MAX
+from peewit_node.intake import NOTED_MAX
 from peewit_simulation.checkers import Checker
 from peewit_simulation.federation import Simulation
 
@@ -22,7 +22,7 @@ class NodesStayBounded(Checker):
             counts = {
                 "background tasks": (len(node.state.tasks), TASKS_MAX),
                 "conversations": (len(node.gossip._talking), len(self.sim.names)),
-                "noted heads": (len(node.gossip._noted), NOTED_MAX),
+                "noted heads": (len(node.intake._noted), NOTED_MAX),
                 "sockets": (len(host.sockets), SOCKETS_MAX),
                 "waiting entries": (len(node.own._waiting), 1000),
             }

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from peewit_node.peers import PEER_KEEPALIVE_S
 from peewit_simulation.kernel.loop import SimLoop, SimSelector
 from peewit_simulation.kernel.network import Network
 from peewit_simulation.kernel.sockets import SimSocket
@@ -145,7 +146,7 @@ class Host:
 
     def ready(self, fd: int) -> None:
         """A socket's state changed."""
-        if self.loop is not None and fd:
+        if self.loop is not None and fd and self._selector.cares(fd):
             self._selector.touched[fd] = None
             self.kick()
 
@@ -191,4 +192,6 @@ class Host:
         def make(info: Any) -> socket.socket:
             return SimSocket(self, family=info[0])  # type: ignore[return-value]
 
-        return aiohttp.TCPConnector(limit=0, use_dns_cache=False, keepalive_timeout=None, socket_factory=make)
+        return aiohttp.TCPConnector(
+            limit=0, use_dns_cache=False, keepalive_timeout=PEER_KEEPALIVE_S, socket_factory=make
+        )

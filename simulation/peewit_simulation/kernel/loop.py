@@ -49,20 +49,30 @@ class SimSelector(selectors.BaseSelector):
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return self._keys
 
+    def _mask(self, number: int) -> int:
+        """Which of the events that are waited for a socket is ready for."""
+        key, sock = self._keys.get(number), self._host.sockets.get(number)
+        mask = 0
+        if key is not None and sock is not None:
+            if key.events & selectors.EVENT_READ and sock.readable:
+                mask |= selectors.EVENT_READ
+            if key.events & selectors.EVENT_WRITE and sock.writable:
+                mask |= selectors.EVENT_WRITE
+        return mask
+
+    def cares(self, number: int) -> bool:
+        """Whether the loop would have something to do for a socket now. What it registers later, it looks at then."""
+        return self._mask(number) != 0
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = []
-        for number in list(self.touched):
-            key, sock = self._keys.get(number), self._host.sockets.get(number)
-            mask = 0
-            if key is not None and sock is not None:
-                if key.events & selectors.EVENT_READ and sock.readable:
-                    mask |= selectors.EVENT_READ
-                if key.events & selectors.EVENT_WRITE and sock.writable:
-                    mask |= selectors.EVENT_WRITE
-            if key is not None and mask:
-                found.append((key, mask))
-            else:
-                del self.touched[number]
+        if self.touched:
+            for number in list(self.touched):
+                mask = self._mask(number)
+                if mask:
+                    found.append((self._keys[number], mask))
+                else:
+                    del self.touched[number]
         if not found and (timeout is None or timeout > 0):
             self._host.sleep(timeout)
             self.loop.stop()
