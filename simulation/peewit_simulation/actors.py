@@ -6,6 +6,8 @@ Rules kept here: they use the real clients, on hosts of their own, and try again
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from peewit_clients.device_log import ForkedDeviceError
@@ -41,6 +43,7 @@ class WatchedPool(BackendPool):
             self.history.failed += 1
             raise
         self.history.served += 1
+        self.history.posts.append((path, body))
         if path.endswith("/append"):
             self.history.receipt(backend.name, body)
         return receipt
@@ -82,6 +85,7 @@ class District:
         "The origin of a device that must be closed, because its key was stolen."
         self.done = False
         self.finished = False
+        sim.people[name] = self.start
         self.new_device()
 
     def new_device(self) -> None:
@@ -122,8 +126,7 @@ class District:
         if self.closing is not None:
             await self._close(pool, self.closing)
             return
-        with DeviceState(self.host.folder / "devices" / self.device) as state:
-            self.host.at_crash.append(state.close)
+        with self._state() as state:
             role = Mediator(
                 self.host.folder, state, self.sim.charter, pool,
                 clock=self.host.wall, random_bytes=self.random.randbytes,
@@ -134,6 +137,14 @@ class District:
                 self.sim.history.tell(f"{self.host.name} learns that its device's key was stolen")
                 self.closing = role.log.origin if self.closes else None
                 self.finished = not self.closes
+
+    @contextmanager
+    def _state(self) -> Iterator[DeviceState]:
+        """The device's state, which a crash lets go of as the operating system would."""
+        with DeviceState(self.host.folder / "devices" / self.device) as state:
+            self.host.at_crash.append(state.close)
+            try:
+                yield state
             finally:
                 self.host.at_crash.remove(state.close)
 
@@ -177,7 +188,7 @@ class District:
     async def _close(self, pool: BackendPool, origin: bytes) -> None:
         view = RegistryView(self.sim.charter, pool, self.host.wall)
         await view.refresh([self.identity.id])
-        with DeviceState(self.host.folder / "devices" / self.device) as state:
+        with self._state() as state:
             entries = state.entries()
             statement, close = await close_device(view, self.identity, self.root, origin, entries=entries)
             taken, _ = await hand_in(pool, statement, 3)
@@ -187,6 +198,35 @@ class District:
         self.sim.closed[origin] = entries
         self.closing = None
         self.new_device()
+
+
+class Replayer:
+    """A client that has recorded what others sent, and sends it again, to anybody, at any time."""
+
+    def __init__(self, sim: Simulation, name: str = "replayer", pause_s: float = 1.0) -> None:
+        self.sim = sim
+        self.pause_s = pause_s
+        self.host = sim.add_host(name, "127.5.0.1")
+        self.random = sim.world.stream("replayer", name)
+
+    def start(self) -> None:
+        """Begin to replay."""
+        self.host.boot()
+        self.host.spawn(self._work())
+
+    async def _work(self) -> None:
+        async with BackendPool(self.sim.charter, self.host.connector, self.host.monotonic, self.random) as pool:
+            while True:
+                await asyncio.sleep(self.pause_s * self.random.random())
+                posts = self.sim.history.posts
+                if not posts:
+                    continue
+                path, body = self.random.choice(posts)
+                try:
+                    receipt = await pool.post(self.random.choice(pool.backends), path, body)
+                    self.sim.world.note("replayed", path, len(receipt))
+                except BackendError as error:
+                    self.sim.world.note("replay refused", path, error.status)
 
 
 class Patient:
@@ -200,6 +240,7 @@ class Patient:
         self.random = sim.world.stream("patient", name)
         self.view: RegistryView | None = None
         self.host.folder.mkdir(exist_ok=True)
+        sim.people[name] = self.start
 
     def start(self) -> None:
         """Begin to look."""

@@ -56,6 +56,11 @@ def simulate_(
     peewit simulate my-scenario.toml --json
     """
     chosen = _choose(scenario, nodes, seed, partition, random=random)
+    for path in filter(None, (plot, log)):
+        if not path.parent.is_dir():
+            raise OperatorError(f"{path}: there is no directory {path.parent}")
+    if plot:
+        from peewit_simulation.plot import draw_staleness
     lines: list[str] | None = [] if log else None
     gc.disable()
     with Progress(
@@ -70,8 +75,6 @@ def simulate_(
     if log and lines is not None:
         log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if plot:
-        from peewit_simulation.plot import draw_staleness
-
         draw_staleness(outcome, plot)
     if as_json:
         emit(_facts(outcome))

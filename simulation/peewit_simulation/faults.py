@@ -56,9 +56,8 @@ def partition_oneway(sim: Simulation, source: tuple[str, ...], target: tuple[str
 
 
 def heal(sim: Simulation) -> None:
-    """All links are open again, and as they usually are."""
+    """All links are open again; what they lose and how long they take stays as it is."""
     sim.network.mend()
-    sim.network.unshape()
 
 
 def crash(sim: Simulation, name: str, power: bool = False) -> None:
@@ -67,9 +66,9 @@ def crash(sim: Simulation, name: str, power: bool = False) -> None:
 
 
 def restart(sim: Simulation, name: str) -> None:
-    """A node comes back with what is on its disk."""
+    """A node, the district or a client comes back with what is on its disk."""
     if not sim.hosts[name].alive:
-        sim.start(name)
+        sim.people.get(name, lambda: sim.start(name))()
 
 
 def pause(sim: Simulation, name: str) -> None:
@@ -132,6 +131,7 @@ ACTIONS: Final[dict[str, Any]] = {
 def calm(sim: Simulation) -> None:
     """Faults stop: every link and host is well again."""
     heal(sim)
+    sim.network.unshape()
     release(sim)
     for name, host in sim.hosts.items():
         resume(sim, name)

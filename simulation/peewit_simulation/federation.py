@@ -63,6 +63,8 @@ class Simulation:
         self.history = History(self.world)
         self.liars: set[str] = set()
         "Nodes that do not keep to the protocol."
+        self.people: dict[str, Callable[[], None]] = {}
+        "How to start who is no node, by the name of the host."
         self.closed: dict[bytes, list[bytes]] = {}
         "By origin hash: the entries at which a root closed a log."
         self._gossip = gossip or Gossip(view_interval_s=10.0, backoff_max_s=8.0)
@@ -78,13 +80,14 @@ class Simulation:
     def _log(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:
         """What nodes log goes to those who watch, and into the run's digest."""
         line = " ".join(f"{key}={value}" for key, value in event.items() if key != "exc_info")
+        line = line.replace(str(self.folder), "~")
         for watch in self.world.watchers:
             watch(line.encode())
         self.world.note("log", level, line)
         if self.log_lines is not None:
             self.log_lines.append(f"{self.world.now_s:9.3f} {level} {line}")
         if level in ("error", "critical"):
-            self.errors.append(f"{self.world.now_s:.3f} {line} {event.get('exc_info') or ''}")
+            self._error(self.world.running, {"message": line, "exception": event.get("exc_info")})
         raise structlog.DropEvent
 
     def __exit__(self, *_: object) -> None:
@@ -134,7 +137,8 @@ class Simulation:
         return host
 
     def _error(self, name: str, context: dict[str, Any]) -> None:
-        self.errors.append(f"{self.world.now_s:.3f} {name}: {context.get('message')}: {context.get('exception')!r}")
+        if name not in self.liars:
+            self.errors.append(f"{self.world.now_s:.3f} {name}: {context.get('message')}: {context.get('exception')!r}")
 
     def config(self, name: str) -> NodeConfig:
         """The configuration of a node."""

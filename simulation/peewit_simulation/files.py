@@ -9,6 +9,7 @@
     [[liar]]
     node = "n003"
     lie = "withhold"
+    replays = true         # (before the first table) a client sends again what others sent
     [theft]
     at_s = 20
     first = "n000"
@@ -42,7 +43,10 @@ from peewit_simulation.liars import LIES
 from peewit_simulation.scenario import Scenario
 
 NODES_MAX = 300
-KEYS = {"nodes", "seed", "faulty_s", "fault", "liar", "theft"}
+KEYS = {"nodes", "seed", "faulty_s", "replays", "fault", "liar", "theft"}
+FAULT_KEYS = {"at_s", "do", "with"}
+LIAR_KEYS = {"node", "lie"}
+THEFT_KEYS = {"at_s", "first", "second", "closes"}
 
 
 class Story:
@@ -51,6 +55,8 @@ class Story:
     def __init__(self) -> None:
         self.nodes = 4
         self.faulty_s = 60.0
+        self.replays = False
+        self._closes = True
         self._faults: list[Fault] = []
         self._liars: list[tuple[str, str]] = []
         self._theft: tuple[float, str, str] | None = None
@@ -60,6 +66,11 @@ class Story:
         """What follows happens so many seconds after the beginning of the faults."""
         self._at_s = float(seconds)
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in ("nodes", "faulty_s", "replays"):
+            raise AttributeError(f"a story has nodes, faulty_s and replays, not {name!r}")
+        super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Callable[..., Story]:
         if name not in ACTIONS:
@@ -76,15 +87,18 @@ class Story:
         self._liars.append((node, lie))
         return self
 
-    def theft(self, first: str, second: str) -> Story:
-        """A thief with the district's device key shows two nodes different histories."""
-        self._theft = self._at_s, first, second
+    def theft(self, first: str, second: str, *, closes: bool = True) -> Story:
+        """A thief with the district's device key shows two nodes different histories (`closes`: for a while)."""
+        self._theft, self._closes = (self._at_s, first, second), closes
         return self
 
     def scenario(self, seed: int) -> Scenario:
         """What was told."""
         faults = tuple(sorted(self._faults, key=lambda fault: fault.at_s))
-        return check(Scenario(seed, self.nodes, faults, self.faulty_s, tuple(self._liars), self._theft))
+        liars = tuple(self._liars)
+        return check(
+            Scenario(seed, self.nodes, faults, self.faulty_s, liars, self._theft, bool(self.replays), self._closes)
+        )
 
 
 def read(path: Path, seed: int | None) -> Scenario:
@@ -108,8 +122,13 @@ def read(path: Path, seed: int | None) -> Scenario:
 
 
 def _of(table: dict[str, Any], seed: int | None) -> Scenario:
-    if unknown := sorted(set(table) - KEYS):
-        raise OperatorError(f"{unknown[0]} is not known; there are {', '.join(sorted(KEYS))}")
+    parts = [("fault", part, FAULT_KEYS) for part in table.get("fault", [])]
+    parts += [("liar", part, LIAR_KEYS) for part in table.get("liar", [])]
+    parts += [("theft", table["theft"], THEFT_KEYS)] if "theft" in table else []
+    for where, part, known in (("", table, KEYS), *parts):
+        if unknown := sorted(set(part) - known):
+            name = f"{where}: {unknown[0]}" if where else unknown[0]
+            raise OperatorError(f"{name} is not known; there are {', '.join(sorted(known))}")
     faults = [Fault(float(f["at_s"]), f["do"], tuple(map(_tuples, f.get("with", ())))) for f in table.get("fault", [])]
     theft = table.get("theft")
     return Scenario(
@@ -119,6 +138,7 @@ def _of(table: dict[str, Any], seed: int | None) -> Scenario:
         float(table.get("faulty_s", 60.0)),
         tuple((liar["node"], liar["lie"]) for liar in table.get("liar", [])),
         (float(theft["at_s"]), theft["first"], theft["second"]) if theft else None,
+        bool(table.get("replays", False)),
         bool(theft.get("closes", True)) if theft else True,
     )
 
@@ -126,6 +146,8 @@ def _of(table: dict[str, Any], seed: int | None) -> Scenario:
 def write(scenario: Scenario) -> str:
     """A scenario as TOML."""
     lines = [f"seed = {scenario.seed}", f"nodes = {scenario.nodes}", f"faulty_s = {scenario.faulty_s}"]
+    if scenario.replays:
+        lines.append("replays = true")
     for fault in scenario.faults:
         lines += ["", "[[fault]]", f"at_s = {fault.at_s}", f'do = "{fault.do}"']
         if fault.with_:
@@ -158,8 +180,6 @@ def check(scenario: Scenario) -> Scenario:
             inspect.signature(ACTIONS[fault.do]).bind(None, *fault.with_)
         except TypeError as error:
             raise OperatorError(f"{fault.do} at {fault.at_s} s: {error}") from None
-        if fault.do == "restart" and not set(fault.with_) <= names:
-            raise OperatorError(f"restart at {fault.at_s} s: only nodes are restarted")
         for name in _names(fault.with_):
             if name not in everybody:
                 raise OperatorError(f"{fault.do} at {fault.at_s} s: there is no host {name!r}; nodes are n000, n001, …")

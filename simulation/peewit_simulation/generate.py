@@ -36,7 +36,8 @@ def draw(seed: int, nodes: int | None = None) -> Scenario:
         theft = (round(random.uniform(0, faulty_s), 2), first, second)
     faults = [fault for fault in faults if fault.at_s < faulty_s]
     closes = theft is None or random.random() < 0.7
-    return Scenario(seed, count, tuple(sorted(faults, key=lambda f: f.at_s)), faulty_s, liars, theft, closes)
+    replays = random.random() < 0.3
+    return Scenario(seed, count, tuple(sorted(faults, key=lambda f: f.at_s)), faulty_s, liars, theft, replays, closes)
 
 
 def _split(random: Random, everybody: Names) -> tuple[Names, Names]:
@@ -62,10 +63,10 @@ def _flap(random: Random, at_s: float, _: Names, everybody: Names) -> list[Fault
     return faults
 
 
-def _crash(random: Random, at_s: float, names: Names, _: Names) -> list[Fault]:
+def _crash(random: Random, at_s: float, names: Names, everybody: Names) -> list[Fault]:
     faults = []
     for _turn in range(random.choice((1, 1, 3))):
-        name = random.choice(names)
+        name = random.choice(names if random.random() < 0.7 else everybody)
         faults.append(Fault(at_s, "crash", (name, random.random() < 0.5)))
         at_s = round(at_s + random.expovariate(1 / 8), 2)
         faults.append(Fault(at_s, "restart", (name,)))

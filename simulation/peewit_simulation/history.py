@@ -64,6 +64,8 @@ class History:
     "Every head with a quorum, likewise."
     acknowledged: list[Stored] = field(default_factory=list)
     "Every append that a node answered with its receipt."
+    posts: list[tuple[str, bytes]] = field(default_factory=list)
+    "Every path and body that a node took from an honest client."
     said: list[Said] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
     stolen: set[bytes] = field(default_factory=set)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Hashable
+from copy import copy
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from peewit_node.node import Node
 from peewit_simulation.actors import District
 from peewit_simulation.federation import PORT, Simulation
 
-LIES: Final = ("withhold", "garble", "forge", "flood")
+LIES: Final = ("withhold", "rollback", "garble", "foreign", "forge", "flood")
 
 
 def corrupt(sim: Simulation, name: str, lie: str) -> None:
@@ -39,8 +40,12 @@ def corrupt(sim: Simulation, name: str, lie: str) -> None:
     sim.history.tell(f"{name} begins to lie: {lie}")
     if lie == "withhold":
         _withhold(node)
+    elif lie == "rollback":
+        _roll_back(node)
     elif lie == "garble":
         _garble(node)
+    elif lie == "foreign":
+        _serve_foreign_tiles(node)
     elif lie == "forge":
         _forge(sim, node)
     else:
@@ -55,6 +60,30 @@ def _withhold(node: Node) -> None:
 
     node.gossip.answer = answer  # type: ignore[method-assign, assignment]
     node.gossip._item = lambda _subject, _new: None  # type: ignore[method-assign, assignment]
+
+
+def _roll_back(node: Node) -> None:
+    """Shows everybody the past: all logs as they were before it began to lie, under views that it signs today."""
+    past = copy(node.logs)
+    past._by_name = {(log.origin, log.branch): replace(log) for log in node.logs.all(branch=None)}
+    parts: list[Any] = [getattr(route.handler, "__self__", None) for route in node._runners[0].app.router.routes()]
+    for part in (node.gossip, node.views, node.answers, *parts):
+        if hasattr(part, "_logs"):
+            part._logs = past
+    node.views.changed()
+
+
+def _serve_foreign_tiles(node: Node) -> None:
+    """Serves the tiles of one log as those of another."""
+    real = node.logs.tile
+
+    async def foreign(log: Log, wanted: Tile) -> bytes | None:
+        for other in node.logs.all():
+            if other is not log and (data := await real(other, wanted)) is not None:
+                return data
+        return await real(log, wanted)
+
+    node.logs.tile = foreign  # type: ignore[method-assign, assignment]
 
 
 def _garble(node: Node) -> None:
@@ -116,8 +145,8 @@ class Thief:
         "Subjects that only the thief speaks of."
         self.victims: list[bytes] = []
         "Subjects that the thief revoked on the second history."
-        self.shown: list[str] = []
-        "Nodes that took a history, in order."
+        self.shown: dict[int, str] = {}
+        "By number of the history: the node that took it."
 
     def strike(self, first: str, second: str) -> None:
         """Show two histories to two nodes, beginning with what is published so far."""
@@ -145,7 +174,7 @@ class Thief:
             # Half of the thieves make both histories equally long.
             padding = [replace(grant, version=number).encode() for number in range(2, len(second) + 1)]
             first = [grant.encode(), *(padding if self.sim.world.stream("thief").random() < 0.5 else [])]
-            for target, extra in zip(targets, (first, second), strict=True):
+            for number, (target, extra) in enumerate(zip(targets, (first, second), strict=True)):
                 entries = base + extra
                 root = root_of(map(leaf_hash, entries))
                 head = sign_checkpoint(Checkpoint(log_key(self.key.public).name, len(entries), root), self.key)
@@ -156,6 +185,6 @@ class Thief:
                         answer: Any = await response.read()
                         self.sim.world.note("thief", target, response.status, len(answer))
                         if response.status == 200:
-                            self.shown.append(target)
+                            self.shown[number] = target
                 except (aiohttp.ClientError, TimeoutError, OSError):
                     self.sim.world.note("thief", target, "failed")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from peewit_simulation.actors import District, Patient
+from peewit_simulation.actors import District, Patient, Replayer
 from peewit_simulation.checkers import BrokenPromiseError, Checker
 from peewit_simulation.checkers.bounds import NodesDoNotFail, NodesStayBounded, SecretsStay
 from peewit_simulation.checkers.logs import AcknowledgedIsKept, CosignaturesAgree, ForksAreKnown, QuorumIsQuorum
@@ -41,6 +41,8 @@ class Scenario:
     "(node, lie) from the beginning of the faults on."
     theft: tuple[float, str, str] | None = None
     "When, and the two nodes that see different histories."
+    replays: bool = False
+    "Whether a client sends again what others sent before."
     closes: bool = True
     "Whether the district takes its root key out and closes the stolen device."
 
@@ -84,12 +86,14 @@ class Run:
         self.district = District(sim, closes=scenario.closes)
         self.patient = Patient(sim, self.district)
         self.thief = Thief(sim, self.district)
+        self.replayer = Replayer(sim)
         self.samples: list[Sample] = []
         self.converged_s: float | None = None
         self._behind_since: dict[str, float] = {}
         self._progress = progress or (lambda _phase, _done: None)
         secrets = [sim.seed_of(name, part) for name in sim.names for part in ("log", "witness", "charter")]
-        secrets += [self.district.root.seed, self.district.key.seed]
+        parts = [(f"desk-{number}", part) for number in (1, 2, 3) for part in ("log", "encryption")]
+        secrets += [sim.seed_of("district", *name) for name in (("root",), *parts)]
         self.checkers: list[Checker] = [
             *(CosignaturesAgree(sim), AcknowledgedIsKept(sim), QuorumIsQuorum(sim), ForksAreKnown(sim)),
             *(RevocationsAreKnown(sim), RevocationsStay(sim, self.district)),
@@ -124,6 +128,9 @@ class Run:
         sim.history.tell("faults begin")
         for name, lie in scenario.liars:
             corrupt(sim, name, lie)
+        if scenario.replays:
+            sim.history.tell("a client begins to replay what others sent")
+            self.replayer.start()
         for fault in (fault for fault in scenario.faults if fault.at_s < scenario.faulty_s):
             sim.world.at(start_s + fault.at_s, lambda fault=fault: self._apply(fault))  # type: ignore[misc]
         if scenario.theft is not None:

@@ -38,7 +38,7 @@ class SecretsStay(Checker):
 
     def __init__(self, sim: Simulation, secrets: list[bytes]) -> None:
         super().__init__(sim)
-        self._forms = [form for s in secrets for form in (s, s.hex().encode(), base64.b64encode(s)[:40])]
+        self._forms = [form for secret in secrets for form in _forms(secret)]
         self._found = 0
         sim.world.watchers.append(self._look)
 
@@ -52,6 +52,13 @@ class SecretsStay(Checker):
 
     def end(self) -> None:
         self.watch()
+
+
+def _forms(secret: bytes) -> list[bytes]:
+    """How it would look: raw, hexadecimal, and base64 wherever it begins in what is encoded."""
+    first = {0: 0, 1: 2, 2: 3}  # the first character that depends on nothing before the secret
+    shifted = [base64.b64encode(bytes(shift) + secret)[at : at + 38] for shift, at in first.items()]
+    return [secret, secret.hex().encode(), *shifted]
 
 
 class NodesDoNotFail(Checker):

@@ -100,12 +100,21 @@ class ForksAreKnown(Checker):
     """When two histories of a log have reached honest nodes, every honest node has the evidence, and says so."""
 
     def end(self) -> None:
-        roots: dict[tuple[bytes, int], set[bytes]] = {}
-        for head in self.sim.history.heads:
-            if head.node not in self.sim.liars:
-                roots.setdefault((head.origin, head.size), set()).add(head.root)
-        for (origin, size), found in roots.items():
-            if len(found) > 1:
-                for name, node in self.sim.honest().items():
-                    if node.keeper.registry.forked(origin) is None:
-                        raise self.broken(f"{name} has no evidence that {origin.hex()[:8]} forked at {size}")
+        stored = {(h.origin, h.size, h.root) for h in self.sim.history.heads if h.node not in self.sim.liars}
+        forked: dict[bytes, int] = {}
+        for name, node in self.sim.honest().items():
+            forked |= self.sim.on(name, self._contradicted(node, sorted(stored)), within_s=120.0)
+        for origin, size in forked.items():
+            for name, node in self.sim.honest().items():
+                if node.keeper.registry.forked(origin) is None:
+                    raise self.broken(f"{name} has no evidence that {origin.hex()[:8]} forked at {size}")
+
+    @staticmethod
+    async def _contradicted(node: Node, stored: list[tuple[bytes, int, bytes]]) -> dict[bytes, int]:
+        """Logs of which some honest node stored a head, of any size, that a node's own tree does not contain."""
+        found = {}
+        for origin, size, root in stored:
+            log = node.logs.get(origin)
+            if log is not None and log.size >= size and await node.logs.root_at(log, size) != root:
+                found[origin] = size
+        return found

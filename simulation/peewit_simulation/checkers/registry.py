@@ -95,7 +95,7 @@ class TheThiefIsGone(Checker):
 
     def _counts(self) -> None:
         """Nobody has closed it: what it revoked in a history that an honest node holds counts at all."""
-        second = self.thief.shown[1:] and self.thief.shown[1] not in self.sim.liars
+        second = self.thief.shown.get(1, "") in self.sim.honest()
         for name, node in self.sim.honest().items() if second else ():
             for subject in self.thief.victims:
                 found = Finder(node.keeper.registry).look(

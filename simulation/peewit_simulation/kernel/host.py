@@ -168,7 +168,9 @@ class Host:
             return
         self._wake_s = None
         if not self.paused:
+            self.world.running = self.name
             self.loop.run_forever()
+            self.world.running = ""
 
     # Files of the operating system
 

@@ -30,6 +30,8 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._made = 0
         self._digest = hashlib.sha256(str(seed).encode())
+        self.running = ""
+        "The host whose loop is running, if one is."
         self.watchers: list[Callable[[bytes], None]] = []
         "See every piece of bytes that passes between hosts."
         self.graveyard: list[Any] = GRAVEYARD
