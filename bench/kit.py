@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,20 +79,36 @@ class Blaster:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self, batches: list[list[list[bytes]]]) -> float:
-        """`batches[round][connection]` are requests; the seconds that all took. Raises if one was not answered 200."""
-        start = time.perf_counter()
-        for parts in batches:
-            for connection, requests in zip(self.sockets, parts, strict=True):
-                connection.sendall(b"".join(requests))
-            for connection, requests in zip(self.sockets, parts, strict=True):
-                good, tail = 0, b""
-                while good < len(requests):
-                    data = connection.recv(1 << 20)
+        """`batches[round][connection]` are requests; the seconds that all took. Raises if one was not answered 200.
+
+        A connection sends its next batch when the last is answered, without waiting for the others.
+        """
+        queues = {c: deque(parts[n] for parts in batches) for n, c in enumerate(self.sockets)}
+        expected = dict.fromkeys(self.sockets, 0)
+        tails = dict.fromkeys(self.sockets, b"")
+        waiting = set(self.sockets)
+        with selectors.DefaultSelector() as ready:
+            for connection in self.sockets:
+                ready.register(connection, selectors.EVENT_READ)
+            start = time.perf_counter()
+            for connection, queue in queues.items():
+                expected[connection] = len(queue[0])
+                connection.sendall(b"".join(queue.popleft()))
+            while waiting:
+                for key, _ in ready.select():
+                    connection = key.fileobj
+                    assert isinstance(connection, socket.socket)
+                    data, tail = connection.recv(1 << 20), tails[connection]
                     if not data or b"HTTP/1.1 4" in data or b"HTTP/1.1 5" in data:
                         raise RuntimeError(f"a request failed: {data[:300]!r}")
-                    good += (tail + data).count(b"HTTP/1.1 200") - tail.count(b"HTTP/1.1 200")
-                    tail = data[-11:]
-        return time.perf_counter() - start
+                    expected[connection] -= (tail + data).count(b"HTTP/1.1 200") - tail.count(b"HTTP/1.1 200")
+                    tails[connection] = data[-11:]
+                    if expected[connection] == 0 and queues[connection]:
+                        expected[connection] = len(queues[connection][0])
+                        connection.sendall(b"".join(queues[connection].popleft()))
+                    elif expected[connection] == 0:
+                        waiting.discard(connection)
+            return time.perf_counter() - start
 
     def close(self) -> None:
         for connection in self.sockets:
