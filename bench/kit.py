@@ -96,18 +96,18 @@ class Blaster:
                 connection.sendall(b"".join(queue.popleft()))
             while waiting:
                 for key, _ in ready.select():
-                    connection = key.fileobj
-                    assert isinstance(connection, socket.socket)
-                    data, tail = connection.recv(1 << 20), tails[connection]
+                    asked = key.fileobj
+                    assert isinstance(asked, socket.socket)
+                    data, tail = asked.recv(1 << 20), tails[asked]
                     if not data or b"HTTP/1.1 4" in data or b"HTTP/1.1 5" in data:
                         raise RuntimeError(f"a request failed: {data[:300]!r}")
-                    expected[connection] -= (tail + data).count(b"HTTP/1.1 200") - tail.count(b"HTTP/1.1 200")
-                    tails[connection] = data[-11:]
-                    if expected[connection] == 0 and queues[connection]:
-                        expected[connection] = len(queues[connection][0])
-                        connection.sendall(b"".join(queues[connection].popleft()))
-                    elif expected[connection] == 0:
-                        waiting.discard(connection)
+                    expected[asked] -= (tail + data).count(b"HTTP/1.1 200") - tail.count(b"HTTP/1.1 200")
+                    tails[asked] = data[-11:]
+                    if expected[asked] == 0 and queues[asked]:
+                        expected[asked] = len(queues[asked][0])
+                        asked.sendall(b"".join(queues[asked].popleft()))
+                    elif expected[asked] == 0:
+                        waiting.discard(asked)
             return time.perf_counter() - start
 
     def close(self) -> None:

@@ -39,15 +39,13 @@ class SecretsStay(Checker):
     def __init__(self, sim: Simulation, secrets: list[bytes]) -> None:
         super().__init__(sim)
         self._forms = [form for secret in secrets for form in _forms(secret)]
-        self._found = 0
-        sim.world.watchers.append(self._look)
-
-    def _look(self, data: bytes) -> None:
-        if any(form in data for form in self._forms):
-            self._found += 1
+        self._passed: list[bytes] = []
+        sim.world.watchers.append(self._passed.append)
 
     def watch(self) -> None:
-        if self._found:
+        passed = b"".join(self._passed)
+        self._passed.clear()
+        if any(form in passed for form in self._forms):
             raise self.broken("a private key was sent or logged")
 
     def end(self) -> None:
