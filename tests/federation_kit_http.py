@@ -13,7 +13,7 @@ from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, origin_hash, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.tiles import encode_bundle
-from tests.federation_kit import Federation, TestMediator
+from tests.federation_kit import Federation, TestMediator, catchment, encode_all, provider
 
 
 async def request(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -76,3 +76,26 @@ async def until(holds, timeout_s: float = 20.0) -> None:  # type: ignore[no-unty
     async with asyncio.timeout(timeout_s):
         while not holds():
             await asyncio.sleep(0.02)
+
+
+def quorums(federation: Federation) -> bool:
+    logs = [log for node in federation.nodes.values() for log in node.logs.all() if not log.forked]
+    return all(log.quorum is not None and log.quorum.size == log.size for log in logs)
+
+
+def no_lies(federation: Federation) -> None:
+    for node in federation.nodes.values():
+        for peer in node.peers.all.values():
+            assert peer.lies == [], (node.state.operator.name, peer.name)
+
+
+async def start_with_area(federation: Federation, practices: int = 2) -> tuple[TestMediator, Device]:
+    mediator = TestMediator("mitte")
+    await admit(federation, mediator)
+    device = Device.of(mediator)
+    area = catchment("area", "10115")
+    device.entries = encode_all(area, *(provider(f"p{n}", area) for n in range(practices)))
+    status, body = await device.publish(federation.url("north"))
+    assert status == 200, body
+    await federation.agree()
+    return mediator, device

@@ -30,8 +30,8 @@ from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.mediator import Catchment, Provider, Revocation
 from peewit_federation.statements.operator import Admission
 from tests.federation_kit import Federation, TestMediator, catchment, encode_all, provider, seed
-from tests.federation_kit_http import Device, admit, until
-from tests.node.test_federation import Liar, no_lies, start_with_area
+from tests.federation_kit_http import Device, admit, no_lies, start_with_area, until
+from tests.node.test_liars import Liar
 
 
 def charter_of(federation: Federation) -> Charter:
