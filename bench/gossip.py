@@ -10,10 +10,10 @@ from peewit_federation.gossip.feed import Answer, Ask, Feed, HeadItem
 def run() -> list[tuple[str, str, str]]:
     feed = Feed(b"8bytes!!")
     for number in range(1_000_000):
-        feed.add(number)
+        feed.add(number, number.to_bytes(4, "big"))
     idle = len(Ask(feed.end, feed.marks.root).encode() + Answer(feed.end, same=True).encode())
     before = feed.end
-    feed.add("log")
+    feed.add("log", b"state")
     items, cursor = feed.since(before, lambda _subject, _new: HeadItem(a_head(3)))
     changed = len(Ask(before, feed.marks.root).encode() + Answer(cursor, False, items).encode())
     return [

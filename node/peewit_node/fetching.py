@@ -105,16 +105,16 @@ class Fetcher:
                 done = False
                 async with self._places:
                     try:
-                        done = await self._mirror.reach(log, job.head, job.peer, blame=not job.pushed)
-                        if done:
+                        if await self._mirror.reach(log, job.head, job.peer, blame=not job.pushed):
                             # The log may have grown meanwhile by other means: judge the head against what is there now.
                             await self._judge(log, job.head, job.peer, job.pushed)
+                            done = True
                     except (StorageError, WriteConflictError, PeewitError) as error:
                         logger.warning("a log could not be stored", log=log.origin.hex()[:16], reason=str(error))
                 job.tries += 1
                 wait_s = min(settings.backoff_max_s, settings.interval_s * 2**job.tries)
                 job.not_before_s = loop.time() + wait_s
-                if done or log.forked or job.head.size <= log.size:
+                if done or log.forked:
                     jobs.pop(job.head.checkpoint, None)
                 elif job.tries > FETCH_TRIES and job.head.checkpoint in jobs:
                     self._give_up(jobs.pop(job.head.checkpoint))

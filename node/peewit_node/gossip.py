@@ -43,7 +43,8 @@ DEBOUNCE_S: Final = 0.02
 RETRY_TICKS: Final = 4
 HINTS_PER_INTERVAL: Final = 4
 EXCHANGES_AT_ONCE: Final = 100
-SILENCES_MIN: Final = 4
+DIFFERED_MIN: Final = 4
+DIFFERED_MAX: Final = 256
 ITEMS_BYTES_FREE: Final = 4 * 1024
 logger = structlog.get_logger("peewit.gossip")
 
@@ -97,11 +98,23 @@ class Gossip:
 
     def news(self, log: Log, *, urgent: bool) -> None:
         """A log changed here; others should know, and a few of them at once if it is urgent."""
-        if log.head is None:
+        if (log.head is None and not log.forked) or not self._counts(log):
             return
         self.feed.add(("log", log.origin), *state_of(log))
         if urgent:
             self._news.set()
+
+    def recount(self) -> None:
+        """Who is admitted changed. Logs that count no more have no marks: who never had them cannot get them."""
+        for log in self._logs.all():
+            subject = ("log", log.origin)
+            if not self._counts(log):
+                self.feed.marks.drop(subject)
+            elif subject not in self.feed.marks:
+                self.news(log, urgent=False)
+
+    def _counts(self, log: Log) -> bool:
+        return log.origin in self._registry.operators or self._registry.mirrors(log.origin) is not None
 
     async def _tick(self) -> None:
         interval_s = self._state.config.gossip.interval_s
@@ -189,16 +202,20 @@ class Gossip:
             wanted = peer.wanted[len(ask.wants) :] if answer.items else []
             peer.delivered, peer.owed, peer.wanted = sent, owed[count:], wanted
         await self._intake.take_all(answer.items, peer, pushed=False)
-        self._suspect(peer, silent=not (answer.same or answer.marks or answer.items or ask.items))
+        self._suspect(peer, same=answer.same, compared=bool(answer.marks or not ask.cursor.epoch))
         more_there = sum(item.size_bytes for item in answer.items) > ITEMS_BYTES_AIM or len(answer.items) >= ITEMS_MAX
         more_here = peer.owed or peer.wanted or (ask.items and peer.delivered != self.feed.end)
         return bool(restarted or more_there or more_here)
 
-    def _suspect(self, peer: Peer, *, silent: bool) -> None:
-        """Two that have no news for each other and yet differ compare, but ever more rarely if that changes nothing."""
-        peer.silences = peer.silences + 1 if silent else peer.silences
-        if silent and peer.silences >= SILENCES_MIN and peer.silences.bit_count() == 1:
-            peer.delivered = None
+    @staticmethod
+    def _suspect(peer: Peer, *, same: bool, compared: bool) -> None:
+        """Two that differ again and again may have lost something: they compare, but not every time."""
+        if same:
+            peer.differed = 0
+        elif not compared:
+            peer.differed += 1
+            if peer.differed >= DIFFERED_MIN and (peer.differed.bit_count() == 1 or peer.differed % DIFFERED_MAX == 0):
+                peer.delivered = None
 
     def _ask(self, peer: Peer) -> tuple[Ask, Cursor, int]:
         """What to say to a peer; up to where it has our feed then, and how much of what we owe it."""
@@ -216,7 +233,7 @@ class Gossip:
         """Whether items are sent as they are, rather than that marks are compared first, which costs a round trip."""
         return sum(item.size_bytes for item in items) <= max(ITEMS_BYTES_FREE, len(self.feed.marks.joined))
 
-    def _some(self, subjects: Sequence[Hashable]) -> tuple[tuple[Item, ...], int]:
+    def _some(self, subjects: Sequence[Hashable], bytes_aim: int = ITEMS_BYTES_AIM) -> tuple[tuple[Item, ...], int]:
         """Items for as many subjects as fit into an exchange, and how many these are."""
         items: list[Item] = []
         size = count = 0
@@ -226,7 +243,7 @@ class Gossip:
             if item is not None:
                 items.append(item)
                 size += item.size_bytes
-            if size > ITEMS_BYTES_AIM:
+            if size > bytes_aim:
                 break
         return tuple(items), count
 
@@ -241,7 +258,7 @@ class Gossip:
             self._pushed.add(peer.name)
             self._state.spawn(self._take_pushed(ask.items, peer))
         if ask.wants:
-            wanted, _ = self._some(marks.find(ask.wants))
+            wanted, _ = self._some(marks.find(ask.wants), EXCHANGE_BYTES_MAX)
             return Answer(ask.cursor if known else Cursor(self.feed.epoch, 0), False, wanted)
         if known:
             items, cursor = self.feed.since(ask.cursor, self._item)
@@ -262,7 +279,7 @@ class Gossip:
                 return ViewItem(held.data) if held else None
             case ("log", bytes(origin)):
                 log = self._logs.get(origin)
-                if log is None or log.head is None:
+                if log is None or log.head is None or not self._counts(log):
                     return None
                 quorum = b"" if log.quorum is None or log.quorum.size == log.head.size else log.quorum.encode()
                 devices = self._device_statements(origin) if new else ()
@@ -275,9 +292,9 @@ class Gossip:
 
 def state_of(log: Log) -> tuple[bytes, ...]:
     """What two nodes must agree on of a log: its tree, how far it has a quorum, and what leads to the next one."""
-    assert log.head is not None, "a log without a head is nobody's news"
     if log.forked:
         return b"forked log", log.origin
+    assert log.head is not None, "a log without a head is nobody's news"
     believed = log.quorum.size if log.quorum else 0
     tree = log.origin, log.head.size.to_bytes(8, "big"), log.head.root, believed.to_bytes(8, "big")
-    return b"log", *tree, log.head.encode() if log.head.size > believed else b""
+    return b"log", *tree, "\n".join(sorted(log.head.witnesses)).encode() if log.head.size > believed else b""

@@ -95,8 +95,27 @@ class Logs:
 
             heads = opened(head), opened(quorum), opened(pending)
             log = Log(id_, origin, branch, key, None, CompactRange.decode(size, frontier), *heads, bool(forked))
+            log.quorum = self._newer(log.quorum, log.head) if log.head else log.quorum
             self._by_name[origin, branch] = log
             self._next_id = max(self._next_id, id_ + 1)
+
+    async def recount(self) -> None:
+        """The policy changed: lines of those who are witnesses no more go, and what is left may be a quorum now."""
+        keys = self._policy().witness_keys
+
+        def kept(head: Head | None) -> Head | None:
+            if head is None:
+                return None
+            lines = [(n, c) for n, c in head.cosignatures if (key := keys.get(n)) and c.signature.is_by(key)]
+            return Head(head.checkpoint, head.log_signature, tuple(lines))
+
+        for log in self.all():
+            async with log.lock:
+                head, quorum = kept(log.head), kept(log.quorum)
+                quorum = self._newer(quorum, head) if head else quorum
+                if (head, quorum) != (log.head, log.quorum):
+                    await self._store(log, await self.edge(log), head, quorum, log.pending)
+                    self._announce(log, True)
 
     def get(self, origin: bytes, branch: bytes = MAIN) -> Log | None:
         """A log by its origin hash."""
@@ -214,7 +233,9 @@ class Logs:
     def _newer(self, held: Head | None, head: Head) -> Head | None:
         if not self._policy().satisfied(head.witnesses):
             return held
-        return head if held is None or head.size >= held.size else held
+        if held is not None and held.checkpoint == head.checkpoint:
+            return held.merged(head)
+        return head if held is None or head.size > held.size else held
 
     async def _store(self, log: Log, edge: Edge, head: Head | None, quorum: Head | None, pending: Head | None) -> None:
         notes = (h.encode() if h else EMPTY for h in (head, quorum, pending))

@@ -221,6 +221,7 @@ class Node:
 
     async def _follow_registry(self) -> None:
         """After every fold: act on evidence and closes, and look again at heads that were refused."""
+        counted = -1
         while True:
             await self._sync.wait()
             self._sync.clear()
@@ -233,6 +234,9 @@ class Node:
                 self._sync.set()
             self.intake.reconsider()
             self.views.changed()
+            if self.keeper.registry.generation != counted:
+                counted = self.keeper.registry.generation
+                self.gossip.recount()
             if self.keeper.registry.generation != before:
                 self.keeper.poke()
             elif self.keeper.registry.unsettled():
@@ -274,6 +278,8 @@ class Node:
         self.peers.replace(self._others())
         self.keeper.registry.reconstitute(charter.constitution)
         self.keeper.poke()
+        await self.logs.recount()
+        self.views.recount()
         await self._introduce()
         logger.info("a new charter is in force", number=charter.number)
 

@@ -48,8 +48,8 @@ class Peer:
     "Subjects of which it was found to have another state than we, or none."
     wanted: list[bytes] = field(default_factory=list)
     "Marks of what it was found to have and we have not."
-    silences: int = 0
-    "Exchanges that showed a difference of which neither side had any news."
+    differed: int = 0
+    "Exchanges in a row, but those that compare, after which the two were not found to be the same."
     last_success_s: float | None = None
     last_error: str = ""
     failures: int = 0
@@ -140,11 +140,13 @@ class Peers:
         return aiohttp.TCPConnector(limit=0, resolver=resolver, use_dns_cache=False, keepalive_timeout=PEER_KEEPALIVE_S)
 
     def replace(self, operators: list[Operator]) -> None:
-        """Take over the operators of a new charter; what is known of those that stay is kept."""
-        self.all = {
-            o.name: held if (held := self.all.get(o.name)) and held.operator.url == o.url else Peer(o)
-            for o in operators
-        }
+        """Take over the operators of a new charter. Those that stay are met anew: what was refused may count now."""
+        known, self.all = self.all, {operator.name: Peer(operator) for operator in operators}
+        for name, peer in self.all.items():
+            held = known.get(name)
+            if held is not None and held.operator.url == peer.operator.url:
+                peer.lies, peer.failures, peer.last_error = held.lies, held.failures, held.last_error
+                peer.last_success_s = held.last_success_s
 
     def by_name(self, name: bytes) -> Peer | None:
         """The peer whose operator's origin hash begins with these four bytes."""

@@ -63,6 +63,12 @@ class Views:
         """A log changed: the lines must be made anew."""
         self._lines = None
 
+    def recount(self) -> None:
+        """The policy changed: views of those who are witnesses no more go."""
+        for name in [name for name in self.newest if name not in self._charter().policy.witnesses]:
+            del self.newest[name]
+            self._feed.marks.drop(("view", name))
+
     def lines(self) -> ViewList:
         """Our lines as of now."""
         if self._lines is None:

@@ -131,11 +131,11 @@ def a_head(cosigners: int) -> bytes:
 def test_an_idle_exchange_takes_at_most_64_bytes_and_one_changed_head_at_most_1000_in_one_round_trip() -> None:
     feed = Feed(b"8bytes!!")
     for number in range(1_000_000 // 1000):
-        feed.add(number)
+        feed.add(number, b"state", number.to_bytes(4, "big"))
     idle = Ask(feed.end, feed.marks.root).encode() + Answer(feed.end, same=True).encode()
     assert len(idle) <= 64
     before = feed.end
-    feed.add("log")
+    feed.add("log", b"state")
     items, cursor = feed.since(before, lambda _subject, _new: HeadItem(a_head(3)))
     changed = Ask(before, feed.marks.root).encode() + Answer(cursor, False, items).encode()
     assert len(items) == 1
@@ -156,7 +156,7 @@ def test_a_reader_that_comes_and_goes_misses_nothing() -> None:
     for step in range(3000):
         name = f"log-{random.randrange(50)}"
         latest[name] = step
-        feed.add(name)
+        feed.add(name, name.encode(), step.to_bytes(4, "big"))
         if random.random() < 0.1:
             items, cursor = feed.since(cursor, item)
             for found in items:
@@ -174,8 +174,8 @@ def test_a_reader_that_comes_and_goes_misses_nothing() -> None:
 
 def test_a_cursor_of_another_epoch_starts_from_the_beginning() -> None:
     feed = Feed(b"epoch--2")
-    feed.add("a")
-    feed.add("b")
+    feed.add("a", b"a")
+    feed.add("b", b"b")
     items, _ = feed.since(Cursor(b"epoch--1", 2), lambda subject, _: ViewItem(str(subject).encode()))
     assert [found.view for found in items if isinstance(found, ViewItem)] == [b"a", b"b"]
 

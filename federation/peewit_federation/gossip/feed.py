@@ -174,8 +174,9 @@ class Feed:
         return Cursor(self.epoch, self.number)
 
     def add(self, subject: Hashable, *state: bytes) -> None:
-        """A subject has news: its state now, in parts."""
-        self.marks.put(subject, mark_of(*state))
+        """A subject may have news: its state now, in parts. If that is as it was, there are none."""
+        if not self.marks.put(subject, mark_of(*state)):
+            return
         self.number += 1
         self._first.setdefault(subject, self.number)
         self._latest[subject] = self.number

@@ -43,26 +43,39 @@ class Marks:
     def __init__(self) -> None:
         self._of: dict[Hashable, bytes] = {}
         self._subjects: dict[bytes, Hashable] = {}
-        self._joined: bytes | None = None
+        self._joined = b""
+        self._root: bytes | None = None
 
-    def put(self, subject: Hashable, mark: bytes) -> None:
-        """A subject has a new state."""
-        self._subjects.pop(self._of.get(subject, b""), None)
+    def put(self, subject: Hashable, mark: bytes) -> bool:
+        """A subject has this state; whether that is new."""
+        if self._of.get(subject) == mark:
+            return False
+        self.drop(subject)
         self._of[subject] = mark
         self._subjects[mark] = subject
-        self._joined = None
+        return True
 
-    @property
-    def joined(self) -> bytes:
-        """All marks, as they travel; not more than `MARKS_MAX`."""
-        if self._joined is None:
-            self._joined = b"".join(sorted(self._of.values())[:MARKS_MAX])
-        return self._joined
+    def drop(self, subject: Hashable) -> None:
+        """A subject counts no more."""
+        self._subjects.pop(self._of.pop(subject, b""), None)
+        self._root = None
+
+    def __contains__(self, subject: Hashable) -> bool:
+        return subject in self._of
 
     @property
     def root(self) -> bytes:
-        """Equal at two nodes that have the same."""
-        return sha256(self.joined)[:MARK_BYTES]
+        """Over all marks: equal at two nodes that have the same."""
+        if self._root is None:
+            joined = b"".join(sorted(self._of.values()))
+            self._root, self._joined = sha256(joined)[:MARK_BYTES], joined[: MARKS_MAX * MARK_BYTES]
+        return self._root
+
+    @property
+    def joined(self) -> bytes:
+        """The marks as they travel, the first `MARKS_MAX` of them."""
+        assert self.root
+        return self._joined
 
     def compare(self, theirs: bytes) -> tuple[list[Hashable], list[bytes]]:
         """Our subjects of which they lack our state, and their marks that we lack. Raises `MalformedError`."""
