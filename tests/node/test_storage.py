@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from peewit_federation.keys import SigningKey
-from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, sign_checkpoint
+from peewit_federation.log.checkpoint import Checkpoint, Head, cosign, log_key, sign_checkpoint, witness_key
 from peewit_federation.log.merkle import leaf_hash, root_of
-from peewit_federation.log.policy import parse_policy
+from peewit_federation.log.policy import Policy, parse_policy
 from peewit_federation.log.tiles import Tile
 from peewit_node.engine import WriteConflictError
 from peewit_node.logs import Log, Logs
@@ -105,4 +105,48 @@ async def test_a_stale_edge_cannot_be_written(tmp_path: Path) -> None:
         await logs.adopt(log, stale, head_of([*ENTRIES[:3], b"x"]))
     log.range, log.edge = before, None
     await check(logs, log, ENTRIES[:5])
+    await engine.close()
+
+
+async def test_a_new_policy_recounts_what_is_held_and_drops_the_lines_of_who_left(tmp_path: Path) -> None:
+    """Two of four are no quorum; when one has left the federation, two of three are."""
+    keys = [SigningKey(seed("witness", number)) for number in range(4)]
+
+    def policy(count: int, quorum: int) -> Policy:
+        names = [f"w{number}" for number in range(count)]
+        lines = [
+            f"witness {name} {witness_key(f'{name}.example/w', key.public)}"
+            for name, key in zip(names, keys, strict=False)
+        ]
+        return parse_policy("\n".join([*lines, f"group all {quorum} {' '.join(names)}", "quorum all", ""]))
+
+    def cosigned(head: Head, number: int) -> Head:
+        name = f"w{number}.example/w"
+        return head.with_cosignature(name, cosign(head.checkpoint, name, keys[number], 1_700_000_000))
+
+    in_force = policy(4, 3)
+    told: list[bool] = []
+    engine = SqliteEngine(tmp_path / "x.sqlite")
+    logs = Logs(engine, lambda: in_force, lambda _: None, lambda _log, whole: told.append(whole))
+    log = await logs.ensure(log_key(KEY.public))
+    head = cosigned(cosigned(head_of(ENTRIES[:3]), 0), 1)
+    await logs.extend(log, entries=ENTRIES[:3], head=head)
+    assert log.quorum is None
+    in_force = policy(3, 2)
+    told.clear()
+    await logs.recount()
+    assert log.quorum is not None
+    assert told == [True]
+    await logs.learn(log, cosigned(head, 2))
+    in_force = policy(2, 2)
+    await logs.recount()
+    assert log.head is not None
+    assert log.head.witnesses == {"w0.example/w", "w1.example/w"}
+    await engine.close()
+    engine = SqliteEngine(tmp_path / "x.sqlite")
+    in_force = policy(4, 3)
+    again = Logs(engine, lambda: in_force, lambda _: None, lambda _log, _whole: None)
+    await again.load()
+    (log,) = again.all()
+    assert log.quorum is not None, "what was believed stays believed"
     await engine.close()
