@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Final
 
+import nacl.bindings
 import nacl.exceptions
 import nacl.signing
 
 PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 XWING_PUBLIC_BYTES: Final = 1216
+REMEMBERED_MAX: Final = 4096
+"So many verified signatures are remembered, of messages that are not longer than"
+REMEMBERED_BYTES_MAX: Final = 1024
 
 
 class SigningKey:
@@ -48,19 +52,25 @@ class PublicKey:
 
     raw: bytes
 
-    @cached_property
-    def _key(self) -> nacl.signing.VerifyKey:
-        return nacl.signing.VerifyKey(self.raw)
-
     def verifies(self, message: bytes, signature: bytes) -> bool:
         """Whether `signature` (64 bytes) is this key's over `message`. Never raises."""
         if len(self.raw) != PUBLIC_BYTES or len(signature) != SIGNATURE_BYTES:
             return False
-        try:
-            self._key.verify(message, signature)
-        except (nacl.exceptions.BadSignatureError, nacl.exceptions.CryptoError, ValueError):
-            return False
-        return True
+        if len(message) > REMEMBERED_BYTES_MAX:
+            return _verifies(self.raw, message, signature)
+        return _remembered(self.raw, message, signature)
+
+
+def _verifies(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        nacl.bindings.crypto_sign_open(signature + message, public)
+    except (nacl.exceptions.BadSignatureError, nacl.exceptions.CryptoError, ValueError):
+        return False
+    return True
+
+
+_remembered: Final = lru_cache(REMEMBERED_MAX)(_verifies)
+"Heads and views come from several sides, each time with the same lines."
 
 
 def sha256(*parts: bytes) -> bytes:

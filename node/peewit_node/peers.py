@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
@@ -99,6 +100,7 @@ class CheckedResolver(AbstractResolver):
         await self._inner.close()
 
 
+@lru_cache(1024)
 def check_address(address: str, *, private: bool) -> None:
     """Raise `PeerError` for an address that no peer may have: metadata services, multicast, our own network."""
     ip = ipaddress.ip_address(address)
@@ -186,6 +188,7 @@ class Peers:
         await self._session.close()
 
 
+@lru_cache(1024)
 def _is_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -17,13 +17,14 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from peewit_federation.errors import ForgeryError, LimitError, MalformedError
 from peewit_federation.keys import PUBLIC_BYTES, PublicKey, SigningKey
 
 NOTE_BYTES_MAX: Final = 64 * 1024
+REMEMBERED_BYTES_MAX: Final = 4096
 SIGNATURES_MAX: Final = 64  # readers of C2SP accept at least 16; we write at most 17
 BAD_IN_NAME: Final = re.compile(r"[\s+\x00-\x1f\x7f]")
 CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
@@ -128,13 +129,10 @@ class Note:
         """The bytes of the note."""
         return str(self).encode()
 
-    @classmethod
-    def parse(cls, data: bytes) -> Note:
+    @staticmethod
+    def parse(data: bytes) -> Note:
         """Parse a note with at least one signature line."""
-        text, lines = split_signatures(decode_text(data))
-        if not lines:
-            raise MalformedError("a signed note without a signature line")
-        return cls(text, tuple(map(Signature.parse, lines)))
+        return _parse(data) if len(data) <= REMEMBERED_BYTES_MAX else _parse.__wrapped__(data)
 
     def verify(self, keys: Iterable[VerifierKey]) -> list[VerifierKey]:
         """The keys among `keys` (type 0x01) that signed. Raises `ForgeryError` on a false signature."""
@@ -147,6 +145,15 @@ class Note:
                     good.append(key)
                     break
         return good
+
+
+@lru_cache(256)
+def _parse(data: bytes) -> Note:
+    """A checkpoint is met many times: when it comes from several peers, and when it is judged after its entries."""
+    text, lines = split_signatures(decode_text(data))
+    if not lines:
+        raise MalformedError("a signed note without a signature line")
+    return Note(text, tuple(map(Signature.parse, lines)))
 
 
 def decode_text(data: bytes) -> str:
