@@ -2,7 +2,7 @@
 
 python -m bench simulation              speed at 10 and 100 nodes, rounds over some seeds
 python -m bench.simulation rounds 200   rounds at 100 nodes, without and with hints, after partitions
-python -m bench.simulation curve        convergence and bytes from 3 to 300 nodes
+python -m bench.simulation curve        convergence and bytes from 3 to 300 nodes, drawn into docs/images/convergence.svg
 """
 
 from __future__ import annotations
@@ -149,7 +149,32 @@ def run_curve(folder: Path) -> list[tuple[int, float, float, float]]:
         hinted, _ = many(partial(rounds, nodes=nodes, path=path, hints=3), 6 if nodes > 60 else 20)
         rows.append((nodes, median(bare), median(hinted), median(sent)))
         print(nodes, *(f"{value:.1f}" for value in rows[-1][1:]), flush=True)
+    draw(rows, Path("docs/images/convergence.svg"))
     return rows
+
+
+def draw(rows: list[tuple[int, float, float, float]], path: Path) -> None:
+    """Rounds and bytes over the number of nodes."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    mpl.rcParams["svg.hashsalt"] = "peewit"
+    from matplotlib import pyplot as plt
+
+    nodes = [row[0] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    left.plot(nodes, [math.log2(n) + 4 for n in nodes], "--", color="0.6", label="log2(n) + 4")
+    left.plot(nodes, [row[1] for row in rows], "o-", label="ticks only")
+    left.plot(nodes, [row[2] for row in rows], "s-", label="with 3 hints")
+    left.set(xscale="log", xlabel="nodes", ylabel="rounds until a head is everywhere (median)", ylim=(0, None))
+    left.legend()
+    right.plot(nodes, [row[3] for row in rows], "o-")
+    right.set(xscale="log", xlabel="nodes", ylabel="kB sent by a node until then (median)", ylim=(0, None))
+    for axes in (left, right):
+        axes.set_xticks(nodes, [str(n) for n in nodes])
+        axes.minorticks_off()
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def run() -> list[tuple[str, str, str]]:
