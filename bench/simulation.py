@@ -2,7 +2,7 @@
 
 python -m bench simulation              speed at 10 and 100 nodes, rounds over some seeds
 python -m bench.simulation rounds 200   rounds at 100 nodes, without and with hints, after partitions
-python -m bench.simulation curve        convergence and bytes from 3 to 300 nodes, drawn into docs/images/convergence.svg
+python -m bench.simulation curve        rounds and bytes from 3 to 300 nodes, drawn into docs/images/
 """
 
 from __future__ import annotations

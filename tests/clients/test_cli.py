@@ -1,0 +1,151 @@
+"""The command line, as people use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from peewit_federation.keys import SigningKey, key_id
+from tests.clients.office import AREAS, practices
+from tests.federation_kit import Federation, TestMediator, seed
+from tests.federation_kit_http import Device, start_with_area, until
+
+
+async def peewit(folder: Path, *words: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "peewit_clients.cli", *words, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "140", **(env or {})},
+    )  # fmt: skip
+    output, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_device(federation: Federation) -> None:
+    folder = federation.folder
+    code, output, errors = await peewit(folder, "charter", "show")
+    assert code == 0, errors
+    assert "3 of 4 nodes make a quorum" in output
+    code, output, _ = await peewit(folder, "mediator", "init", "--json", env={"PEEWIT_PASSPHRASE": "open sesame"})
+    identity = json.loads(output)
+    secret = {"PEEWIT_PASSPHRASE": "open sesame"}
+    code, _, errors = await peewit(folder, "mediator", "device", "desk", env=secret)
+    assert code == 3, "not admitted yet"
+    assert "no operator admits" in errors
+    shutil.rmtree(folder / "mediator" / "devices")
+    for name in ("north", "west"):
+        words = ("operator", "admit", identity["id"], "--root", identity["root"], "--postcodes", "1", "--data", name)
+        code, output, errors = await peewit(folder, *words, "--dry-run")
+        assert code == 0, errors
+        code, output, errors = await peewit(folder, *words)
+        assert code == 0, errors
+        assert "entry" in output
+    await federation.agree()
+    code, output, errors = await peewit(folder, "mediator", "device", "desk", env=secret)
+    assert code == 0, errors
+    (folder / "areas.csv").write_text(AREAS)
+    (folder / "practices.csv").write_text(practices("p", "q"))
+    code, output, errors = await peewit(folder, "mediator", "catchments", "import", "areas.csv", "--dry-run")
+    assert (code, "opens catchment area mitte" in output) == (0, True), errors
+    code, output, errors = await peewit(folder, "mediator", "catchments", "import", "areas.csv")
+    assert (code, "effective" in output) == (0, True), errors
+    code, output, errors = await peewit(folder, "mediator", "provider", "admit", "practices.csv", "--json")
+    assert (code, json.loads(output)["effective"]) == (0, True), errors
+    code, output, errors = await peewit(folder, "registry", "find", "--postcode", "10115", "--service", "flu", "--json")
+    assert code == 0, errors
+    assert [area["providers"] for area in json.loads(output)] == [2]
+    places = Path(__file__).parents[2] / "examples" / "data" / "postcodes-de.csv"
+    near = ("--postcode", "10119", "--within", "5km", "--places", str(places))
+    code, output, errors = await peewit(folder, "registry", "find", *near)
+    assert (code, "10115" in output) == (0, True), errors
+    code, output, errors = await peewit(folder, "mediator", "provider", "suspend", "p")
+    assert code == 0, errors
+    subject = key_id(SigningKey(seed("p")).public).hex()
+    code, output, errors = await peewit(folder, "registry", "show", subject)
+    assert (code, "suspended" in output) == (0, True), errors
+    code, output, errors = await peewit(folder, "mediator", "provider", "revoke", "q", "--reason", "1")
+    assert code == 0, errors
+    code, output, errors = await peewit(folder, "mediator", "status")
+    assert code == 0, errors
+    assert "revoked" in output
+    code, output, errors = await peewit(folder, "mediator", "close", "desk", "--at", "3", env=secret)
+    assert (code, "effective" in output) == (0, True), errors
+    await until(lambda: not any(n.keeper.registry.unsettled() for n in federation.nodes.values()))
+    code, output, errors = await peewit(folder, "registry", "show", subject)
+    assert (code, "active" in output) == (0, True), errors
+    for _ in range(2):
+        again = ("--postcode", "10115", "--json", "--cache", "fresh")
+        code, output, errors = await peewit(folder, "registry", "find", *again)
+        assert (code, errors) == (0, "")
+        assert [area["providers"] for area in json.loads(output)] == [2], (
+            "what the close left, also to who never saw more"
+        )
+        assert "confirmed by a quorum" in json.loads(output)[0]["freshness"]
+    code, _, errors = await peewit(folder, "mediator", "provider", "suspend", "p")
+    assert (code, "was closed at 3 entries" in errors) == (3, True), errors
+    code, _, errors = await peewit(folder, "mediator", "device", "spare", env=secret)
+    assert code == 0, errors
+    for _ in range(2):
+        code, _, errors = await peewit(folder, "registry", "find", "--postcode", "10115", "--cache", "fresh")
+        assert (code, errors) == (0, ""), "a device that has said nothing yet is no fault of the cache"
+    code, _, errors = await peewit(folder, "mediator", "device", "../evil", env=secret)
+    assert (code, "not a device's name" in errors) == (3, True)
+    code, output, errors = await peewit(folder, "node", "status", str(folder / "north" / "node.toml"))
+    assert (code, "west" in output) == (0, True), errors
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (("charter", "show", "--charter", "none.toml"), 4, "none.toml: No such file"),
+        (("registry", "find", "--postcode", "10115", "--within", "5km"), 4, "--places"),
+        (("registry", "find", "--postcode", "10115", "--within", "far"), 3, "--within"),
+        (("registry", "show", "xyz"), 3, "hexadecimal"),
+        (("mediator", "status"), 4, "holds no mediator"),
+        (("mediator", "status", "--node", "nowhere"), 4, "holds no mediator"),
+        (("registry", "find", "--postcode", "10115", "--node", "nowhere"), 4, "no operator 'nowhere'"),
+        (("registry", "find", "--postcode", "10115"), 5, "no node could be used"),
+        (("fork", "show", "charter.toml"), 3, "error"),
+        (("log", "verify", "ftp://x"), 3, "URL"),
+        (("node", "run", "nowhere.toml"), 4, "no such file"),
+        (("node", "status", "north/node.toml"), 4, "is the node running"),
+        (("operator", "withdraw", "00" * 32), 4, "is the node running"),
+        (("operator", "withdraw", "zz"), 3, "64 hexadecimal digits"),
+        (("frobnicate",), 2, "No such command"),
+    ],
+)
+async def test_errors_say_what_to_do_and_have_documented_exit_codes(
+    tmp_path: Path, words: tuple[str, ...], code: int, what: str
+) -> None:
+    Federation.make(tmp_path)
+    found, _, errors = await peewit(tmp_path, *words)
+    assert (found, what in errors) == (code, True), errors
+    assert "Traceback" not in errors
+
+
+async def test_log_verify_checks_any_log_and_notices_a_rollback(federation: Federation) -> None:
+    _, device = await start_with_area(federation, 300)
+    url = f"{federation.url('west')}/log/{device.origin.hex()}"
+    log = federation.nodes["west"].logs.get(device.origin)
+    assert log is not None
+    words = ("log", "verify", url, "--key", str(log.key), "--save", "seen", "--json")
+    code, output, errors = await peewit(federation.folder, *words)
+    assert (code, json.loads(output)["size"]) == (0, 301), errors
+    code, _, errors = await peewit(federation.folder, *words)
+    assert code == 0, errors
+    longer = device.head([*device.entries, b"\xa0"])
+    (federation.folder / "seen").write_bytes(longer.encode())
+    code, _, errors = await peewit(federation.folder, *words)
+    assert (code, "rolled back" in errors) == (7, True)
+    stranger = Device(TestMediator("x"), SigningKey(seed("stranger")))
+    from peewit_federation.log.checkpoint import log_key
+
+    code, _, errors = await peewit(federation.folder, "log", "verify", url, "--key", str(log_key(stranger.key.public)))
+    assert code == 7

@@ -1,0 +1,279 @@
+"""A mediator's device: publishing, collisions, crashes, backups, theft, tables and keys."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from peewit_clients.device_log import DeviceLog, ForkedDeviceError
+from peewit_clients.device_state import DeviceState
+from peewit_clients.mediator import Mediator, add_device, init_mediator
+from peewit_clients.pool import BackendPool
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.secret_file import is_sealed, read_secret, write_secret
+from peewit_clients.tables import read_catchments, read_providers
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError
+from peewit_federation.keys import SigningKey
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.mediator import Catchment, Provider
+from tests.clients.office import AREAS, Office, charter_of, practices, set_up
+from tests.federation_kit import Federation, TestMediator, catchment, encode_all, seed
+from tests.federation_kit_http import Device, admit, no_lies
+from tests.node.test_liars import Liar
+
+
+async def test_a_mediator_admits_suspends_lifts_revokes_and_readmits(federation: Federation) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            role = Mediator(office.folder, state, charter, pool)
+            await set_up(role, "p", "q")
+            subject, grant = role.provider("p")
+
+            async def verdict() -> Verdict:
+                await role.view.refresh([role.identity.id])
+                return role.view.finder.look(role.identity.id, Provider.KIND, subject, int(time.time())).verdict
+
+            async def admit_again(*, readmit: bool) -> None:
+                planner = await role.prepare()
+                rows = read_providers(practices("p"))
+                plan = planner.providers(rows, lambda n: state.subject(Catchment.KIND, n), readmit=readmit)
+                await role.publish(plan, wait_s=10)
+
+            assert await verdict() is Verdict.ACTIVE
+            planner = await role.prepare()
+            await role.publish(planner.suspend("p", Provider.KIND, subject, grant), wait_s=10)
+            assert await verdict() is Verdict.SUSPENDED
+            await admit_again(readmit=False)
+            assert await verdict() is Verdict.ACTIVE
+            planner = await role.prepare()
+            await role.publish(planner.revoke("p", Provider.KIND, subject, 1), wait_s=10)
+            assert await verdict() is Verdict.REVOKED
+            with pytest.raises(RefusedError, match="--readmit"):
+                await admit_again(readmit=False)
+            await admit_again(readmit=True)
+            assert await verdict() is Verdict.ACTIVE
+    no_lies(federation)
+
+
+async def test_when_two_clerks_edits_collide_the_losing_device_is_told(federation: Federation) -> None:
+    office = await Office.open(federation, "desk", "door")
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as first, office.state("door") as second:
+            one = Mediator(office.folder, first, charter, pool)
+            await set_up(one, "p")
+            two = Mediator(office.folder, second, charter, pool)
+            subject, grant = one.provider("p")
+            plan_one, plan_two = await one.prepare(), await two.prepare()
+            await one.publish(plan_one.suspend("p", Provider.KIND, subject, grant), wait_s=10)
+            rows = read_providers(practices("p"))
+            area = first.subject(Catchment.KIND, "mitte")
+            await two.publish(plan_two.providers(rows, lambda _: area, readmit=False), wait_s=10)
+            await one.prepare()
+            await two.prepare()
+            assert one.lost() == []
+            assert [(lost.subject, lost.winner) for lost in two.lost()] == [(subject, one.log.origin)]
+
+
+async def test_publishing_in_a_minority_says_how_far_it_is_and_goes_on_later(federation: Federation) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    await federation.stop("south", "east")
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            role = Mediator(office.folder, state, charter, pool)
+            planner = await role.prepare()
+            plan = planner.catchments(read_catchments(AREAS), lambda _: None)
+            progress = await role.publish(plan, wait_s=1)
+            assert progress.words() == "not yet effective: 2 of 3 nodes"
+            await federation.start("south")
+            progress = await role.log.publish(wait_s=10)
+            assert progress.effective
+
+
+async def test_a_crash_between_storing_and_sending_loses_nothing_and_repeating_is_harmless(
+    federation: Federation,
+) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    entries = encode_all(catchment("a", "10115"), catchment("b", "10117"))
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            await DeviceLog(state, charter, pool).commit(entries)
+        with office.state("desk") as state:
+            assert state.entries() == entries
+            log = DeviceLog(state, charter, pool)
+            await log.catch_up()
+            assert (await log.publish(wait_s=10)).effective
+            assert (await log.publish(write=4, wait_s=10)).effective
+    await federation.agree()
+    assert federation.nodes["east"].logs.get(log.origin).size == 2  # type: ignore[union-attr]
+
+
+async def test_a_device_cannot_be_used_from_two_terminals_at_once(federation: Federation) -> None:
+    office = await Office.open(federation, "desk")
+    with office.state("desk"), pytest.raises(OperatorError, match="in use by another command"):
+        office.state("desk")
+
+
+async def test_a_device_restored_from_a_backup_takes_back_what_it_forgot_instead_of_forking(
+    federation: Federation,
+) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    folder = office.folder / "devices" / "desk"
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            log = DeviceLog(state, charter, pool)
+            await log.commit(encode_all(catchment("a", "10115")))
+            await log.publish(wait_s=10)
+        backup = (folder / "device.sqlite").read_bytes()
+        with office.state("desk") as state:
+            log = DeviceLog(state, charter, pool)
+            await log.commit(encode_all(catchment("b", "10117")))
+            await log.publish(wait_s=10)
+        for path in folder.glob("device.sqlite*"):
+            path.unlink()
+        (folder / "device.sqlite").write_bytes(backup)
+        with office.state("desk") as state:
+            assert state.restored
+            log = DeviceLog(state, charter, pool)
+            await log.catch_up()
+            assert state.size == 2
+            assert not state.restored
+            await log.commit(encode_all(catchment("c", "10119")))
+            assert (await log.publish(wait_s=10)).effective
+        with office.state("desk") as state:
+            assert not state.restored
+    assert not any(log.forked for node in federation.nodes.values() for log in node.logs.all())
+
+
+async def test_a_device_whose_key_was_stolen_learns_it_before_it_signs(federation: Federation) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            log = DeviceLog(state, charter, pool)
+            await log.commit(encode_all(catchment("a", "10115")))
+            await log.publish(wait_s=10)
+            await log.commit(encode_all(catchment("b", "10117")))
+            thief = Device(TestMediator("x"), SigningKey(seed("office", 0)))
+            thief.entries = [*state.entries(0, 1), catchment("evil", "10999").encode()]
+            status, body = await thief.publish(federation.url("east"), 1)
+            assert status in (200, 409), body
+            if status == 200:
+                with pytest.raises(ForkedDeviceError, match="mediator close"):
+                    await log.catch_up()
+
+
+async def test_a_bad_postcode_on_line_4711_is_named_and_nothing_is_published(tmp_path: Path) -> None:
+    rows = [f"area-{n},1{n % 10}115,flu,,north,400" for n in range(5000)]
+    rows[4709] = "area-4709,1011x,flu,,north,400"
+    text = "\n".join(["name,postcodes,services,groups,nodes,days", *rows])
+    with pytest.raises(MalformedError, match="line 4711: postcodes: '1011x' is not a postcode"):
+        read_catchments(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "line 1"),
+        ("name,postcodes\n", "line 1: the column 'services'"),
+        (AREAS + "mitte,10119,flu,,north,400\n", "line 3: the name 'mitte' stands in line 2"),
+        (AREAS + "b,10119,flu,,north\n", "line 3"),
+        (AREAS + "b,10119,flu,,north,401\n", "line 3: days"),
+        (AREAS + "b,10119,Flu,,north,400\n", "line 3: services: 'Flu'"),
+        (AREAS + "b,,flu,,north,400\n", "line 3: postcodes"),
+        (AREAS + ",10119,flu,,north,400\n", "line 3: name"),
+        (AREAS + 'b,"10119,flu,,north,400\n', "after line 2"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_line(text: str, what: str) -> None:
+    with pytest.raises(MalformedError, match=what):
+        read_catchments(text)
+
+
+def test_a_root_key_is_sealed_under_its_passphrase(tmp_path: Path) -> None:
+    path = tmp_path / "root.key"
+    write_secret(path, b"s" * 32, "correct horse")
+    assert is_sealed(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_secret(path, "correct horse") == b"s" * 32
+    for passphrase in (None, "wrong"):
+        with pytest.raises(OperatorError):
+            read_secret(path, passphrase)
+    with pytest.raises(OperatorError, match="never overwritten"):
+        write_secret(path, b"t" * 32, None)
+    path.write_text('{"kdf": "argon2id", "ops": 1e9, "memory": 1, "salt": "", "box": ""}')
+    with pytest.raises(OperatorError):
+        read_secret(path, "x")
+
+
+async def test_a_node_that_knows_more_of_our_log_than_it_serves_keeps_the_device_from_signing(
+    federation: Federation,
+) -> None:
+    office = await Office.open(federation, "desk")
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        with office.state("desk") as state:
+            log = DeviceLog(state, charter, pool)
+            await log.commit(encode_all(catchment("a", "10115")))
+            await log.publish(wait_s=10)
+            note = state.head().encode()  # type: ignore[union-attr]
+    await federation.stop("east")
+    liar = Liar(federation, "east")
+    await liar.start()
+    from peewit_federation import cbor
+
+    liar.answers = {"/v1/heads/": cbor.encode([note, b""])}
+    folder = office.folder / "devices" / "desk"
+    for path in folder.glob("device.sqlite*"):
+        path.unlink()
+    from peewit_clients.device_state import DeviceState as State
+
+    (folder / "starts").unlink()
+    State.create(folder, seed("office", 0), seed("office enc", 0), b"").close()
+    async with BackendPool(charter, only=("east",)) as pool:
+        with office.state("desk") as state:
+            # The head is signed with our key, and we know that we did not: its entries are not needed to see that.
+            with pytest.raises(ForkedDeviceError, match="key is used elsewhere"):
+                await DeviceLog(state, charter, pool).catch_up()
+            assert state.size == 0
+    await liar.stop()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a b", "No", "../evil", "x" * 65])
+def test_a_devices_name_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    init_mediator(tmp_path, seed("root"), None)
+    with pytest.raises(MalformedError, match="not a device's name"):
+        add_device(tmp_path, name, SigningKey(seed("root")), (seed("a"), seed("b")))
+    assert not (tmp_path / "devices").exists()
+
+
+def test_a_damaged_device_says_what_to_do(tmp_path: Path) -> None:
+    init_mediator(tmp_path, seed("root"), None)
+    folder = add_device(tmp_path, "desk", SigningKey(seed("root")), (seed("a"), seed("b")))
+    (folder / "device.sqlite").write_bytes(b"junk" * 1000)
+    for path in folder.glob("device.sqlite-*"):
+        path.unlink()
+    with pytest.raises(OperatorError, match="close this device"):
+        DeviceState(folder)
+
+
+async def test_admission_alone_does_not_reach_further_than_its_scope(federation: Federation) -> None:
+    mediator = TestMediator("narrow")
+    await admit(federation, mediator, "2")
+    device = Device.of(mediator)
+    device.entries = encode_all(catchment("area", "10115"))
+    await device.publish(federation.url("north"))
+    await federation.agree()
+    async with BackendPool(charter_of(federation)) as pool:
+        view = RegistryView(charter_of(federation), pool)
+        await view.refresh([mediator.id])
+        found = view.finder.look(mediator.id, Catchment.KIND, catchment("area").area, int(time.time()))
+        assert found.verdict is Verdict.OUT_OF_SCOPE
+        assert await view.catchments() == []
