@@ -21,7 +21,7 @@ from peewit_simulation.faults import Fault
 from peewit_simulation.generate import draw
 from peewit_simulation.hunt import hunt as hunt_seeds
 from peewit_simulation.hunt import shrink
-from peewit_simulation.scenario import Outcome, Scenario, simulate
+from peewit_simulation.scenario import Outcome, Sample, Scenario, simulate
 
 BROKEN = 7
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -138,7 +138,8 @@ def _phases(outcome: Outcome) -> list[dict[str, Any]]:
     marks = {what: at_s for at_s, what in outcome.events if what in ("faults begin", "faults stop")}
     begin_s = marks.get("faults begin", outcome.simulated_s)
     stop_s = marks.get("faults stop", outcome.simulated_s)
-    found = []
+    found: list[dict[str, Any]] = []
+    before = Sample(0.0, {}, None, 0, 0, 0, 0, 0)
     for name, start_s, end_s in (
         ("founding", 0.0, begin_s),
         ("faults", begin_s, stop_s),
@@ -147,6 +148,12 @@ def _phases(outcome: Outcome) -> list[dict[str, Any]]:
         inside = [sample for sample in outcome.samples if start_s < sample.time_s <= end_s]
         ages = [age for sample in inside for age in sample.age_s.values()]
         client = [sample.client_age_s for sample in inside if sample.client_age_s is not None]
+        last = inside[-1] if inside else before
+        grown = {
+            name: getattr(last, name) - getattr(before, name)
+            for name in ("node_bytes", "served", "failed", "bookable", "refused")
+        }
+        before = last
         found.append(
             {
                 "phase": name,
@@ -154,6 +161,9 @@ def _phases(outcome: Outcome) -> list[dict[str, Any]]:
                 "nodes_behind_s_max": round(max(ages, default=0.0), 1),
                 "nodes_behind_share": round(sum(age > 0 for age in ages) / max(1, len(ages)), 3),
                 "client_age_s_max": round(max(client, default=0.0), 1),
+                "bytes_per_node": grown["node_bytes"] // outcome.scenario.nodes,
+                "requests": {"served": grown["served"], "failed": grown["failed"]},
+                "bookings": {"possible": grown["bookable"], "refused": grown["refused"]},
             }
         )
     return found
@@ -166,19 +176,24 @@ def _show(outcome: Outcome) -> None:
     for at_s, what in outcome.events:
         style = "red" if what.startswith("BROKEN") else "bold" if what.startswith("faults") else ""
         console.print(f"  {at_s:8.1f} s  {what}", style=style, markup=False, highlight=False)
-    table = Table("phase", "seconds", "longest that a node was behind", "node time behind", "oldest view of the client")
-    for phase in _phases(outcome):
-        table.add_row(
-            phase["phase"], f"{phase['seconds']:.0f}", f"{phase['nodes_behind_s_max']:.0f} s",
-            f"{100 * phase['nodes_behind_share']:.0f} %", f"{phase['client_age_s_max']:.0f} s",
-        )  # fmt: skip
+    phases = _phases(outcome)
+    table = Table("", *(phase["phase"] for phase in phases))
+    agreed = "" if outcome.converged_s is None else f"after {outcome.converged_s:.0f} s"
+    for words, cells in (
+        ("seconds", [f"{p['seconds']:.0f}" for p in phases]),
+        ("all nodes agree", ["", "", agreed]),
+        ("longest that a node was behind", [f"{p['nodes_behind_s_max']:.0f} s" for p in phases]),
+        ("node time behind", [f"{100 * p['nodes_behind_share']:.0f} %" for p in phases]),
+        ("oldest view of the client", [f"{p['client_age_s_max']:.0f} s" for p in phases]),
+        ("sent by a node", [f"{p['bytes_per_node'] / 1000:.0f} kB" for p in phases]),
+        ("requests of clients served", [str(p["requests"]["served"]) for p in phases]),
+        ("requests of clients failed", [str(p["requests"]["failed"]) for p in phases]),
+        ("times a client could book", [str(p["bookings"]["possible"]) for p in phases]),
+        ("times it could not tell", [str(p["bookings"]["refused"]) for p in phases]),
+    ):
+        table.add_row(words, *cells)
     console.print(table)
-    sent = sum(outcome.bytes_sent.values()) / max(1, len(outcome.bytes_sent))
-    console.print(
-        f"{outcome.served} requests of clients served, {outcome.failed} failed; {outcome.said} publications; "
-        f"{outcome.accepted} times a client could book, {outcome.refused} times it could not tell; "
-        f"{sent / 1000:.0f} kB sent by a host on average"
-    )
+    console.print(f"{outcome.said} things were published")
     if outcome.broken:
         console.print(f"[red]a promise is broken:[/] {outcome.broken}", highlight=False)
         console.print(f"digest {outcome.digest}")

@@ -55,6 +55,14 @@ class Sample:
     age_s: dict[str, float]
     "By node: since when it lacks something that another has (0 if it lacks nothing)."
     client_age_s: float | None
+    node_bytes: int
+    "Sent by all nodes so far."
+    served: int
+    failed: int
+    "Requests of clients so far."
+    bookable: int
+    refused: int
+    "How often a client could book so far, and could not tell."
 
 
 @dataclass
@@ -197,7 +205,12 @@ class Run:
         view = self.patient.view
         fresh = view.freshness.get(self.district.identity.id) if view else None
         as_of_s = fresh.as_of_s if fresh else None
-        return Sample(now_s, ages, None if as_of_s is None else self.patient.host.wall() - as_of_s)
+        history, sent = self.sim.history, self.sim.network.bytes_sent
+        return Sample(
+            now_s, ages, None if as_of_s is None else self.patient.host.wall() - as_of_s,
+            sum(sent.get(name, 0) for name in self.sim.names),
+            history.served, history.failed, len(history.accepted), history.refused,
+        )  # fmt: skip
 
 
 def simulate(
