@@ -79,16 +79,17 @@ def seal(public: bytes, plaintext: bytes, context: Context) -> bytes:
     """
     if len(public) != PUBLIC_BYTES:
         raise MalformedError(f"a public key for sealing has {PUBLIC_BYTES} bytes, not {len(public)}")
+    padded, info = _pad(plaintext), context.info()
     try:
         lattice = MLKEM768PublicKey.from_public_bytes(public[:LATTICE_BYTES])
         key = MLKEM768X25519PublicKey(lattice, X25519PublicKey.from_public_bytes(public[LATTICE_BYTES:]))
-        return SUITE.encrypt(_pad(plaintext), key, info=context.info())
+        return SUITE.encrypt(padded, key, info=info)
     except ValueError:
         raise MalformedError("bytes that are no public key for sealing") from None
 
 
 def open_sealed(seed: bytes, sealed: bytes, context: Context) -> bytes:
-    """The plaintext. Raises `LimitError`, `MalformedError`, or `ForgeryError` if it was not sealed for us and this."""
+    """The plaintext. Raises `MalformedError`, or `ForgeryError` if it was not sealed for us and this."""
     if len(sealed) - OVERHEAD_BYTES not in SIZE_CLASSES:
         raise MalformedError(f"a sealed message of {len(sealed)} bytes is of no size class")
     try:

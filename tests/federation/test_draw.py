@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from datetime import date
+from datetime import date, datetime
+from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -96,7 +97,35 @@ def test_a_faulty_private_operation_never_leaves(key: TokenKey, monkeypatch: pyt
         key.blind_sign(blinded.data, seed("hide") * 9)
 
 
-@pytest.mark.parametrize("data", [b"", bytes(255), bytes(256), b"\xff" * 256, bytes(257)])
+def test_a_private_operation_never_meets_the_number_that_was_sent(
+    key: TokenKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blinded, met = key.public.blind(b"H", bytes(48), seed("factor") * 9), []
+    real = TokenKey._private
+    monkeypatch.setattr(TokenKey, "_private", lambda self, value: met.append(int(value)) or real(self, value))
+    for number in range(3):
+        key.blind_sign(blinded.data, seed("hide", number) * 9)
+    assert len({*met, int.from_bytes(blinded.data, "big")}) == 4
+
+
+@pytest.mark.parametrize("factor", [b"", b"\x01", bytes(272), b"\x01" * 255])
+def test_randomness_that_hides_nothing_is_refused(key: TokenKey, factor: bytes) -> None:
+    with pytest.raises(MalformedError):
+        key.public.blind(b"H", bytes(48), factor)
+    with pytest.raises(MalformedError):
+        key.blind_sign(b"\x01" * 256, factor)
+    with pytest.raises(MalformedError):
+        key.public.blind(b"H", bytes(47), seed("factor") * 9)
+
+
+def test_keys_that_are_not_made_from_two_fitting_primes_are_refused(key: TokenKey) -> None:
+    p, q = int(key._p), int(key._q)
+    for one, other in ((p, p), (p, q + 2), (p * q, 1)):
+        with pytest.raises(MalformedError):
+            TokenKey(one, other)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(255), bytes(256), b"\xff" * 256, bytes(257), b"\x01" * 255, b"\x01" * 257])
 def test_blinded_messages_that_are_no_numbers_below_the_modulus_are_refused(key: TokenKey, data: bytes) -> None:
     with pytest.raises(MalformedError):
         key.blind_sign(data, bytes(272))
@@ -180,7 +209,7 @@ def test_any_t_members_hold_every_key_and_no_t_minus_one_do(n: int, t: int, coun
     for few in combinations(committee.members, t - 1):
         assert set().union(*(committee.held_by(name) for name in few)) != everything
     for index in everything:
-        assert committee.maker(index) in committee.holders(index)
+        assert committee.maker(index) == committee.holders(index)[0]
         assert len(committee.holders(index)) == n - t + 1
 
 
@@ -197,7 +226,12 @@ def test_whoever_answers_a_request_has_one_ticket_and_one_priority() -> None:
     (data,) = found
     assert len(data) == 800
     ticket = Ticket.decode(data)
-    assert ticket.priority(request, publics) == ticket.priority(request, publics)
+    outputs = [output(proof) for proof in ticket.proofs]
+    assert ticket.priority(request, publics) == sha256(b"peewit priority v1" + b"".join(outputs)).digest()
+    for index in range(10):
+        other = [VrfKey(seed("other")) if at == index else key for at, key in enumerate(keys)]
+        changed = Ticket(tuple(key.prove(request) for key in other))
+        assert changed.priority(request, [key.public for key in other]) != ticket.priority(request, publics)
     with pytest.raises(ForgeryError):
         ticket.priority(seed("another H"), publics)
     with pytest.raises(ForgeryError):
@@ -216,6 +250,30 @@ def test_two_of_three_cannot_make_a_ticket_and_a_liar_among_four_does_not_spoil_
     assert join(request, publics, [lies, parts["c"], parts["d"], parts["e"]]) == honest
 
 
+def test_a_second_proof_by_a_holder_leads_to_the_same_priority() -> None:
+    """Proofs are not unique, outputs are: nobody gains by choosing among proofs."""
+    committee = Committee(("a",), 1)
+    keys, _ = a_round(committee)
+    honest = Ticket((keys[0].prove(seed("H")),))
+    keys[0]._nonce_key = seed("another nonce")
+    other = Ticket((keys[0].prove(seed("H")),))
+    assert other != honest
+    assert other.priority(seed("H"), [keys[0].public]) == honest.priority(seed("H"), [keys[0].public])
+
+
+def test_a_round_without_keys_and_requests_that_are_no_hashes_are_refused() -> None:
+    for request, keys in ((seed("H"), []), (b"H", [VrfKey(seed("k")).public])):
+        with pytest.raises(MalformedError):
+            join(request, keys, [])
+        with pytest.raises(MalformedError):
+            Ticket((bytes(80),)).priority(request, keys)
+
+
+def test_a_part_of_another_type_is_passed_over() -> None:
+    key = VrfKey(seed("k"))
+    assert join(seed("H"), [key.public], [{0: None}, {0: key.prove(seed("H"))}])  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("data", [b"", bytes(79), bytes(81), bytes(80 * 127)])
 def test_tickets_of_another_length_are_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
@@ -232,7 +290,18 @@ def test_a_committee_is_named_once_and_has_a_threshold() -> None:
 # Hashes
 
 
-def test_a_name_has_one_hash_however_it_was_typed() -> None:
+def test_hashes_are_as_the_protocol_says() -> None:
+    person, nonce = Person("Müller", "Änne", date(1950, 1, 2)), seed("nonce")
+    body = bytes.fromhex("83674dc3bc6c6c657265c3846e6e656a313935302d30312d3032")
+    data = sha256(b"peewit data hash v1" + nonce + body).digest()
+    assert data_hash(person, nonce) == data
+    area = seed("area")
+    assert request_hash([area], data) == sha256(b"peewit request v1" + b"\x81\x58\x20" + area + data).digest()
+    assert "Müller" not in repr(person)
+    assert data_hash(Person("ﬁ", "", date(1950, 1, 2)), nonce) != data_hash(Person("fi", "", date(1950, 1, 2)), nonce)
+
+
+def test_a_name_has_one_hash_however_it_was_encoded() -> None:
     composed = Person(unicodedata.normalize("NFC", "Müller"), "Änne  Marie", date(1950, 1, 2))
     typed = Person(unicodedata.normalize("NFD", " Müller"), "Änne Marie ", date(1950, 1, 2))
     nonce = seed("nonce")
@@ -245,9 +314,12 @@ def test_a_name_has_one_hash_however_it_was_typed() -> None:
 
 
 def test_persons_without_a_name_with_control_characters_or_huge_names_are_refused() -> None:
-    for family, given in ((" ", ""), ("a\nb", "c"), ("a", "b\x00"), ("ü" * 161, "x")):
+    for family, given in ((" ", ""), ("a\nb", "c"), ("a", "b\x00"), ("ü" * 161, "x"), ("a\u200b", ""), ("a", "\ud83d")):
         with pytest.raises(MalformedError):
             Person(family, given, date(1950, 1, 2))
+    assert Person(unicodedata.normalize("NFD", "ü" * 160), "  x", date(1950, 1, 2)).given_name == "x"
+    with pytest.raises(MalformedError):
+        Person("a", "b", datetime(1950, 1, 2, 3))
     with pytest.raises(MalformedError):
         data_hash(Person("a", "b", date(1950, 1, 2)), bytes(31))
 

@@ -64,6 +64,12 @@ def test_false_padding_is_refused(padded: bytes) -> None:
         open_sealed(MINE, SUITE.encrypt(padded, key, info=OFFER.info()), OFFER)
 
 
+def test_public_keys_are_those_of_the_x_wing_draft() -> None:
+    """The first vector of draft-connolly-cfrg-xwing-kem: the first bytes of the key of this seed."""
+    public = xwing_public(bytes.fromhex("7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26"))
+    assert public.hex().startswith("e2236b35a8c24b39b10aa1323a96a919a2ced88400633a7b07131713fc14b2b5")
+
+
 def test_too_much_to_seal_and_bytes_that_are_no_key_are_refused() -> None:
     with pytest.raises(LimitError):
         seal(xwing_public(MINE), bytes(PLAINTEXT_BYTES_MAX + 1), OFFER)

@@ -6,9 +6,11 @@ messages must have entropy enough by themselves, as request hashes do.
 
     blinded message, blind signature, signature    as long as the modulus: 256 bytes for 2048 bits
 
-Rules kept here: a private operation is blinded with a random base and done in constant time (`gmpy2.powmod_sec`), and
-its result is checked before it leaves, because one faulty result would give a factor of the modulus away. What
-randomness there is was handed in. Who may have a signature is decided by admission checks, not here.
+Rules kept here: a private operation hides its base behind a random factor, its powers take constant time
+(`gmpy2.powmod_sec`; the factor protects the rest), and its result is checked before it leaves, because one faulty
+result would give a factor of the modulus away. Randomness is handed in, and **fresh for every signer and every
+attempt**: whoever makes a bad key and learns a salt from a signature of another signer could tell whose message it
+blindly signed. Who may have a signature is decided by admission checks, not here.
 """
 
 from __future__ import annotations
@@ -66,14 +68,14 @@ class TokenPublicKey:
         return cls(int.from_bytes(data, "big"))
 
     def blind(self, message: bytes, salt: bytes, factor: bytes) -> Blinded:
-        """Blind a message (section 4.2). `salt` is 48 random bytes, `factor` 16 more than the modulus has.
+        """Blind a message (section 4.2). `salt` is 48 fresh random bytes, `factor` at least as many as the modulus has.
 
-        Raises `MalformedError` if the message or factor shares a factor with the modulus, which never happens.
+        Raises `MalformedError` if randomness is short, or if the message or factor shares a factor with the modulus.
         """
         encoded = int.from_bytes(_pss_encode(message, self.modulus.bit_length() - 1, salt), "big")
-        blinding = int.from_bytes(factor, "big") % self.modulus
-        if gmpy2.gcd(encoded, self.modulus) != 1 or gmpy2.gcd(blinding, self.modulus) != 1:
-            raise MalformedError("a message or blinding factor that shares a factor with the modulus")
+        blinding = self.factor(factor)
+        if gmpy2.gcd(encoded, self.modulus) != 1:
+            raise MalformedError("a message that shares a factor with the modulus")
         blinded = encoded * gmpy2.powmod(blinding, EXPONENT, self.modulus) % self.modulus
         return Blinded(self._bytes(int(blinded)), int(gmpy2.invert(blinding, self.modulus)))
 
@@ -86,6 +88,13 @@ class TokenPublicKey:
         if not self.verifies(message, signature):
             raise ForgeryError("the signer answered with something else than a signature")
         return signature
+
+    def factor(self, randomness: bytes) -> int:
+        """A factor to hide a number with. Raises `MalformedError` for randomness that hides nothing."""
+        found = int.from_bytes(randomness, "big") % self.modulus
+        if len(randomness) < self.size_bytes or gmpy2.gcd(found, self.modulus) != 1:
+            raise MalformedError("randomness that is shorter than the modulus, or shares a factor with it")
+        return found
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
         """Whether a finished signature is this key's over `message`. Never raises."""
@@ -108,24 +117,30 @@ class TokenKey:
     __slots__ = ("_d_p", "_d_q", "_p", "_q", "_q_inverse", "public")
 
     def __init__(self, p: int, q: int) -> None:
+        """Raises `MalformedError` for numbers that are no primes of such a key."""
         self.public = TokenPublicKey(p * q)
         self._p, self._q = gmpy2.mpz(p), gmpy2.mpz(q)
-        self._d_p = gmpy2.invert(EXPONENT, self._p - 1)
-        self._d_q = gmpy2.invert(EXPONENT, self._q - 1)
+        if p == q or not (gmpy2.is_prime(self._p) and gmpy2.is_prime(self._q)):
+            raise MalformedError("a token key is made from two different primes")
+        try:
+            self._d_p = gmpy2.invert(EXPONENT, self._p - 1)
+            self._d_q = gmpy2.invert(EXPONENT, self._q - 1)
+        except ZeroDivisionError:
+            raise MalformedError("primes for which the exponent has no inverse") from None
         self._q_inverse = gmpy2.invert(self._q, self._p)
 
     def __repr__(self) -> str:
         return f"TokenKey({self.public.size_bytes * 8} bits)"
 
     def blind_sign(self, blinded: bytes, factor: bytes) -> bytes:
-        """Sign a blinded message (section 4.3). `factor` is random, 16 bytes longer than the modulus.
+        """Sign a blinded message (section 4.3). `factor` is fresh randomness, at least as long as the modulus.
 
         Raises `MalformedError` if the message is no number below the modulus.
         """
         modulus, number = self.public.modulus, int.from_bytes(blinded, "big")
         if len(blinded) != self.public.size_bytes or not 0 < number < modulus:
             raise MalformedError("a blinded message that is no number below the modulus")
-        base = int.from_bytes(factor, "big") % modulus
+        base = self.public.factor(factor)
         hidden = number * gmpy2.powmod(base, EXPONENT, modulus) % modulus
         signed = self._private(hidden) * gmpy2.invert(base, modulus) % modulus
         if gmpy2.powmod(signed, EXPONENT, modulus) != number:

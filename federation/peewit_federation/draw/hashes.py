@@ -5,14 +5,16 @@
 
 The nonce, 32 random bytes, is the user's booking secret: without it nobody can try names until one fits.
 
-Rules kept here: one person, nonce and list of areas has one hash, however its names were typed.
+Rules kept here: names have one hash however they were encoded: composed or not, with more spaces than needed. Whoever
+makes a hash again uses the names that the user's client sends along, for case and apostrophes are not folded.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
@@ -23,31 +25,42 @@ from peewit_federation.keys import sha256
 NONCE_BYTES: Final = 32
 NAME_BYTES_MAX: Final = 320
 AREAS_MAX: Final = 3
+NEVER: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"Unicode categories of control and format characters, surrogates, private and unassigned ones, and line ends."
 
 
 @dataclass(frozen=True)
 class Person:
     """Who shall be vaccinated, as in the identity document."""
 
-    family_name: str
-    given_name: str
-    born: date
+    family_name: str = field(repr=False)
+    given_name: str = field(repr=False)
+    born: date = field(repr=False)
 
     def __post_init__(self) -> None:
-        for what, name in (("family", self.family_name), ("given", self.given_name)):
-            if len(name.encode()) > NAME_BYTES_MAX:
-                raise MalformedError(f"a {what} name of more than {NAME_BYTES_MAX} bytes")
-            if any(unicodedata.category(character) == "Cc" for character in name):
-                raise MalformedError(f"a {what} name with a control character")
-        if not self.family_name.strip() and not self.given_name.strip():
+        if type(self.born) is not date:
+            raise MalformedError("a birth date is a day, without a time")
+        for what in ("family_name", "given_name"):
+            object.__setattr__(self, what, _normal(getattr(self, what), what.replace("_", " ")))
+        if not self.family_name and not self.given_name:
             raise MalformedError("a person without a name")
+
+
+def _normal(name: str, what: str) -> str:
+    """NFC, with single spaces. Raises `MalformedError` for what is no name."""
+    if len(name) > 4 * NAME_BYTES_MAX or any(unicodedata.category(character) in NEVER for character in name):
+        raise MalformedError(f"a {what} with characters that nobody sees")
+    name = re.sub("[ \u00a0\u2000-\u200a\u202f\u3000]+", " ", unicodedata.normalize("NFC", name)).strip(" ")
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise MalformedError(f"a {what} of more than {NAME_BYTES_MAX} bytes")
+    return name
 
 
 def data_hash(person: Person, nonce: bytes) -> bytes:
     """D, 32 bytes. Raises `MalformedError` for a nonce that is not 32 bytes."""
     if len(nonce) != NONCE_BYTES:
         raise MalformedError(f"a nonce of {len(nonce)} bytes; it has {NONCE_BYTES}")
-    names = [" ".join(unicodedata.normalize("NFC", n).split()) for n in (person.family_name, person.given_name)]
+    names = [person.family_name, person.given_name]
     return sha256(b"peewit data hash v1", nonce, cbor.encode([*names, person.born.isoformat()]))
 
 

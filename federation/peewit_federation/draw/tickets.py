@@ -7,8 +7,9 @@ hash H is the proof under every key, and its priority the SHA-256 over all outpu
     ticket    proofs of 80 bytes each, joined, in the order of the sets (10 for n = 5, t = 3: 800 bytes)
     priority  SHA-256("peewit priority v1" || outputs)       smaller is drawn earlier
 
-Rules kept here: a ticket proves its own priority to anybody who has the public keys; whoever gave the proofs, it is
-the same ticket. Whether a round is open and a token good is decided by who is asked for proofs.
+Rules kept here: a ticket proves its own priority to anybody who has the public keys; whoever gave the proofs, outputs
+and priority are the same. The proofs themselves are not (a holder can make several), so a request is known by H, never
+by the bytes of its ticket. Whether a round is open and a token good is decided by who is asked for proofs.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Ticket:
 
     def priority(self, request: bytes, keys: Sequence[bytes]) -> bytes:
         """The priority that this ticket proves, under the public keys of its round. Raises `ForgeryError`."""
+        _check(request, keys)
         if len(self.proofs) != len(keys):
             raise ForgeryError(f"a ticket of {len(self.proofs)} proofs; this round has {len(keys)} keys")
         outputs = [verify(key, request, proof) for key, proof in zip(keys, self.proofs, strict=True)]
@@ -80,7 +82,7 @@ class Ticket:
 
 
 def prove(request: bytes, keys: Mapping[int, VrfKey]) -> dict[int, bytes]:
-    """A member's proofs for a request, under the keys that it holds."""
+    """A member's proofs for a request (32 bytes), under the keys that it holds."""
     return {index: key.prove(request) for index, key in keys.items()}
 
 
@@ -89,15 +91,21 @@ def join(request: bytes, keys: Sequence[bytes], parts: Sequence[Mapping[int, byt
 
     Raises `ForgeryError` naming the keys that nobody proved.
     """
+    _check(request, keys)
     found: dict[int, bytes] = {}
     for index, key in enumerate(keys):
-        for part in parts:
+        for part in parts[:MEMBERS_MAX]:
             if index in part and index not in found and _verifies(key, request, part[index]):
                 found[index] = part[index]
     missing = [str(index) for index in range(len(keys)) if index not in found]
     if missing:
         raise ForgeryError(f"nobody proved keys {', '.join(missing)} of {len(keys)}; ask more members")
     return Ticket(tuple(found[index] for index in range(len(keys))))
+
+
+def _check(request: bytes, keys: Sequence[bytes]) -> None:
+    if len(request) != 32 or not 1 <= len(keys) <= KEYS_MAX:
+        raise MalformedError(f"a request hash has 32 bytes, and a round from 1 to {KEYS_MAX} keys")
 
 
 def _verifies(key: bytes, request: bytes, proof: bytes) -> bool:

@@ -66,7 +66,7 @@ class VrfKey:
 
 def verify(public: bytes, data: bytes, proof: bytes) -> bytes:
     """The output behind a proof (section 5.3). Raises `ForgeryError` if it is not this key's for `data`."""
-    if len(proof) != PROOF_BYTES or len(public) != POINT_BYTES:
+    if not isinstance(proof, bytes) or len(proof) != PROOF_BYTES or len(public) != POINT_BYTES:
         raise ForgeryError("a proof or public key of another length")
     gamma, challenge, scalar = proof[:32], proof[32:48], proof[48:]
     if int.from_bytes(scalar, "little") >= ORDER:
