@@ -100,9 +100,15 @@ def test_a_faulty_private_operation_never_leaves(key: TokenKey, monkeypatch: pyt
 def test_a_private_operation_never_meets_the_number_that_was_sent(
     key: TokenKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blinded, met = key.public.blind(b"H", bytes(48), seed("factor") * 9), []
+    blinded = key.public.blind(b"H", bytes(48), seed("factor") * 9)
+    met: list[int] = []
     real = TokenKey._private
-    monkeypatch.setattr(TokenKey, "_private", lambda self, value: met.append(int(value)) or real(self, value))
+
+    def watched(self: TokenKey, value: int) -> int:
+        met.append(int(value))
+        return int(real(self, value))
+
+    monkeypatch.setattr(TokenKey, "_private", watched)
     for number in range(3):
         key.blind_sign(blinded.data, seed("hide", number) * 9)
     assert len({*met, int.from_bytes(blinded.data, "big")}) == 4
