@@ -2,6 +2,7 @@
 
     nodes = 4
     faulty_s = 90
+    replays = true         # a client sends again what others sent
     [[fault]]
     at_s = 5
     do = "partition"
@@ -9,7 +10,6 @@
     [[liar]]
     node = "n003"
     lie = "withhold"
-    replays = true         # (before the first table) a client sends again what others sent
     [theft]
     at_s = 20
     first = "n000"

@@ -1,4 +1,4 @@
-"""Every node is killed or loses its power, one after another, while one link loses every tenth segment."""
+"""Every node is killed or loses its power, one after another, while every link loses every tenth segment."""
 
 
 def tell(story):
