@@ -39,8 +39,18 @@ logger = structlog.get_logger("peewit.forks")
 class Forks:
     """Fork evidence, and what follows from it."""
 
-    def __init__(self, logs: Logs, registry: Registry, own: OwnLog, peers: Peers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        logs: Logs,
+        registry: Registry,
+        own: OwnLog,
+        peers: Peers,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
         self._clock = clock
+        # Called when there is something for `sync` to do that no log tells of.
+        self._changed = changed
         self._tries: dict[Close, tuple[int, float]] = {}
         self._logs = logs
         self._registry = registry
@@ -152,7 +162,7 @@ class Forks:
         async with branch.lock:
             await self._logs.extend(branch, entries=entries[branch.stored :])
         self._tries.pop(close, None)
-        await self.sync()
+        self._changed()
 
     async def _settle(self, mediator: bytes, origin: bytes, close: Close) -> None:
         log = self._logs.get(origin)

@@ -90,7 +90,7 @@ class Node:
         loopback = _on_loopback(state.operator.url)
         self.peers = Peers(self._others(), config.gossip, loopback=loopback, connector=connector)
         self.own = OwnLog(self.logs, state.log_key, config.gossip.head_pause_s)
-        self.forks = Forks(self.logs, registry, self.own, self.peers, clock)
+        self.forks = Forks(self.logs, registry, self.own, self.peers, clock, self._registry_changed)
         self.mirror = self.forks.mirror = Mirror(self.logs, self.peers, self.forks.longer)
         self.carrier = Carrier(registry, self.own)
         key, name = state.witness_key, state.operator.name
@@ -225,7 +225,6 @@ class Node:
         while True:
             await self._sync.wait()
             self._sync.clear()
-            before = self.keeper.registry.generation
             try:
                 await self.forks.sync()
             except StorageError as error:
@@ -235,9 +234,9 @@ class Node:
             self.intake.reconsider()
             self.views.changed()
             if self.keeper.registry.generation != counted:
+                # Whoever changed it: nothing else may come for a long time that would have it folded.
                 counted = self.keeper.registry.generation
                 self.gossip.recount()
-            if self.keeper.registry.generation != before:
                 self.keeper.poke()
             elif self.keeper.registry.unsettled():
                 await asyncio.sleep(self.state.config.gossip.interval_s)
