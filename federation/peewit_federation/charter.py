@@ -125,11 +125,14 @@ class Charter:
 
     def operator(self, name: str) -> Operator:
         """By name. Raises `OperatorError` naming those that exist."""
-        for operator in self.operators:
-            if operator.name == name:
-                return operator
-        known = ", ".join(o.name for o in self.operators)
-        raise OperatorError(f"the charter has no operator {name!r}; it has {known}")
+        found = self._by_name.get(name)
+        if found is None:
+            raise OperatorError(f"the charter has no operator {name!r}; it has {', '.join(self._by_name)}")
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Operator]:
+        return {operator.name: operator for operator in self.operators}
 
     def encode(self) -> bytes:
         """The file."""

@@ -146,12 +146,9 @@ class Gossip:
 
     def _idle(self) -> tuple[list[Peer], list[Peer]]:
         """Peers that we do not talk with just now: those that failed last, and those that did not."""
-        failed: list[Peer] = []
-        well: list[Peer] = []
-        for name, peer in self._peers.all.items():
-            if name not in self._talking:
-                (failed if peer.failures else well).append(peer)
-        return failed, well
+        idle = [peer for name, peer in self._peers.all.items() if name not in self._talking]
+        failed = [peer for peer in idle if peer.failures]
+        return failed, [peer for peer in idle if not peer.failures] if failed else idle
 
     def _talk(self, peer: Peer) -> None:
         """Exchange all there is with a peer; once more if that is going on."""

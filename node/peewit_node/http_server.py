@@ -17,7 +17,7 @@ from aiohttp import web
 from peewit_federation.errors import LimitError, MalformedError
 from peewit_node.problems import Handler
 
-KEEPALIVE_S: Final = 75.0
+KEEPALIVE_S: Final = 200.0
 
 
 class Door:

@@ -24,8 +24,8 @@ from peewit_federation.gossip.feed import Cursor
 from peewit_node.config import Gossip
 
 LIES_KEPT: Final = 20
-PEER_KEEPALIVE_S: Final = 60.0
-"Shorter than a node keeps connections open. Ticks are random: among twenty nodes a peer's turn comes within this."
+PEER_KEEPALIVE_S: Final = 180.0
+"Shorter than a node keeps connections open. A tick talks to one peer: among a hundred its turn comes within this."
 
 
 class PeerError(PeewitError):

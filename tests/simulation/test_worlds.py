@@ -26,7 +26,7 @@ for seed in sys.argv[1:]:
 """
 
 
-FOUND = (40, 77)
+FOUND = (40, 77, 2111)
 "Seeds that once broke a promise."
 
 
