@@ -7,43 +7,79 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from peewit_clients.cli.common import emit
-from peewit_federation.errors import MalformedError, OperatorError
-from peewit_simulation import files
+from peewit_federation.errors import OperatorError
+from peewit_simulation import check, files
 from peewit_simulation.faults import Fault
 from peewit_simulation.generate import draw
+from peewit_simulation.hunt import Result, shrink
 from peewit_simulation.hunt import hunt as hunt_seeds
-from peewit_simulation.hunt import shrink
-from peewit_simulation.scenario import Outcome, Sample, Scenario, simulate
+from peewit_simulation.report import facts, scenario_facts, show, show_shortened
+from peewit_simulation.scenario import Scenario, simulate
 
 BROKEN = 7
 SCENARIOS = Path(__file__).parent / "scenarios"
+PICTURES = (".svg", ".png", ".pdf")
+HUNT = Path(".hunt")
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@click.command(name="simulate")
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A time such as 60s, 10m or 2h."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)?", str(value), re.ASCII)
+        if not match:
+            self.fail(f"{value!r} is not a time such as 60s, 10m or 2h", param, ctx)
+        found = float(match[1]) * UNITS[match[2] or "s"]
+        if not 0 < found <= check.FAULTY_S_MAX - 25:
+            self.fail(f"{value!r}: more than nothing, and less than a day", param, ctx)
+        return found
+
+
+class Picture(click.Path):
+    """A file whose ending says in which format it is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # type: ignore[override]
+        if Path(value).suffix not in PICTURES:
+            self.fail(f"{value!r} does not end in {', '.join(PICTURES)}", param, ctx)
+        return Path(str(super().convert(value, param, ctx)))
+
+
+@click.command(
+    name="simulate",
+    epilog="Exit codes: 0 if every promise held, 7 if one is broken; others as in `peewit --help`.",
+)
 @click.argument("scenario", required=False)
-@click.option("--nodes", type=click.IntRange(2, files.NODES_MAX), default=None, help="How many nodes; 4 if left out.")
-@click.option("--seed", type=int, default=None, help="The same seed gives the same run.")
-@click.option("--partition", help="Cut the nodes into two halves for so long, for example 60s, and heal.")
+@click.option("--nodes", type=click.IntRange(*check.NODES), default=None, help="How many nodes; 4 if left out.")
+@click.option("--seed", type=int, default=None, help="The same seed gives the same run; 0 if left out.")
+@click.option("--partition", type=Seconds(), help="Cut the nodes into two halves for so long (60s, 10m, 2h), and heal.")
 @click.option("--random", "random", is_flag=True, help="Draw a random scenario from the seed, as the hunt does.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw how far each node was behind (SVG or PNG).")
-@click.option("--log", "log", type=click.Path(path_type=Path), help="Write what the nodes log to a file.")
+@click.option("--plot", type=Picture(), help="Draw how far each node was behind (SVG, PNG or PDF).")
+@click.option(
+    "--log", "log", type=click.Path(path_type=Path, dir_okay=False), help="Write what the nodes log to a file."
+)
+@click.option("--shorten/--no-shorten", default=True, help="If a promise breaks, look for what is enough to break it.")
 @click.option("--json", "as_json", is_flag=True, help="For programs, with the run's digest.")
 def simulate_(
     scenario: str | None,
     nodes: int | None,
     seed: int | None,
-    partition: str | None,
+    partition: float | None,
     random: bool,
     plot: Path | None,
     log: Path | None,
+    shorten: bool,
     as_json: bool,
 ) -> None:
     """Show what faults would do to a federation: real nodes and clients, in a simulated world.
@@ -56,13 +92,13 @@ def simulate_(
     peewit simulate my-scenario.toml --json
     """
     chosen = _choose(scenario, nodes, seed, partition, random=random)
-    for path in filter(None, (plot, log)):
-        if not path.parent.is_dir():
-            raise OperatorError(f"{path}: there is no directory {path.parent}")
+    for target in filter(None, (plot, log)):
+        _writable(target)
     if plot:
         from peewit_simulation.plot import draw_staleness
     lines: list[str] | None = [] if log else None
     gc.disable()
+    short = None
     with Progress(
         TextColumn("{task.description}"), TextColumn("{task.fields[now]}"),
         console=Console(stderr=True), transient=True, disable=as_json,
@@ -72,23 +108,32 @@ def simulate_(
             chosen, progress=lambda phase, at_s: bar.update(task, description=phase, now=f"{at_s:.0f} simulated s"),
             log_lines=lines,
         )  # fmt: skip
+        if outcome.broken and shorten:
+            short = shrink(chosen, outcome.broken.promise, lambda text: bar.update(task, description=text, now=""))
     if log and lines is not None:
         log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if plot:
         draw_staleness(outcome, plot)
+    path = _keep(short, HUNT) if short else None
     if as_json:
-        emit(_facts(outcome))
+        emit(facts(outcome) | ({"shortened": scenario_facts(short)} if short else {}))
     else:
-        _show(outcome)
+        show(outcome)
+        if short and path:
+            show_shortened(short, path)
         if plot:
             click.echo(f"drawn: {plot}")
     if outcome.broken:
         raise SystemExit(BROKEN)
 
 
-def _choose(name: str | None, nodes: int | None, seed: int | None, partition: str | None, *, random: bool) -> Scenario:
-    if sum((random, bool(name), partition is not None)) > 1 or (name and nodes):
-        raise OperatorError("one of: a scenario (which says how many nodes), --random, --partition")
+def _choose(
+    name: str | None, nodes: int | None, seed: int | None, partition: float | None, *, random: bool
+) -> Scenario:
+    if sum((random, bool(name), partition is not None)) > 1:
+        raise click.UsageError("say one of: a scenario, --random, --partition")
+    if name and nodes:
+        raise click.UsageError("--nodes: a scenario says itself how many nodes it has")
     if random:
         return draw(seed or 0, nodes)
     if name:
@@ -103,121 +148,57 @@ def _choose(name: str | None, nodes: int | None, seed: int | None, partition: st
     names = tuple(f"n{number:03}" for number in range(count))
     if partition is None:
         return Scenario(seed or 0, count)
-    seconds = _seconds(partition)
     half = count // 2
     sides = (*names[:half], "district"), (*names[half:], "patient")
-    faults = (Fault(5.0, "partition", sides), Fault(5.0 + seconds, "heal"))
-    return Scenario(seed or 0, count, faults, seconds + 20.0)
+    faults = (Fault(5.0, "partition", sides), Fault(5.0 + partition, "heal"))
+    return check.check(Scenario(seed or 0, count, faults, partition + 20.0))
 
 
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", text, re.ASCII)
-    if not match:
-        raise MalformedError("--partition: a time such as 60s, 10m or 2h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+def _writable(path: Path) -> None:
+    """A long run should not end with a file that cannot be written."""
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
 
 
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    broken = outcome.broken
-    return {
-        "seed": outcome.scenario.seed,
-        "nodes": outcome.scenario.nodes,
-        "broken": {"promise": broken.promise, "what": broken.what} if broken else None,
-        "digest": outcome.digest,
-        "simulated_s": round(outcome.simulated_s, 3),
-        "converged_s": outcome.converged_s,
-        "events": [[round(at_s, 3), what] for at_s, what in outcome.events],
-        "phases": _phases(outcome),
-        "bytes_sent": outcome.bytes_sent,
-        "requests": {"served": outcome.served, "failed": outcome.failed},
-        "bookings": {"possible": outcome.accepted, "refused": outcome.refused},
-    }
+def _keep(scenario: Scenario, folder: Path) -> Path:
+    path = folder / f"{scenario.seed}.toml"
+    try:
+        folder.mkdir(exist_ok=True, parents=True)
+        path.write_text(files.write(scenario), encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
+    return path
 
 
-def _phases(outcome: Outcome) -> list[dict[str, Any]]:
-    marks = {what: at_s for at_s, what in outcome.events if what in ("faults begin", "faults stop")}
-    begin_s = marks.get("faults begin", outcome.simulated_s)
-    stop_s = marks.get("faults stop", outcome.simulated_s)
-    found: list[dict[str, Any]] = []
-    before = Sample(0.0, {}, None, 0, 0, 0, 0, 0)
-    for name, start_s, end_s in (
-        ("founding", 0.0, begin_s),
-        ("faults", begin_s, stop_s),
-        ("calm", stop_s, outcome.simulated_s),
-    ):
-        inside = [sample for sample in outcome.samples if start_s < sample.time_s <= end_s]
-        ages = [age for sample in inside for age in sample.age_s.values()]
-        client = [sample.client_age_s for sample in inside if sample.client_age_s is not None]
-        last = inside[-1] if inside else before
-        grown = {
-            name: getattr(last, name) - getattr(before, name)
-            for name in ("node_bytes", "served", "failed", "bookable", "refused")
-        }
-        before = last
-        found.append(
-            {
-                "phase": name,
-                "seconds": round(end_s - start_s, 1),
-                "nodes_behind_s_max": round(max(ages, default=0.0), 1),
-                "nodes_behind_share": round(sum(age > 0 for age in ages) / max(1, len(ages)), 3),
-                "client_age_s_max": round(max(client, default=0.0), 1),
-                "bytes_per_node": grown["node_bytes"] // outcome.scenario.nodes,
-                "requests": {"served": grown["served"], "failed": grown["failed"]},
-                "bookings": {"possible": grown["bookable"], "refused": grown["refused"]},
-            }
-        )
-    return found
-
-
-def _show(outcome: Outcome) -> None:
-    console = Console()
-    scenario = outcome.scenario
-    console.print(f"[bold]{scenario.nodes} nodes, seed {scenario.seed}, {outcome.simulated_s:.0f} simulated seconds[/]")
-    for at_s, what in outcome.events:
-        style = "red" if what.startswith("BROKEN") else "bold" if what.startswith("faults") else ""
-        console.print(f"  {at_s:8.1f} s  {what}", style=style, markup=False, highlight=False)
-    phases = _phases(outcome)
-    table = Table("", *(phase["phase"] for phase in phases))
-    agreed = "" if outcome.converged_s is None else f"after {outcome.converged_s:.0f} s"
-    for words, cells in (
-        ("seconds", [f"{p['seconds']:.0f}" for p in phases]),
-        ("all nodes agree", ["", "", agreed]),
-        ("longest that a node was behind", [f"{p['nodes_behind_s_max']:.0f} s" for p in phases]),
-        ("node time behind", [f"{100 * p['nodes_behind_share']:.0f} %" for p in phases]),
-        ("oldest view of the client", [f"{p['client_age_s_max']:.0f} s" for p in phases]),
-        ("sent by a node", [f"{p['bytes_per_node'] / 1000:.0f} kB" for p in phases]),
-        ("requests of clients served", [str(p["requests"]["served"]) for p in phases]),
-        ("requests of clients failed", [str(p["requests"]["failed"]) for p in phases]),
-        ("times a client could book", [str(p["bookings"]["possible"]) for p in phases]),
-        ("times it could not tell", [str(p["bookings"]["refused"]) for p in phases]),
-    ):
-        table.add_row(words, *cells)
-    console.print(table)
-    console.print(f"{outcome.said} things were published")
-    if outcome.broken:
-        console.print(f"[red]a promise is broken:[/] {outcome.broken}", highlight=False)
-        console.print(f"digest {outcome.digest}")
-    else:
-        console.print(f"[green]every promise held[/]; all agreed {outcome.converged_s:.0f} s after faults stopped")
-        console.print(f"digest {outcome.digest}", highlight=False)
-
-
-@click.command(name="hunt")
-@click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
+@click.command(
+    name="hunt",
+    epilog="Exit codes: 0 if every promise held, 7 if one is broken; others as in `peewit --help`.",
+)
+@click.option("--seeds", type=click.IntRange(1, 10_000_000), default=1000, show_default=True, help="How many.")
 @click.option("--from", "first", type=click.IntRange(0), help="The first; where the last hunt stopped, if left out.")
 @click.option(
-    "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="How many at once."
+    "--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, show_default=True, help="How many at once."
 )
-@click.option("--folder", type=click.Path(path_type=Path), default=".hunt", show_default=True, help="What is kept.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=HUNT, show_default=True, help="What is kept."
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool) -> None:
-    """Search random scenarios for a broken promise; stop at the first, and shorten it."""
-    folder.mkdir(exist_ok=True, parents=True)
+    """Search random scenarios for a broken promise; stop at the first, and shorten it.
+
+    The next hunt goes on where this one stopped: with the seed that broke a promise, until it holds. `--from` skips it.
+    """
     state = folder / "next"
-    begin = first if first is not None else int(state.read_text()) if state.exists() else 0
-    done, simulated_s = 0, 0.0
+    begin = first if first is not None else _resume(state)
+    try:
+        folder.mkdir(exist_ok=True, parents=True)
+        state.write_text(str(begin))
+    except OSError as error:
+        raise OperatorError(f"{state}: {error.strerror}") from None
+    done, simulated_s, upto = 0, 0.0, begin
     finished: set[int] = set()
-    upto = begin
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True, disable=as_json,
@@ -226,22 +207,20 @@ def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool)
         for result in hunt_seeds(range(begin, begin + seeds), jobs):
             if result.promise:
                 bar.update(task, description=f"seed {result.seed} breaks a promise")
-                short = shrink(
-                    draw(result.seed), result.promise, lambda text: bar.update(task, description=text)
-                )  # fmt: skip
-                path = folder / f"{result.seed}.toml"
-                path.write_text(files.write(short), encoding="utf-8")
-                _found(result.promise, result.what, result.seed, short, path, as_json=as_json)
+                short = shrink(draw(result.seed), result.promise, lambda text: bar.update(task, description=text))
+                bar.stop()
+                _found(result, short, folder, as_json=as_json)
                 raise SystemExit(BROKEN)
             done, simulated_s = done + 1, simulated_s + result.simulated_s
             finished.add(result.seed)
             while upto in finished:
+                finished.discard(upto)
                 upto += 1
             state.write_text(str(upto))
             bar.update(task, advance=1)
-    facts = {"seeds": done, "from": begin, "simulated_hours": round(simulated_s / 3600, 1), "broken": None}
     if as_json:
-        click.echo(json.dumps(facts))
+        hours = round(simulated_s / 3600, 1)
+        click.echo(json.dumps({"seeds": done, "from": begin, "simulated_hours": hours, "broken": None}))
     else:
         click.echo(
             f"{done} seeds from {begin} on, {simulated_s / 3600:.1f} simulated hours: every promise held. "
@@ -249,16 +228,25 @@ def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool)
         )
 
 
-def _found(promise: str, what: str, seed: int, short: Scenario, path: Path, *, as_json: bool) -> None:
+def _resume(state: Path) -> int:
+    if not state.exists():
+        return 0
+    try:
+        text = state.read_text(encoding="ascii").strip()
+        if not re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
+            raise OperatorError(f"{state}: not the number of a seed; delete it, or say where to begin: --from 0")
+        return int(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{state}: {error}; delete it, or say where to begin: --from 0") from None
+
+
+def _found(result: Result, short: Scenario, folder: Path, *, as_json: bool) -> None:
+    path = _keep(short, folder)
     if as_json:
-        emit({"seed": seed, "broken": {"promise": promise, "what": what}, "scenario": str(path)})
+        broken = {"promise": result.promise, "what": result.what}
+        emit({"seed": result.seed, "broken": broken, "scenario": str(path), "shortened": scenario_facts(short)})
         return
-    click.echo(f"seed {seed} breaks {promise}: {what}")
-    click.echo("what is enough to break it:")
-    for fault in short.faults:
-        click.echo(f"  {fault.at_s:8.2f} s  {fault.words()}")
-    for node, lie in short.liars:
-        click.echo(f"            {node} lies: {lie}")
-    if short.theft:
-        click.echo(f"  {short.theft[0]:8.2f} s  a thief shows {short.theft[1]} and {short.theft[2]} two histories")
-    click.echo(f"repeat it: peewit simulate {path}       or whole: peewit simulate --random --seed {seed}")
+    click.echo(f"seed {result.seed} breaks {result.promise}: {result.what}")
+    show_shortened(short, path)
+    click.echo(f"or whole:  peewit simulate --random --seed {result.seed}")
+    click.echo(f"go on behind it: peewit hunt --from {result.seed + 1}")

@@ -25,26 +25,6 @@ class Fault:
     do: str
     with_: tuple[Any, ...] = ()
 
-    def words(self) -> str:
-        """For people."""
-        return f"{self.do}({', '.join(_words(part) for part in self.with_)})"
-
-
-def _words(part: Any) -> str:
-    return "+".join(_runs(part)) if isinstance(part, tuple) else str(part)
-
-
-def _runs(names: tuple[Any, ...]) -> list[str]:
-    """n000, n001, n002, district as n000…n002, district."""
-    runs: list[list[str]] = []
-    for name in map(_words, names):
-        follows = runs and runs[-1][-1][1:].isdigit() and name == f"n{int(runs[-1][-1][1:]) + 1:03}"
-        if follows:
-            runs[-1].append(name)
-        else:
-            runs.append([name])
-    return [f"{run[0]}…{run[-1]}" if len(run) > 2 else "+".join(run) for run in runs]
-
 
 def apply(sim: Simulation, fault: Fault) -> None:
     """Let it happen now. Raises `ValueError` for a fault that nobody knows."""

@@ -85,7 +85,8 @@ def shrink(scenario: Scenario, promise: str, told: Callable[[str], None] = lambd
         told(f"shortening: {len(scenario.faults)} faults, try {runs}")
         return runs <= SHRINK_RUNS_MAX and run_apart(candidate).promise == promise
 
-    for without in (replace(scenario, theft=None), replace(scenario, liars=())):
+    for less in ({"theft": None}, {"liars": ()}, {"replays": False}):
+        without = replace(scenario, **less)
         if without != scenario and breaks(without):
             scenario = without
     size = max(1, len(scenario.faults) // 2)

@@ -37,7 +37,7 @@ def draw_staleness(outcome: Outcome, path: Path) -> None:
             axes.text(
                 at_s,
                 -0.6,
-                what.partition("(")[0].partition(",")[0][:28],
+                what.partition(":")[0].partition(",")[0][:28],
                 rotation=35,
                 fontsize=7,
                 ha="left",

@@ -24,6 +24,7 @@ from peewit_simulation.checkers.registry import (
 from peewit_simulation.faults import Fault, apply, calm
 from peewit_simulation.federation import Simulation
 from peewit_simulation.liars import Thief, corrupt
+from peewit_simulation.words import in_words
 
 FOUNDING_S = 60.0
 QUIET_S = 20.0
@@ -147,7 +148,7 @@ class Run:
         self._let(scenario.faulty_s, "faults")
 
     def _apply(self, fault: Fault) -> None:
-        self.sim.history.tell(fault.words())
+        self.sim.history.tell(in_words(fault))
         apply(self.sim, fault)
 
     def _calm(self) -> None:
@@ -228,7 +229,7 @@ def simulate(
             run.all_phases()
         except BrokenPromiseError as error:
             broken = error
-            sim.history.tell(f"BROKEN {error}")
+            sim.history.tell(f"BROKEN {error.promise}")
         history = sim.history
         return Outcome(
             scenario, broken, sim.world.digest(), sim.world.now_s, history.events, run.samples, run.converged_s,

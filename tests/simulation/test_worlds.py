@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from peewit_federation.errors import OperatorError
 from peewit_simulation import files
 from peewit_simulation.cli import SCENARIOS
 from peewit_simulation.faults import ACTIONS, Fault
@@ -82,24 +81,3 @@ def test_a_broken_promise_is_shortened_to_what_breaks_it(monkeypatch: pytest.Mon
     whole = Scenario(0, 4, (*noise, *needed), 60.0)
     assert run_apart(whole).promise == "NodesAgree"
     assert shrink(whole, "NodesAgree").faults == needed
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("nodes = 0\n", "nodes: from 1 to 300"),
-        ("nodez = 4\n", "nodez is not known"),
-        ('[[fault]]\nat_s = 1\ndo = "explode"\n', "there is no fault 'explode'"),
-        ('[[fault]]\nat_s = 1\ndo = "crash"\nwith = ["n009"]\n', "there is no host 'n009'"),
-        ('[[fault]]\ndo = "heal"\n', "at_s is missing"),
-        ('[[liar]]\nnode = "n000"\nlie = "sing"\n', "lies are withhold"),
-        ('[theft]\nat_s = 1\nfirst = "a"\nsecond = "n001"\n', "theft: first and second are nodes"),
-        ("nodes = \n", "Invalid value"),
-    ],
-)
-def test_a_bad_scenario_file_is_refused_with_what_is_wrong(tmp_path: Path, text: str, what: str) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    with pytest.raises(OperatorError, match="bad.toml") as caught:
-        files.read(path, None)
-    assert what in str(caught.value)
