@@ -8,14 +8,18 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
-from peewit_clients.charters import Card, compose_charter
+from peewit_clients.charters import Card, Draw, compose_charter
+from peewit_federation.draw.blind_rsa import TokenKey
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.statements.carried import Device, sign_device
 from peewit_federation.statements.codec import Statement
 from peewit_federation.statements.mediator import Catchment, Provider
 from peewit_federation.statements.operator import Admission
+from peewit_node.config import Admission as AdmissionSettings
 from peewit_node.config import Gossip, NodeConfig
+from peewit_node.machine import LocalMachine, Machine
 from peewit_node.node import Node
 from peewit_node.setup import init_node
 
@@ -35,6 +39,23 @@ def free_port() -> int:
         return port
 
 
+class PooledMachine(LocalMachine):
+    """Token keys that are made once for all federations of a process: each takes a tenth of a second."""
+
+    pool: ClassVar[list[TokenKey]] = []
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    async def token_key(self, bits: int) -> TokenKey:
+        assert bits == 2048
+        self._taken += 1
+        number = self._taken
+        while number > len(self.pool):
+            self.pool.append(await super().token_key(bits))
+        return self.pool[number - 1]
+
+
 @dataclass
 class Federation:
     """Nodes that run in this process."""
@@ -43,9 +64,13 @@ class Federation:
     names: tuple[str, ...]
     configs: dict[str, NodeConfig]
     nodes: dict[str, Node] = field(default_factory=dict)
+    machine: Machine = field(default_factory=lambda: PooledMachine())
 
     @classmethod
-    def make(cls, folder: Path, names: tuple[str, ...] = NAMES, quorum: int = 3, gossip: Gossip = FAST) -> Federation:
+    def make(
+        cls, folder: Path, names: tuple[str, ...] = NAMES, quorum: int = 3, gossip: Gossip = FAST,
+        draw: Draw | None = None, admission: AdmissionSettings | None = None,
+    ) -> Federation:  # fmt: skip
         cards, configs = [], {}
         for number, name in enumerate(names):
             port = free_port()
@@ -61,13 +86,17 @@ class Federation:
                 data=folder / name,
                 listen=f"127.0.0.1:{port}",
                 gossip=gossip,
+                admission=admission or AdmissionSettings(),
             )
-        (folder / "charter.toml").write_text(compose_charter("test-federation", cards, quorum), encoding="utf-8")
+        text = compose_charter("test-federation", cards, quorum, draw=draw)
+        (folder / "charter.toml").write_text(text, encoding="utf-8")
         return cls(folder, names, configs)
 
     async def start(self, *names: str) -> None:
         for name in names or self.names:
-            self.nodes[name] = await Node.start(self.configs[name], random=Random(seed(name, "random")))
+            self.nodes[name] = await Node.start(
+                self.configs[name], random=Random(seed(name, "random")), machine=self.machine
+            )
 
     async def stop(self, *names: str) -> None:
         for name in names or tuple(self.nodes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,30 @@ class Card:
             raise OperatorError(f"{where} is not a card of `peewit node init`: {error}") from None
 
 
+@dataclass(frozen=True)
+class Draw:
+    """The committee of a federation with appointments, and how long its rounds are."""
+
+    members: tuple[str, ...]
+    threshold: int
+    round_s: int = 7 * 86_400
+    starts_s: int = 4 * 86_400
+
+    def table(self) -> str:
+        """As it stands in a charter."""
+        members = ", ".join(json.dumps(name) for name in self.members)
+        return (
+            f"\n[draw]\nround_s = {self.round_s}\nstarts_s = {self.starts_s}\n"
+            f"\n[[draw.committee]]\nfrom_round = 0\nmembers = [{members}]\nthreshold = {self.threshold}\n"
+        )
+
+
+def usual_draw(voters: Sequence[str], round_s: int = 7 * 86_400) -> Draw:
+    """Five members of which three must collude; of fewer voters, all of which half must."""
+    members = tuple(voters[:5])
+    return Draw(members, (len(members) + 1) // 2, round_s)
+
+
 def compose_charter(
     name: str,
     cards: list[Card],
@@ -47,6 +71,7 @@ def compose_charter(
     threshold: int | None = None,
     mirrors: Container[str] = (),
     freshness_s: tuple[int, int] = (3600, 86_400),
+    draw: Draw | None = None,
 ) -> str:
     """The text of a charter; nodes of `mirrors` have no vote. Raises `OperatorError` if it would not be a valid one."""
     threshold = min(2, len(cards)) if threshold is None else threshold
@@ -57,7 +82,7 @@ def compose_charter(
     head = f'format = 1\nnumber = {number}\nname = "{name}"\nadmission_threshold = {threshold}\npolicy = """\n'
     limits = f"warn_s = {freshness_s[0]}\nrefuse_s = {freshness_s[1]}\n"
     tables = "".join(_table(card, votes=card in voters) for card in cards)
-    text = head + "\n".join(lines) + '\n"""\n\n[freshness]\n' + limits + tables
+    text = head + "\n".join(lines) + '\n"""\n\n[freshness]\n' + limits + tables + (draw.table() if draw else "")
     parse_charter(text.encode())
     return text
 

@@ -24,6 +24,13 @@
     region = ["1", "2"]                 # postcode prefixes
     charter_key = "north/charter+…"     # kept offline; signs charters
 
+    [draw]                              # left out: no appointments; see `draw.schedule`
+    round_s = 604800
+    [[draw.committee]]
+    from_round = 0
+    members = ["north", "west", "south", "east"]
+    threshold = 2
+
     [[retired]]                         # a log that ended: of an operator that left, or changed its key
     log = "peewit/0d…+77c0ffee+AQ…"
     size = 812
@@ -46,6 +53,8 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
+from peewit_federation.draw.schedule import ROUND_S, Schedule, Seats
+from peewit_federation.draw.tickets import Committee
 from peewit_federation.errors import ForgeryError, OperatorError, PeewitError
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import ORIGIN_PREFIX, origin_hash, origin_of
@@ -105,6 +114,8 @@ class Charter:
     policy: Policy
     operators: tuple[Operator, ...]
     retired: tuple[Retired, ...] = ()
+    schedule: Schedule | None = None
+    "The rounds of the draw; None in a federation without appointments."
 
     @cached_property
     def digest(self) -> bytes:
@@ -255,9 +266,13 @@ class _Reader:
             raise OperatorError("charter: operator and retired are tables, written [[operator]] and [[retired]]")
         operators = tuple(_Reader(t, f"operator {i + 1}: ").operator(policy) for i, t in enumerate(tables))
         retired = tuple(_Reader(t, f"retired {i + 1}: ").retired() for i, t in enumerate(gone))
+        draw = self.take("draw", dict, {})
+        schedule = _Reader(draw, "draw.").schedule(operators) if draw else None
         self.done()
         _check_operators(operators, policy, threshold)
-        return Charter(text, signatures, number, name, threshold, warn_s, refuse_s, policy, operators, retired)
+        return Charter(
+            text, signatures, number, name, threshold, warn_s, refuse_s, policy, operators, retired, schedule
+        )
 
     def operator(self, policy: Policy) -> Operator:
         name, origin = self.take("name", str), self.take("origin", str)
@@ -278,6 +293,34 @@ class _Reader:
         key = self.key("charter_key", ED25519)
         self.done()
         return Operator(name, policy.logs[origin].key, witness, url, tuple(region), key, votes)
+
+    def schedule(self, operators: tuple[Operator, ...]) -> Schedule:
+        round_s, starts_s = self.number("round_s", ROUND_S[0], 7 * 86_400), self.number("starts_s", 0, 4 * 86_400)
+        tables = self.take("committee", list)
+        self.done()
+        if round_s > ROUND_S[1]:
+            raise OperatorError(f"charter: {self.where}round_s must be at most {ROUND_S[1]}")
+        if not tables or not all(isinstance(table, dict) for table in tables):
+            raise OperatorError("charter: draw.committee is one or several tables, written [[draw.committee]]")
+        seats = tuple(_Reader(t, f"draw.committee {i + 1}: ").seats(operators) for i, t in enumerate(tables))
+        begins = [seat.from_round for seat in seats]
+        if begins[0] != 0 or begins != sorted(set(begins)):
+            raise OperatorError("charter: the first draw.committee has from_round = 0, and each other a later one")
+        return Schedule(round_s, starts_s, seats)
+
+    def seats(self, operators: tuple[Operator, ...]) -> Seats:
+        from_round, threshold = self.number("from_round", 0, 0), self.number("threshold", 1)
+        members = self.take("members", list)
+        self.done()
+        voting = {operator.name: operator.origin_hash for operator in operators if operator.votes}
+        for name in members:
+            if not isinstance(name, str) or name not in voting:
+                raise OperatorError(f"charter: {self.where}members are voting operators, which {name!r:.70} is not")
+        try:
+            committee = Committee(tuple(members), threshold)
+        except PeewitError as error:
+            raise OperatorError(f"charter: {self.where}{error}") from None
+        return Seats(from_round, committee, tuple(voting[name] for name in members))
 
     def key(self, name: str, algorithm: int) -> VerifierKey:
         try:

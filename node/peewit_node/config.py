@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -64,6 +64,21 @@ class Limits(BaseModel):
     connections: Annotated[int, Field(ge=1)] = 2_000
 
 
+class Admission(BaseModel):
+    """Whom the node admits to the draw, if the charter has one."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["codes", "work", "open"] = "codes"
+    "Signup codes, a proof of work, or anybody at a rate."
+    groups: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+){0,5}$", max_length=64)], ...] = ()
+    "Groups besides everybody, such as over80."
+    work_bits: Annotated[int, Field(ge=0, le=40)] = 20
+    "Leading zero bits of a proof of work."
+    per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    "How many are admitted in a minute, if it is open."
+    token_bits: Literal[2048, 3072, 4096] = 2048
+
+
 class NodeConfig(BaseSettings):
     """One node."""
 
@@ -79,6 +94,7 @@ class NodeConfig(BaseSettings):
     tls: Tls | None = None
     gossip: Gossip = Gossip()
     limits: Limits = Limits()
+    admission: Admission = Admission()
 
     @classmethod
     def settings_customise_sources(  # the names are those of the base class

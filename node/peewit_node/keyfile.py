@@ -1,4 +1,4 @@
-"""Private keys in files: 64 hexadecimal digits, readable by the owner only."""
+"""Private keys in files: the 64 hexadecimal digits of their seeds, readable by the owner only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def write_key(path: Path, seed: bytes) -> SigningKey:
 
 
 def read_key(path: Path) -> SigningKey:
-    """Read a key; refuse one that others may read."""
+    """Read a signing key; refuse one that others may read."""
+    return SigningKey(read_seed(path))
+
+
+def read_seed(path: Path) -> bytes:
+    """Read the seed of a key; refuse one that others may read."""
     try:
         if path.stat().st_mode & 0o077:
             raise OperatorError(f"{path} may be read by others; run: chmod 600 {path}")
@@ -34,4 +39,4 @@ def read_key(path: Path) -> SigningKey:
         raise OperatorError(f"{path} is not a key of 64 hexadecimal digits") from None
     if len(seed) != 32:
         raise OperatorError(f"{path} is not a key of 64 hexadecimal digits")
-    return SigningKey(seed)
+    return seed

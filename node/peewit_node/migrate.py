@@ -24,7 +24,7 @@ def migrate(database: sqlite3.Connection, path: Path, steps: list[tuple[int, str
     steps = migrations() if steps is None else steps
     database.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
     (version,) = database.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
-    newest = steps[-1][0]
+    newest, before = steps[-1][0], version
     if version > newest:
         raise StorageError(
             f"{path} was written by a newer program (version {version}; this one knows {newest}). "
@@ -32,10 +32,9 @@ def migrate(database: sqlite3.Connection, path: Path, steps: list[tuple[int, str
         )
     for number, sql in steps:
         if number > version:
-            if version:
+            if before:
                 _copy(database, path.with_name(f"{path.name}.before-{number:04d}"))
             _run(database, number, sql)
-            version = number
 
 
 def _run(database: sqlite3.Connection, number: int, sql: str) -> None:
@@ -53,8 +52,5 @@ def _run(database: sqlite3.Connection, number: int, sql: str) -> None:
 
 
 def _copy(database: sqlite3.Connection, path: Path) -> None:
-    copy = sqlite3.connect(path)
-    try:
-        database.backup(copy)
-    finally:
-        copy.close()
+    path.unlink(missing_ok=True)  # of a migration that was cut short
+    database.execute("VACUUM INTO ?", (str(path),))

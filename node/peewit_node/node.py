@@ -36,14 +36,19 @@ from peewit_node.answers import Answers
 from peewit_node.append import Appender
 from peewit_node.carry import Carrier
 from peewit_node.config import NodeConfig
+from peewit_node.draw.admission import Admission
+from peewit_node.draw.clerk import Clerk
+from peewit_node.draw.draw_keys import DrawKeys
+from peewit_node.draw.token_keys import TokenKeys
 from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.forks import Forks
 from peewit_node.gossip import Gossip
 from peewit_node.http_server import KEEPALIVE_S, Door, listen
 from peewit_node.intake import Intake
 from peewit_node.keeper import Keeper
-from peewit_node.keyfile import read_key
+from peewit_node.keyfile import read_key, read_seed, write_key
 from peewit_node.logs import Log, Logs
+from peewit_node.machine import LocalMachine, Machine
 from peewit_node.mirror import Mirror
 from peewit_node.node_state import NodeState
 from peewit_node.own_log import OwnLog
@@ -51,6 +56,7 @@ from peewit_node.peers import Peers
 from peewit_node.problems import problems
 from peewit_node.restored import confirm, count_start
 from peewit_node.routes_client import ClientRoutes
+from peewit_node.routes_draw import DrawRoutes
 from peewit_node.routes_federation import FederationRoutes
 from peewit_node.routes_log import LogRoutes
 from peewit_node.sqlite import SqliteEngine
@@ -76,11 +82,13 @@ class Node:
         clock: Callable[[], float],
         random: Random,
         connector: Callable[[], aiohttp.BaseConnector] | None,
+        machine: Machine,
     ) -> None:
         charter = load_charter(config.charter)
         places = _read_places(config.places) if config.places else None
         log_key, witness_key = (read_key(config.data / f"{name}.key") for name in ("log", "witness"))
-        self.state = state = NodeState(config, charter, log_key, witness_key, clock)
+        encryption = _encryption_seed(config.data / "encryption.key", random)
+        self.state = state = NodeState(config, charter, log_key, witness_key, encryption, clock)
         _check_keys(state)
         self.engine = engine
         self.feed = Feed(random.randbytes(8))
@@ -101,6 +109,11 @@ class Node:
         self.answers = Answers(engine, self.logs, registry, places, clock)
         self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
         self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
+        self.token_keys = TokenKeys(state, engine, self.own, registry, machine)
+        self.draw_keys = DrawKeys(state, engine, self.own, registry, self.peers, machine, clock, random)
+        self.clerk = Clerk(state, registry, self.token_keys, self.draw_keys)
+        self.admission = Admission(engine, config.admission, state.operator.origin_hash, clock)
+        self.draw = DrawRoutes(state, registry, self.token_keys, self.draw_keys, self.admission, random)
         self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
@@ -116,11 +129,15 @@ class Node:
         clock: Callable[[], float] = time.time,
         random: Random | None = None,
         connector: Callable[[], aiohttp.BaseConnector] | None = None,
+        machine: Machine | None = None,
     ) -> Self:
         """Open the database, catch up with it, listen, and begin to gossip."""
         engine = engine or SqliteEngine(config.data / DATABASE)
         try:
-            node = cls(config, engine, clock=clock, random=random or SystemRandom(), connector=connector)
+            node = cls(
+                config, engine, clock=clock, random=random or SystemRandom(), connector=connector,
+                machine=machine or LocalMachine(),
+            )  # fmt: skip
         except BaseException:
             await engine.close()
             raise
@@ -151,6 +168,7 @@ class Node:
         self.gossip.start()
         self.state.spawn(self._begin())
         self.state.spawn(self._watch_charter())
+        self.state.spawn(self.clerk.run(), vital=True)
         if isinstance(self.engine, SqliteEngine):
             self.state.spawn(_end_when(self.engine.broken), vital=True)
         logger.info("the node is up", operator=self.state.operator.name, port=self.port, logs=len(self.logs.all()))
@@ -165,6 +183,7 @@ class Node:
         app.add_routes(
             ClientRoutes(self.state, self.logs, self.keeper, self.views, self.answers, self.carrier).routes()
         )
+        app.add_routes(self.draw.routes())
         app.add_routes(self.status.routes())
         runner = await self._runner(app)
         tls = None
@@ -198,8 +217,9 @@ class Node:
     async def _introduce(self) -> None:
         """Say in our own log where we are and which charter we use, if that is not what it says last."""
         operator, charter = self.state.operator, self.state.charter
+        encryption = self.state.encryption_public
         mine = [
-            NodeStatement(operator.url, self.state.witness_key.public, (PROTOCOL_VERSION,)).encode(),
+            NodeStatement(operator.url, self.state.witness_key.public, (PROTOCOL_VERSION,), encryption).encode(),
             CharterNotice(charter.number, charter.digest).encode(),
         ]
         key = f"said-{sha256(*mine).hex()}"
@@ -329,6 +349,13 @@ def _check_keys(state: NodeState) -> None:
             raise OperatorError(
                 f"{state.config.data / name}.key is not the {name} key of operator {state.operator.name}"
             )
+
+
+def _encryption_seed(path: Path, random: Random) -> bytes:
+    """The seed of the key that others seal to; made at the first start, and again if it was lost."""
+    if not path.exists():
+        write_key(path, random.randbytes(32))
+    return read_seed(path)
 
 
 async def _end_when(broken: asyncio.Event) -> None:

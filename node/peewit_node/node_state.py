@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import structlog
 
 from peewit_federation.charter import Charter, Operator
 from peewit_federation.keys import SigningKey
+from peewit_federation.sealed import xwing_public
 from peewit_node.config import NodeConfig
 
 logger = structlog.get_logger("peewit.node")
@@ -24,6 +26,8 @@ class NodeState:
     charter: Charter
     log_key: SigningKey
     witness_key: SigningKey
+    encryption_seed: bytes
+    "Of the X-Wing key that others seal to; in our log stands its public part."
     clock: Callable[[], float]
     tasks: dict[asyncio.Task[None], None] = field(default_factory=dict)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -33,6 +37,11 @@ class NodeState:
     def operator(self) -> Operator:
         """Our own place in the charter."""
         return self.charter.operator(self.config.operator)
+
+    @cached_property
+    def encryption_public(self) -> bytes:
+        """1,216 bytes."""
+        return xwing_public(self.encryption_seed)
 
     def now(self) -> float:
         """POSIX seconds."""

@@ -45,6 +45,12 @@ listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 # private_peers = false           # peers' names may lead to private addresses
 # proxy = "http://127.0.0.1:3128" # for all outbound requests
 
+[admission]                       # whom this node admits to the draw
+# kind = "codes"                  # signup codes; or "work", or "open"
+# groups = ["over80"]             # groups besides everybody
+# work_bits = 20                  # leading zero bits of a proof of work
+# per_minute = 600                # how many are admitted, if it is open
+
 [limits]
 # connections = 2000
 # request_timeout_s = 30.0        # for a request's head, and for its body

@@ -199,6 +199,8 @@ class PoweredFile(SqliteFile):
         self._disk = disk
         self._synchronous = synchronous
         self._shared: Connection | None = None
+        for name in [name for name in disk.files if ".before-" in name]:
+            del disk.files[name]  # a migration unlinks it, in the file system of the machine
         super().__init__(path)
 
     def _connect(self, _uri: str) -> Any:  # type: ignore[override]

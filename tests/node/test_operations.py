@@ -138,15 +138,31 @@ def test_a_migration_backs_up_before_it_and_one_that_fails_leaves_the_old_versio
     path = tmp_path / "node.sqlite"
     SqliteFile(path).close()
     database = sqlite3.connect(path, isolation_level=None)
-    steps = [*migrations(), (2, "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1); NONSENSE")]
+    steps = [*migrations(), (3, "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1); NONSENSE")]
     with pytest.raises(StorageError, match="was undone"):
         migrate(database, path, steps)
     tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
     assert "more" not in tables
-    assert (tmp_path / "node.sqlite.before-0002").exists()
-    migrate(database, path, [*migrations(), (2, "CREATE TABLE more (x INTEGER); -- fine\nINSERT INTO more VALUES (1)")])
+    assert (tmp_path / "node.sqlite.before-0003").exists()
+    migrate(database, path, [*migrations(), (3, "CREATE TABLE more (x INTEGER); -- fine\nINSERT INTO more VALUES (1)")])
     assert database.execute("SELECT x FROM more").fetchall() == [(1,)]
     database.close()
+
+
+def test_a_database_of_an_older_program_is_brought_up_and_kept_beside(tmp_path: Path) -> None:
+    path = tmp_path / "node.sqlite"
+    old = sqlite3.connect(path, isolation_level=None)
+    migrate(old, path, migrations()[:1])
+    old.execute("INSERT INTO facts VALUES ('kept', x'01')")
+    old.close()
+    file = SqliteFile(path)
+    assert file.fetch("SELECT body FROM facts", ()) == [(b"\x01",)]
+    assert file.fetch("SELECT count(*) FROM codes", ()) == [(0,)]
+    file.close()
+    with sqlite3.connect(tmp_path / "node.sqlite.before-0002") as before:
+        assert before.execute("SELECT max(number) FROM migrations").fetchone() == (1,)
+        assert before.execute("SELECT body FROM facts").fetchone() == (b"\x01",)
+    before.close()
 
 
 async def test_writers_share_commits_and_a_conflict_undoes_only_its_own(tmp_path: Path) -> None:

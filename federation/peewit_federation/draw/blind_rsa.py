@@ -89,6 +89,13 @@ class TokenPublicKey:
             raise ForgeryError("the signer answered with something else than a signature")
         return signature
 
+    def number(self, blinded: bytes) -> int:
+        """A blinded message as a number. Raises `MalformedError` if it is none below the modulus."""
+        found = int.from_bytes(blinded, "big")
+        if len(blinded) != self.size_bytes or not 0 < found < self.modulus:
+            raise MalformedError("a blinded message that is no number below the modulus")
+        return found
+
     def factor(self, randomness: bytes) -> int:
         """A factor to hide a number with. Raises `MalformedError` for randomness that hides nothing."""
         found = int.from_bytes(randomness, "big") % self.modulus
@@ -132,14 +139,17 @@ class TokenKey:
     def __repr__(self) -> str:
         return f"TokenKey({self.public.size_bytes * 8} bits)"
 
+    def primes(self) -> tuple[bytes, bytes]:
+        """What it is made from, to be kept: both big-endian."""
+        size_bytes = self.public.size_bytes
+        return int(self._p).to_bytes(size_bytes, "big"), int(self._q).to_bytes(size_bytes, "big")
+
     def blind_sign(self, blinded: bytes, factor: bytes) -> bytes:
         """Sign a blinded message (section 4.3). `factor` is fresh randomness, at least as long as the modulus.
 
         Raises `MalformedError` if the message is no number below the modulus.
         """
-        modulus, number = self.public.modulus, int.from_bytes(blinded, "big")
-        if len(blinded) != self.public.size_bytes or not 0 < number < modulus:
-            raise MalformedError("a blinded message that is no number below the modulus")
+        modulus, number = self.public.modulus, self.public.number(blinded)
         base = self.public.factor(factor)
         hidden = number * gmpy2.powmod(base, EXPONENT, modulus) % modulus
         signed = self._private(hidden) * gmpy2.invert(base, modulus) % modulus

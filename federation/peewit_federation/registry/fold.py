@@ -20,12 +20,14 @@ from hashlib import sha256
 from typing import Final
 
 from peewit_federation import cbor
+from peewit_federation.draw.rounds import Rounds
 from peewit_federation.registry.admission import Admissions, Constitution
 from peewit_federation.registry.mediator import Cursor, LogState, MediatorFold
 from peewit_federation.registry.vouched import Vouched
 from peewit_federation.statements.carried import CarriedStatement, Close, Evidence
+from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
 from peewit_federation.statements.kinds import OPERATOR_KINDS, read_entry
-from peewit_federation.statements.operator import Admission, Carried, Withdrawal
+from peewit_federation.statements.operator import Admission, Carried, Node, Withdrawal
 
 RULES_VERSION: Final = 1
 MAIN: Final = b""
@@ -66,6 +68,9 @@ class Registry:
         self.cuts: dict[bytes, dict[bytes, Cut]] = {}
         self.logs: dict[tuple[bytes, bytes], LogState] = {}
         self.operators: dict[bytes, Cursor] = _cursors(constitution, {})
+        self.rounds = Rounds()
+        self.nodes: dict[bytes, Node] = {}
+        "What each operator last said of its node."
         self.generation = 0
         "Grows whenever what must be read may have changed."
         self.scopes: dict[bytes, int] = {}
@@ -164,6 +169,10 @@ class Registry:
                 case Admission() as word if permit:
                     if self._admissions(word.mediator).say(origin, index, word):
                         touched[word.mediator] = None
+                case TokenKey() | DrawKey() | DrawReceipt() | TokenCount() as word if permit:
+                    self.rounds.say(origin, word)
+                case Node() as word if permit:
+                    self.nodes[origin] = word
                 case Withdrawal() as word if restrict:
                     if self._admissions(word.mediator).say(origin, index, None):
                         touched[word.mediator] = None
@@ -296,9 +305,12 @@ class Registry:
             if max(self.operators[operator].seen, self.operators[operator].believed) > size:
                 # What it said behind its end is forgotten, and what it said before is read again.
                 self.operators[operator] = Cursor()
+                self.rounds.forget(operator)
                 for admissions in self.admissions.values():
                     admissions.words.pop(operator, None)
         self.generation += 1
+        self.rounds.keep(self.operators)
+        self.nodes = {operator: node for operator, node in self.nodes.items() if operator in self.operators}
         for admissions in self.admissions.values():
             for operator in [o for o in admissions.words if o not in self.operators]:
                 del admissions.words[operator]

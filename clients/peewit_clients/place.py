@@ -1,0 +1,170 @@
+"""Getting a place in the queue: admission by several nodes, and the ticket of the draw (design 4.5).
+
+    place = await Admitter(view, os.urandom).get(request, "over80", with_code("ABCDE-…"))
+    place.priority                     the same, whoever answered
+
+Rules kept here: token keys and draw keys come from operators' logs that a quorum cosigned, never from whom is asked;
+salts and factors are fresh for every signer; nodes that admit never see `H`, and those that draw never see
+the signup code. Whoever does not answer is passed over, as long as enough do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_clients.pool import Backend, BackendError, BackendPool
+from peewit_clients.registry_view import RegistryView
+from peewit_federation import cbor
+from peewit_federation.charter import Operator
+from peewit_federation.draw.api import CODE, OPEN, WORK, DrawAnswer, DrawAsk, Offer, TokenAsk, code_at, work_done
+from peewit_federation.draw.blind_rsa import SALT_BYTES, Blinded, TokenPublicKey
+from peewit_federation.draw.schedule import Schedule
+from peewit_federation.draw.tickets import Ticket, join
+from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
+
+Randomness = Callable[[int], bytes]
+Prove = Callable[[Operator, TokenAsk, Offer], Awaitable[TokenAsk]]
+"Adds the proof of admission that a node asks for."
+TRIES_PER_TURN: Final = 4096
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the queue, with all that proves it to anybody."""
+
+    request: bytes
+    "H."
+    round: int
+    group: str
+    tokens: tuple[tuple[bytes, bytes], ...]
+    "(origin hash, signature) of the operators that admitted."
+    ticket: Ticket
+    priority: bytes
+
+
+class Admitter:
+    """Asks nodes for admission and for the draw."""
+
+    def __init__(self, view: RegistryView, randomness: Randomness) -> None:
+        self._view = view
+        self._pool: BackendPool = view.pool
+        self._rounds = view.registry.rounds
+        self._randomness = randomness
+        self.asked: dict[tuple[bytes, bytes, int, str], tuple[Blinded, TokenAsk]] = {}
+        """By request, node, round and group: what a node was asked, for a code counts again only for the same bytes."""
+
+    @property
+    def _schedule(self) -> Schedule:
+        schedule = self._view.charter.schedule
+        if schedule is None:
+            raise UnknownError("the charter of this federation has no draw")
+        return schedule
+
+    async def get(self, request: bytes, group: str, prove: Prove) -> Place:
+        """A place for a request hash. Refresh the view before.
+
+        Raises `UnreachableError` or `RefusedError` saying what each node did.
+        """
+        now_s = self._view.clock()
+        number = self._rounds.open_round(self._schedule, now_s)
+        if number is None:
+            raise RefusedError("no round is open; the nodes are still making its keys, or cannot be reached")
+        tokens = await self.tokens(request, number, group, prove)
+        return await self.draw(request, number, group, tokens)
+
+    async def tokens(self, request: bytes, number: int, group: str, prove: Prove) -> tuple[tuple[bytes, bytes], ...]:
+        """Signatures of as many operators as the threshold says."""
+        wanted = self._schedule.seats_of(number).committee.threshold
+        found: list[tuple[bytes, bytes]] = []
+        refusals: list[str] = []
+        for backend in self._pool.order():
+            operator = backend.operator
+            key = self._rounds.token_key(operator.origin_hash, number, group)
+            if not operator.votes or key is None:
+                continue
+            try:
+                found.append((operator.origin_hash, await self._token(backend, key, request, number, group, prove)))
+            except BackendError as error:
+                refusals.append(f"{operator.name}: {error}")
+            except SenderError as error:
+                self._pool.complain(operator.name, f"a token: {error}")
+                refusals.append(f"{operator.name}: {error}")
+            if len(found) == wanted:
+                return tuple(found)
+        others = "; ".join(refusals) or f"no other has a key for group {group!r} in round {number}"
+        raise RefusedError(f"{len(found)} of {wanted} nodes admitted this request; {others}")
+
+    async def _token(
+        self, backend: Backend, key: TokenPublicKey, request: bytes, number: int, group: str, prove: Prove
+    ) -> bytes:
+        name = request, backend.operator.origin_hash, number, group
+        if name not in self.asked:
+            offer = Offer.decode(await self._pool.fetch(backend, "/v1/admission"))
+            blinded = key.blind(request, self._randomness(SALT_BYTES), self._randomness(key.size_bytes))
+            self.asked[name] = blinded, await prove(backend.operator, TokenAsk(number, group, blinded.data), offer)
+        blinded, ask = self.asked[name]
+        try:
+            answer = await self._pool.post(backend, "/v1/tokens", ask.encode())
+        except BackendError as error:
+            if 400 <= error.status < 500:
+                del self.asked[name]  # a plain refusal: nothing was spent on it
+            raise
+        match cbor.decode(answer, size_bytes_max=1024):
+            case [bytes(signature)]:
+                return key.finalize(request, signature, blinded)
+        raise MalformedError("not an answer with a blind signature")
+
+    async def draw(self, request: bytes, number: int, group: str, tokens: Sequence[tuple[bytes, bytes]]) -> Place:
+        """The ticket of an admitted request: proofs of several members, each asked until there is one for every key."""
+        seats = self._schedule.seats_of(number)
+        publics = self._rounds.require_drawn(self._schedule, number, self._view.clock())
+        body = DrawAsk(request, number, group, tuple(tokens)).encode()
+        parts: list[Mapping[int, bytes]] = []
+        refusals: list[str] = []
+        for backend in self._pool.order():
+            if backend.name not in seats.committee.members:
+                continue
+            try:
+                answer = DrawAnswer.decode(await self._pool.post(backend, "/v1/draw", body))
+            except BackendError as error:
+                refusals.append(f"{backend.name}: {error}")
+                continue
+            except SenderError as error:
+                self._pool.complain(backend.name, f"the draw: {error}")
+                continue
+            parts.append(dict(answer.proofs))
+            try:
+                ticket = join(request, publics, parts)
+            except SenderError:
+                continue
+            return Place(request, number, group, tuple(tokens), ticket, ticket.priority(request, publics))
+        raise RefusedError("too few members of the committee gave proofs: " + "; ".join(refusals or ["none answered"]))
+
+
+def with_code(code: str) -> Prove:
+    """For nodes that ask for a signup code; work is done where it is asked for."""
+
+    async def prove(operator: Operator, ask: TokenAsk, offer: Offer) -> TokenAsk:
+        if offer.kind != CODE:
+            return await with_work(operator, ask, offer)
+        return TokenAsk(ask.round, ask.group, ask.blinded, CODE, code_at(code, operator.origin_hash))
+
+    return prove
+
+
+async def with_work(operator: Operator, ask: TokenAsk, offer: Offer) -> TokenAsk:
+    """For nodes that ask for nothing, or for a proof of work."""
+    if offer.kind == CODE:
+        raise RefusedError(f"{operator.name} asks for a signup code")
+    if offer.kind == OPEN:
+        return ask
+    for attempt in range(1 << 63):
+        nonce = attempt.to_bytes(8, "big")
+        if work_done(operator.origin_hash, ask.round, ask.group, ask.blinded, nonce) >= offer.work_bits:
+            return TokenAsk(ask.round, ask.group, ask.blinded, WORK, nonce)
+        if attempt % TRIES_PER_TURN == 0:
+            await asyncio.sleep(0)
+    raise AssertionError("unreachable")

@@ -1,0 +1,292 @@
+"""Admission and the draw at real nodes: one place for each admission, the same whoever answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from peewit_clients.charters import Draw
+from peewit_clients.place import Admitter, with_code, with_work
+from peewit_clients.pool import BackendPool
+from peewit_clients.registry_view import RegistryView
+from peewit_federation.draw.api import CODE, WORK, DrawAsk, Offer, TokenAsk, code_at, new_code
+from peewit_federation.draw.rounds import Rounds
+from peewit_federation.errors import RefusedError
+from peewit_federation.keys import key_id
+from peewit_node.config import Admission
+from peewit_node.node import DATABASE
+from tests.federation_kit import NAMES, Federation, seed
+from tests.federation_kit_http import get, post, until
+
+WEEK = Draw(NAMES, 2)
+
+
+@asynccontextmanager
+async def running(folder: Path, admission: Admission, draw: Draw = WEEK) -> AsyncIterator[Federation]:
+    federation = Federation.make(folder, draw=draw, admission=admission)
+    await federation.start()
+    try:
+        yield federation
+    finally:
+        await federation.stop()
+
+
+def rounds(federation: Federation, name: str) -> Rounds:
+    return federation.nodes[name].keeper.registry.rounds
+
+
+async def opened(federation: Federation, groups: tuple[str, ...] = ("",)) -> int:
+    """Wait until the present round is open everywhere and all token keys count; its number."""
+    schedule = next(iter(federation.nodes.values())).state.charter.schedule
+    assert schedule is not None
+    number = schedule.round_at(time.time())
+
+    def ready() -> bool:
+        return all(
+            node.keeper.registry.rounds.open_round(schedule, time.time()) is not None
+            and all(node.token_keys.get(number, group) for group in groups)
+            for node in federation.nodes.values()
+        )
+
+    await until(ready, 40.0)
+    await federation.agree()
+    return number
+
+
+@asynccontextmanager
+async def client(federation: Federation, *only: str) -> AsyncIterator[Admitter]:
+    charter = next(iter(federation.nodes.values())).state.charter
+    async with BackendPool(charter, only=only) as pool:
+        view = RegistryView(charter, pool)
+        await view.refresh()
+        yield Admitter(view, os.urandom)
+
+
+async def codes(federation: Federation, count: int, group: str = "") -> list[str]:
+    """Codes that are valid at one node less than it takes for two places."""
+    made = [new_code(seed(group, "code", number)[:20]) for number in range(count)]
+    for node in [federation.nodes[name] for name in NAMES[: 2 * WEEK.threshold - 1]]:
+        origin = node.state.operator.origin_hash
+        await node.admission.add([(code_at(code, origin), group) for code in made])
+    return made
+
+
+async def test_a_client_gets_a_place_that_is_the_same_whoever_answers(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="work", work_bits=8, groups=("over80",))) as federation:
+        number = await opened(federation, ("", "over80"))
+        request = seed("H")
+        async with client(federation) as admitter:
+            place = await admitter.get(request, "over80", with_work)
+        assert (place.round, place.group) == (number, "over80")
+        for pair in (NAMES[:2], NAMES[2:], ("north", "east")):
+            async with client(federation, *pair) as admitter:
+                again = await admitter.get(request, "over80", with_work)
+            assert again.priority == place.priority
+            assert {origin for origin, _ in again.tokens} == {
+                federation.nodes[name].state.operator.origin_hash for name in pair
+            }
+        async with client(federation) as admitter:
+            assert (await admitter.get(seed("another H"), "", with_work)).priority != place.priority
+
+
+async def test_with_one_member_dead_places_are_still_given_and_with_all_but_one_they_are_not(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="open")) as federation:
+        await opened(federation)
+        await federation.stop("north")
+        async with client(federation) as admitter:
+            await admitter.get(seed("H"), "", with_work)
+            tokens = (await admitter.get(seed("H2"), "", with_work)).tokens
+        async with client(federation, "west") as admitter:
+            with pytest.raises(RefusedError, match="1 of 2 nodes admitted"):
+                await admitter.get(seed("H3"), "", with_work)
+            with pytest.raises(RefusedError, match="too few members"):
+                await admitter.draw(seed("H2"), await opened(federation), "", tokens)
+
+
+async def test_a_code_gives_one_token_at_each_node_under_sixteen_way_contention(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission()) as federation:
+        number = await opened(federation)
+        made = await codes(federation, 10)
+        url, node = federation.url("north"), federation.nodes["north"]
+        origin = node.state.operator.origin_hash
+        public = rounds(federation, "north").token_key(origin, number, "")
+        assert public is not None
+        blinded = [public.blind(seed("H", n), seed(n)[:16] * 3, os.urandom(256)).data for n in range(16)]
+        for code in made:
+            proof = code_at(code, origin)
+            asks = [TokenAsk(number, "", data, CODE, proof).encode() for data in blinded]
+            answers = await asyncio.gather(*(post(f"{url}/v1/tokens", ask) for ask in asks))
+            assert sorted(status for status, _ in answers) == [200] + [403] * 15
+            winner = next(place for place, (status, _) in enumerate(answers) if status == 200)
+            # The winner lost the answer and asks again: the same signature, and nobody else's.
+            assert await post(f"{url}/v1/tokens", asks[winner]) == answers[winner]
+            assert (await post(f"{url}/v1/tokens", asks[winner - 1]))[0] == 403
+        rows = await node.engine.fetch("SELECT signatures FROM token_keys WHERE round = ? AND grp = ''", number)
+        assert rows == [(10,)], "what is published is what was signed"
+
+
+async def test_a_code_is_worth_nothing_in_another_group_or_at_another_node(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(groups=("over80",))) as federation:
+        await opened(federation, ("", "over80"))
+        (code,) = await codes(federation, 1, "over80")
+        async with client(federation) as admitter:
+            with pytest.raises(RefusedError, match="is for over80, not for no group"):
+                await admitter.get(seed("H"), "", with_code(code))
+            with pytest.raises(RefusedError, match="does not know that signup code"):
+                await admitter.get(seed("H"), "over80", with_code(new_code(seed("made up")[:20])))
+            assert (
+                await admitter.get(seed("H"), "over80", with_code(code.lower().replace("-", " ")))
+            ).group == "over80"
+            with pytest.raises(RefusedError, match="used already"):
+                await admitter.get(seed("H of a friend"), "over80", with_code(code))
+        north, west = (federation.nodes[name].state.operator.origin_hash for name in NAMES[:2])
+        assert code_at(code, north) != code_at(code, west), "what one node sees cannot be shown to another"
+
+
+async def test_work_is_bound_to_the_blinded_message_and_node(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="work", work_bits=12)) as federation:
+        number = await opened(federation)
+        north = federation.nodes["north"].state.operator
+        offer = Offer.decode((await get(f"{federation.url('north')}/v1/admission"))[1])
+        blank = TokenAsk(number, "", bytes([1]) * 256)
+        done = await with_work(north, blank, offer)
+        other = TokenAsk(number, "", bytes([2]) * 256, WORK, done.proof)
+        for name, ask, expected in (("north", done, 200), ("north", other, 403), ("south", done, 403)):
+            status, answer = await post(f"{federation.url(name)}/v1/tokens", ask.encode())
+            assert status == expected, (name, answer)
+        status, answer = await post(f"{federation.url('north')}/v1/tokens", blank.encode())
+        assert (status, b"not with nothing" in answer) == (403, True)
+
+
+async def test_an_open_node_admits_at_a_rate(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="open", per_minute=3)) as federation:
+        number = await opened(federation)
+        ask = TokenAsk(number, "", bytes([1]) * 256).encode()
+        statuses = [(await post(f"{federation.url('north')}/v1/tokens", ask))[0] for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+
+
+async def test_who_was_not_admitted_by_enough_operators_is_not_drawn(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="open", groups=("over80",))) as federation:
+        number = await opened(federation, ("", "over80"))
+        request = seed("H")
+        async with client(federation) as admitter:
+            place = await admitter.get(request, "", with_work)
+        (one, token), second = place.tokens
+        for tokens in (
+            (), ((one, token),), ((one, token), (one, token)), ((one, token), (second[0], token)),
+            ((one, token), (key_id(b"nobody"), second[1])),
+        ):  # fmt: skip
+            status, answer = await post(
+                f"{federation.url('west')}/v1/draw", DrawAsk(request, number, "", tokens).encode()
+            )
+            assert status == 422, tokens
+            assert b"operators admitted this request" in answer
+        for ask in (
+            DrawAsk(seed("H of a friend"), number, "", place.tokens),
+            DrawAsk(request, number, "over80", place.tokens),
+        ):
+            assert (await post(f"{federation.url('west')}/v1/draw", ask.encode()))[0] == 422
+
+
+async def test_a_token_of_a_round_that_is_over_finds_no_drawer_and_its_keys_are_gone(tmp_path: Path) -> None:
+    draw = Draw(NAMES, 2, round_s=10, starts_s=int(time.time()))
+    async with running(tmp_path, Admission(kind="open"), draw) as federation:
+        schedule = federation.nodes["north"].state.charter.schedule
+        assert schedule is not None
+        number = await opened(federation)
+        async with client(federation) as admitter:
+            place = await admitter.get(seed("H"), "", with_work)
+        number = place.round
+        await until(lambda: time.time() > schedule.begins_s(number + 1) + schedule.grace_s + 1.5)
+        ask = DrawAsk(place.request, number, "", place.tokens).encode()
+        status, answer = await post(f"{federation.url('west')}/v1/draw", ask)
+        assert (status, f"round {number} is not open".encode() in answer) == (403, True)
+        status, answer = await post(
+            f"{federation.url('west')}/v1/tokens", TokenAsk(number, "", bytes([1]) * 256).encode()
+        )
+        assert status == 403
+        async with client(federation) as admitter:
+            assert (await admitter.get(seed("H"), "", with_work)).round > number, "the next round is open"
+            # Whoever has the ticket can still prove it: public parts stay in the logs.
+            publics = admitter._rounds.keys(schedule.seats_of(number), number)
+            assert publics is not None
+            assert place.ticket.priority(place.request, publics) == place.priority
+        await until(lambda: all(_oldest(federation, name) > number for name in NAMES))
+        counts = [rounds(federation, name).signatures(number, "") for name in NAMES]
+        assert counts == [1] * 4, "how many were admitted is published when a round is over"
+
+
+def _oldest(federation: Federation, name: str) -> int:
+    """The oldest round of which a node's database has a private key."""
+    with sqlite3.connect(f"file:{federation.folder / name / DATABASE}?mode=ro", uri=True) as database:
+        oldest: int = database.execute(
+            "SELECT min(a) FROM (SELECT min(round) a FROM token_keys UNION SELECT min(round) FROM draw_keys)"
+        ).fetchone()[0]
+        return oldest
+
+
+async def test_a_key_is_handed_over_only_to_a_member_that_may_hold_it(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="open")) as federation:
+        number = await opened(federation)
+        node = federation.nodes["north"]
+        schedule = node.state.charter.schedule
+        assert schedule is not None
+        committee = schedule.seats_of(number).committee
+        for place in range(len(committee.sets)):
+            for asker in NAMES:
+                origin = federation.nodes[asker].state.operator.origin_hash.hex()
+                status, _ = await get(f"{federation.url('north')}/federation/v1/draw-keys/{number}/{place}/{origin}")
+                may = asker in committee.holders(place)
+                mine = "north" in committee.holders(place)
+                assert status == (403 if not may else 200 if mine else 404), (place, asker)
+        for path in ("x/0", f"{number}/99", f"{number}/-1", "99999999999/0"):
+            origin = node.state.operator.origin_hash.hex()
+            status, _ = await get(f"{federation.url('north')}/federation/v1/draw-keys/{path}/{origin}")
+            assert status in (400, 403), path
+
+
+async def test_no_fewer_than_the_threshold_of_members_hold_all_keys(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="open")) as federation:
+        number = await opened(federation)
+        schedule = federation.nodes["north"].state.charter.schedule
+        assert schedule is not None
+        seats = schedule.seats_of(number)
+        publics = rounds(federation, "north").keys(seats, number)
+        assert publics is not None
+        held = {
+            name: {place for place, _ in node.draw_keys.prove(seats, number, publics, seed("H"))}
+            for name, node in federation.nodes.items()
+        }
+        assert all(len(places) == 3 for places in held.values())
+        assert all(held[a] | held[b] == set(range(4)) for a in NAMES for b in NAMES if a != b)
+
+
+async def test_a_node_that_starts_again_has_its_keys(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="open")) as federation:
+        await opened(federation)
+        async with client(federation) as admitter:
+            place = await admitter.get(seed("H"), "", with_work)
+        for name in NAMES:
+            await federation.stop(name)
+            await federation.start(name)
+        await opened(federation)
+        async with client(federation) as admitter:
+            assert (await admitter.get(seed("H"), "", with_work)).priority == place.priority
+
+
+async def test_a_federation_without_a_draw_says_so(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    await federation.start("north")
+    try:
+        status, answer = await get(f"{federation.url('north')}/v1/admission")
+        assert (status, b"has no draw" in answer) == (404, True)
+    finally:
+        await federation.stop()
