@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from peewit_clients.charters import Card, compose_charter
+from datetime import date
+
+from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
+from peewit_federation.charter import parse_charter
+from peewit_federation.draw.api import CODE, DrawAnswer, DrawAsk, Offer, TokenAsk, code_at
+from peewit_federation.draw.hashes import Person, data_hash, request_hash
+from peewit_federation.draw.tickets import Ticket
+from peewit_federation.draw.vrf import VrfKey
 from peewit_federation.gossip.feed import Answer, Ask, Cursor, HeadItem, ViewItem
 from peewit_federation.gossip.marks import mark_of
 from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, sign_view
@@ -32,6 +39,7 @@ from peewit_federation.statements.carried import (
     sign_close,
     sign_device,
 )
+from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider, Revocation
 from peewit_federation.statements.operator import Admission, Carried, CharterNotice, Node, Withdrawal
 
@@ -45,6 +53,8 @@ def key(word: str) -> SigningKey:
 
 
 NAMES = ("north", "west", "south", "east")
+MODULUS = sha256(b"an example of a modulus, not a product of primes") * 8
+SIGNUP = "ABCDE-FGHJK-MNPQR-STVWX"
 TIME_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 
 
@@ -93,7 +103,16 @@ def examples() -> dict[str, bytes]:
     cursor = Cursor(seed("epoch")[:8], 12)
     from peewit_federation import cbor
 
-    charter = compose_charter("example", [card(n, str(i + 1)) for i, n in enumerate(NAMES)], 3)
+    charter = compose_charter(
+        "example", [card(n, str(i + 1)) for i, n in enumerate(NAMES)], 3, draw=usual_draw(NAMES)
+    )  # fmt: skip
+    schedule = parse_charter(charter.encode()).schedule
+    assert schedule is not None
+    seats = schedule.seats_of(2966)
+    vrf = [VrfKey(seed(f"draw key {place}")) for place in range(len(seats.committee.sets))]
+    publics = tuple(key.public for key in vrf)
+    request = request_hash([seed("area")], data_hash(Person("Muster", "Erika", date(1940, 8, 12)), seed("nonce")))
+    ticket = Ticket(tuple(key.prove(request) for key in vrf))
     return {
         "vkey of a log": str(log_key(log.public)).encode(),
         "vkey of a witness": str(witness_key("north.example/witness", key("north witness").public)).encode(),
@@ -103,6 +122,10 @@ def examples() -> dict[str, bytes]:
         "node": Node("https://north.example", key("north witness").public, (1,)).encode(),
         "admit-mediator": Admission(mediator, (root.public,), ("10", "12"), ("flu",)).encode(),
         "withdraw-mediator": Withdrawal(mediator).encode(),
+        "token key": TokenKey(2966, MODULUS, "over80").encode(),
+        "draw key": DrawKey(2966, seats.digest, 0, publics[0]).encode(),
+        "draw receipt": DrawReceipt(2966, seats.digest, publics).encode(),
+        "token count": TokenCount(2966, 50, "over80").encode(),
         "charter notice": CharterNotice(1, sha256(charter.encode())).encode(),
         "carried": Carried(close).encode(),
         "catchment": entries[0],
@@ -125,6 +148,14 @@ def examples() -> dict[str, bytes]:
         "client answer": ClientAnswer(
             (head.encode(),), (device,), ((0, 2, entries[2], tuple(inclusion_proof(2, 3, leaf_source(leaves)))),)
         ).encode(),
+        "offer of admission": Offer(CODE, 20, 2966, ("", "over80")).encode(),
+        "signup code at a node": code_at(SIGNUP, seats.origins[0]),
+        "token ask": TokenAsk(2966, "over80", MODULUS[:-1] + b"\0", CODE, code_at(SIGNUP, seats.origins[0])).encode(),
+        "request hash": request,
+        "draw ask": DrawAsk(request, 2966, "over80", ((seats.origins[0], MODULUS),)).encode(),
+        "draw answer": DrawAnswer(((0, ticket.proofs[0]), (2, ticket.proofs[2]))).encode(),
+        "ticket": ticket.encode(),
+        "priority": ticket.priority(request, publics),
         "charter": charter.encode(),
     }
 

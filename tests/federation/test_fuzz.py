@@ -14,6 +14,8 @@ from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
 from peewit_federation.charter import parse_charter
 from peewit_federation.cose import Sign1
+from peewit_federation.draw.api import DrawAnswer, DrawAsk, Offer, TokenAsk
+from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import PeewitError
 from peewit_federation.gossip.feed import Answer, Ask, Cursor, HeadItem, ViewItem
 from peewit_federation.gossip.views import Range, ViewList, open_view, sign_view
@@ -82,6 +84,11 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
         [ClientAnswer((a_head(3),), (TestMediator("m").device(),), ((0, 1, b"e", (bytes(32),)),)).encode()],
     ),
     "places": (as_text(Places.parse), [PLACES.encode()]),
+    "token ask": (TokenAsk.decode, [TokenAsk(7, "over80", bytes(256), 1, bytes(32)).encode()]),
+    "draw ask": (DrawAsk.decode, [DrawAsk(bytes(32), 7, "", ((bytes(32), bytes(256)),)).encode()]),
+    "draw answer": (DrawAnswer.decode, [DrawAnswer(((0, bytes(80)), (3, bytes(80)))).encode()]),
+    "offer of admission": (Offer.decode, [Offer(2, 20, -1, ("", "over80")).encode()]),
+    "ticket": (Ticket.decode, [bytes(160)]),
 }
 INTERESTING = [
     b"",

@@ -33,6 +33,7 @@ from peewit_federation.statements.codec import (
     Type,
     walk_types,
 )
+from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
 from peewit_federation.statements.kinds import ALL_KINDS, MEDIATOR_KINDS, OPERATOR_KINDS, check_entry, read_entry
 from peewit_federation.statements.mediator import Issuer, Revocation
 from peewit_federation.statements.operator import CharterNotice, Node, Withdrawal
@@ -43,6 +44,11 @@ SAMPLES = [
     Node("https://north.example", bytes(32), (1,)),
     TestMediator("m").admission("1", "20"),
     Withdrawal(bytes(32)),
+    TokenKey(7, bytes(256)),
+    TokenKey(7, bytes(384), "over80"),
+    DrawKey(7, bytes(32), 3, bytes(32)),
+    DrawReceipt(7, bytes(32), (b"b" * 32, b"a" * 32)),
+    TokenCount(7, 50, "over80"),
     CharterNotice(1, bytes(32)),
     catchment("a", "10115", "10117"),
     provider("p", catchment("a", "10115")),
