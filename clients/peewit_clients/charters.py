@@ -56,10 +56,12 @@ class Draw:
         )
 
 
-def usual_draw(voters: Sequence[str], round_s: int = 7 * 86_400) -> Draw:
+def usual_draw(
+    voters: Sequence[str], committee: int | None = None, threshold: int | None = None, round_s: int = 7 * 86_400
+) -> Draw:
     """Five members of which three must collude; of fewer voters, all of which half must."""
-    members = tuple(voters[:5])
-    return Draw(members, (len(members) + 1) // 2, round_s)
+    members = tuple(voters[: 5 if committee is None else committee])
+    return Draw(members, (len(members) + 1) // 2 if threshold is None else threshold, round_s)
 
 
 def compose_charter(

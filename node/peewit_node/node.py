@@ -196,7 +196,9 @@ class Node:
         server = await listen(runner, door, *config.address, tls)
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
-        admin = await self._runner(web.Application(middlewares=[problems]), AdminRoutes(self.own, self.status))
+        admin = await self._runner(
+            web.Application(middlewares=[problems]), AdminRoutes(self.own, self.status, self.admission)
+        )
         socket = config.data / ADMIN_SOCKET
         socket.unlink(missing_ok=True)
         await web.UnixSite(admin, str(socket)).start()

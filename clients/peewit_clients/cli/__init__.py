@@ -54,7 +54,7 @@ def main() -> None:
 
     \b
     Operators of nodes    peewit node, peewit operator, peewit charter
-    Mediators             peewit mediator
+    Mediators             peewit mediator, peewit codes
     Anybody               peewit registry, peewit log, peewit fork
     Trying it out         peewit simulate, peewit hunt
     """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from peewit_clients.charters import Card, compose_charter, usual_quorum
+from peewit_clients.charters import Card, compose_charter, usual_draw, usual_quorum
 from peewit_clients.cli.common import charter_option, emit, json_option, read_charter, read_text
+from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import OperatorError
 
 
@@ -23,9 +25,25 @@ def charter() -> None:
 @click.option("--name", required=True, help="The federation's name.")
 @click.option("--quorum", type=int, help="How many nodes must cosign; the smallest safe number if left out.")
 @click.option("--threshold", type=int, help="How many operators admit a mediator; 2 if left out.")
+@click.option("--committee", type=click.IntRange(0, 9), help="Members of the draw's committee; 5, or 0 for no draw.")
+@click.option("--collude", type=click.IntRange(1, 9), help="So many break the draw; half of the committee if left out.")
+@click.option(
+    "--round-days",
+    type=click.FloatRange(0.001, 366),
+    default=7.0,
+    show_default=True,
+    help="How long a round of the draw is.",
+)
 @click.option("--mirror", "mirrors", multiple=True, help="A node without a vote; more than 16 cannot vote.")
 def new(
-    cards: tuple[Path, ...], name: str, quorum: int | None, threshold: int | None, mirrors: tuple[str, ...]
+    cards: tuple[Path, ...],
+    name: str,
+    quorum: int | None,
+    threshold: int | None,
+    committee: int | None,
+    collude: int | None,
+    round_days: float,
+    mirrors: tuple[str, ...],
 ) -> None:
     """Make a charter out of operators' cards (`peewit node init` makes them). Prints it.
 
@@ -39,7 +57,13 @@ def new(
     if threshold is not None and threshold > len(found):
         raise OperatorError(f"--threshold {threshold}: there are only {len(found)} operators")
     quorum = usual_quorum(len(found) - len(set(mirrors))) if quorum is None else quorum
-    click.echo(compose_charter(name, found, quorum, threshold=threshold, mirrors=mirrors), nl=False)
+    voters = [card.name for card in found if card.name not in mirrors]
+    if (committee or 0) > len(voters):
+        raise OperatorError(f"--committee {committee}: only {len(voters)} operators vote")
+    if collude is not None and collude > (len(voters) if committee is None else committee):
+        raise OperatorError(f"--collude {collude}: the committee has fewer members")
+    draw = None if committee == 0 else usual_draw(voters, committee, collude, round(round_days * 86_400))
+    click.echo(compose_charter(name, found, quorum, threshold=threshold, mirrors=mirrors, draw=draw), nl=False)
 
 
 @charter.command()
@@ -57,6 +81,7 @@ def show(charter_path: Path, as_json: bool) -> None:
                 "digest": found.digest.hex(),
                 "admission_threshold": found.admission_threshold,
                 "quorum": policy.needed(),
+                "draw": draw_facts(found.schedule),
                 "freshness": {"warn_s": found.warn_s, "refuse_s": found.refuse_s},
                 "operators": [
                     {"name": o.name, "votes": o.votes, "url": o.url, "region": o.region} for o in found.operators
@@ -71,6 +96,14 @@ def show(charter_path: Path, as_json: bool) -> None:
         f"{policy.overlap()} nodes, and {policy.blocking()} nodes must fail to stop it."
     )
     console.print(f"{found.admission_threshold} operators admit a mediator; one is enough in its own region.")
+    if found.schedule:
+        committee = found.schedule.seats[-1].committee
+        console.print(
+            f"The draw has rounds of {found.schedule.round_s / 86_400:g} days. {', '.join(committee.members)} are its "
+            f"committee; {committee.threshold} operators admit a request, and so many must collude to cheat."
+        )
+    else:
+        console.print("There is no draw, so no appointments are given.")
     table = Table("operator", "votes", "node", "region", "log")
     for operator in found.operators:
         table.add_row(
@@ -81,3 +114,14 @@ def show(charter_path: Path, as_json: bool) -> None:
             operator.log.name[:23] + "…",
         )
     console.print(table)
+
+
+def draw_facts(schedule: Schedule | None) -> dict[str, Any] | None:
+    """The draw of a charter, for programs."""
+    if schedule is None:
+        return None
+    seats = [
+        {"from_round": s.from_round, "members": s.committee.members, "threshold": s.committee.threshold}
+        for s in schedule.seats
+    ]
+    return {"round_s": schedule.round_s, "starts_s": schedule.starts_s, "committees": seats}

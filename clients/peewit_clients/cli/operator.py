@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 from pathlib import Path
 
 import click
 
+from peewit_clients.admin_door import knock
 from peewit_clients.cli.common import dry_run_option, emit, json_option
 from peewit_federation import cbor
-from peewit_federation.errors import MalformedError, OperatorError, RefusedError
+from peewit_federation.errors import MalformedError
 from peewit_federation.statements.operator import QUOTAS_DEFAULT, Admission, Withdrawal
 
-ADMIN_SOCKET = "admin.sock"
-ADMIN_TIMEOUT_S = 60.0
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), default=".", show_default=True, help="The data directory of your node."
 )
@@ -94,24 +91,8 @@ def _say(data: Path, entry: bytes, consequence: str, *, dry_run: bool, as_json: 
 
 
 def append_entry(data: Path, *entries: bytes) -> int:
-    """Append to the operator's log through the node's own socket; the index of the first."""
-    path = data / ADMIN_SOCKET
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ADMIN_TIMEOUT_S)
-            connection.connect(str(path))
-            client = http.client.HTTPConnection("localhost")
-            client.sock = connection
-            client.request("POST", "/admin/append", cbor.encode(list(entries)))
-            response = client.getresponse()
-            body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise OperatorError(f"{path}: {reason}; is the node running? Start it with `peewit node run`") from None
-    if response.status != 200:
-        raise RefusedError(body.decode(errors="replace"))
-    index: int = cbor.decode(body)[0]
-    return index
+    """Append to the operator's log through the node's own door; the index of the first."""
+    return knock(data, "/admin/append", cbor.encode(list(entries)))
 
 
 def _hex(text: str, what: str) -> bytes:

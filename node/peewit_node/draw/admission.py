@@ -39,9 +39,13 @@ class Admission:
         """Which kind of proof is asked for."""
         return KINDS[self._settings.kind]
 
-    async def add(self, codes: Iterable[tuple[bytes, str]]) -> None:
-        """Learn signup codes: what each is at this node (`draw.api.code_at`), and its group. Known ones stay."""
+    async def add(self, codes: Iterable[tuple[bytes, str]]) -> int:
+        """Learn signup codes: what each is at this node (`draw.api.code_at`), and its group. How many were new."""
+        count = "SELECT count(*) FROM codes"
+        ((before,),) = await self._engine.fetch(count)
         await self._engine.write(*(Write(ADD, (code, group, UNSPENT)) for code, group in codes))
+        ((after,),) = await self._engine.fetch(count)
+        return int(after) - int(before)
 
     async def admit(self, ask: TokenAsk) -> None:
         """Admit what was asked, durably. Raises `RefusedError` or `QuotaError`."""

@@ -1,0 +1,37 @@
+"""The operator's own door to its running node: a Unix socket in the data directory."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+
+from peewit_federation import cbor
+from peewit_federation.errors import OperatorError, RefusedError
+
+ADMIN_SOCKET = "admin.sock"
+ADMIN_TIMEOUT_S = 60.0
+
+
+def knock(data: Path, path: str, body: bytes) -> int:
+    """Give something to the node whose data directory this is; the number that it answers.
+
+    Raises `OperatorError` if it does not run, `RefusedError` if it refuses.
+    """
+    door = data / ADMIN_SOCKET
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ADMIN_TIMEOUT_S)
+            connection.connect(str(door))
+            client = http.client.HTTPConnection("localhost")
+            client.sock = connection
+            client.request("POST", path, body)
+            response = client.getresponse()
+            answer = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OperatorError(f"{door}: {reason}; is the node running? Start it with `peewit node run`") from None
+    if response.status != 200:
+        raise RefusedError(answer.decode(errors="replace"))
+    number: int = cbor.decode(answer)[0]
+    return number

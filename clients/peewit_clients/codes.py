@@ -1,0 +1,94 @@
+"""Signup codes: made once, printed on letters, and known to each node only as a hash for itself.
+
+    codes.csv              code,group                          for the letters; nobody else may see it
+    codes-north.csv        hash,group                          for the node of operator north
+
+Rules kept here: a code is valid at 2t-1 nodes, where t admit: at one more it would give two places, at fewer no node
+may be down. Files are readable by their owner only, and never written over.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from peewit_federation.charter import Charter, Operator
+from peewit_federation.draw.api import CODE_CHARACTERS, code_at, new_code
+from peewit_federation.errors import MalformedError, OperatorError
+from peewit_federation.statements.codec import GROUP
+
+COUNT_MAX: Final = 1_000_000
+LINES_AT_ONCE: Final = 3_000
+
+
+def nodes_for(charter: Charter, names: Sequence[str] = ()) -> list[Operator]:
+    """The nodes at which new codes are valid. Raises `OperatorError`."""
+    if charter.schedule is None:
+        raise OperatorError("the charter of this federation has no draw, so there is nothing to admit to")
+    threshold = charter.schedule.seats[-1].committee.threshold
+    voting = [operator for operator in charter.operators if operator.votes]
+    chosen = [charter.operator(name) for name in names] if names else voting[: 2 * threshold - 1]
+    if len(chosen) != len(set(names or chosen)) or not all(operator.votes for operator in chosen):
+        raise OperatorError("--node: different operators that vote")
+    if not threshold <= len(chosen) < 2 * threshold:
+        raise OperatorError(
+            f"--node: a code is valid at {threshold} to {2 * threshold - 1} nodes: {threshold} must admit, and at "
+            f"{2 * threshold} it would give two places"
+        )
+    return chosen
+
+
+def make(
+    charter: Charter,
+    count: int,
+    group: str,
+    folder: Path,
+    randomness: Callable[[int], bytes],
+    names: Sequence[str] = (),
+) -> list[Path]:
+    """Make codes, and the files for letters and nodes. Raises `OperatorError` or `MalformedError`."""
+    if group:
+        GROUP.check(group)
+    nodes = nodes_for(charter, names)
+    codes = [new_code(randomness(CODE_CHARACTERS)) for _ in range(count)]
+    tables = {"codes.csv": [("code", "group"), *((code, group) for code in codes)]}
+    for node in nodes:
+        hashes = sorted(code_at(code, node.origin_hash).hex() for code in codes)
+        tables[f"codes-{node.name}.csv"] = [("hash", "group"), *((value, group) for value in hashes)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / name, rows) for name, rows in tables.items()]
+    except FileExistsError as error:
+        raise OperatorError(f"{error.filename} exists already; codes are never written over") from None
+    except OSError as error:
+        raise OperatorError(f"{folder}: {error.strerror}") from None
+
+
+def _write(path: Path, rows: Sequence[tuple[str, str]]) -> Path:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return path
+
+
+def read(text: str) -> list[tuple[bytes, str]]:
+    """The hashes and groups of a node's file. Raises `MalformedError` naming the line."""
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows or rows[0] != ["hash", "group"]:
+        raise MalformedError("the first line of a node's codes is hash,group; codes.csv is for letters, not for nodes")
+    found = []
+    for line, row in enumerate(rows[1:], 2):
+        if len(row) != 2 or not re.fullmatch(r"[0-9a-f]{64}", row[0], re.ASCII):
+            raise MalformedError(f"line {line}: 64 hexadecimal digits and a group are due")
+        try:
+            found.append((bytes.fromhex(row[0]), GROUP.check(row[1]) if row[1] else ""))
+        except MalformedError:
+            raise MalformedError(f"line {line}: {row[1][:40]!r} is no name of a group") from None
+    if len(found) > COUNT_MAX:
+        raise MalformedError(f"{len(found)} codes; at most {COUNT_MAX} at once")
+    return found

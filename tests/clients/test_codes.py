@@ -1,0 +1,95 @@
+"""Signup codes, from the office that prints them to the nodes where they count."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from peewit_clients import codes
+from peewit_clients.charters import Card, compose_charter, usual_draw
+from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.draw.api import code_at, new_code
+from peewit_federation.errors import MalformedError, OperatorError
+from tests.clients.test_cli import peewit
+from tests.federation.test_charter import card
+from tests.federation_kit import NAMES, Federation
+
+
+def charter(threshold: int = 2) -> Charter:
+    cards: list[Card] = [card(name) for name in NAMES]
+    return parse_charter(compose_charter("x", cards, 3, draw=usual_draw(NAMES, 4, threshold)).encode())
+
+
+def test_codes_are_valid_at_one_node_less_than_it_takes_for_two_places(tmp_path: Path) -> None:
+    assert [node.name for node in codes.nodes_for(charter())] == list(NAMES[:3])
+    assert [node.name for node in codes.nodes_for(charter(), ("east", "west"))] == ["east", "west"]
+    for names in (NAMES, ("north",), ("north", "north"), ("nobody", "north")):
+        with pytest.raises(OperatorError):
+            codes.nodes_for(charter(), names)
+
+
+def test_files_are_for_their_readers_only_and_are_never_written_over(tmp_path: Path) -> None:
+    letters, *others = codes.make(charter(), 5, "over80", tmp_path / "x", os.urandom)
+    printed = [line.split(",")[0] for line in letters.read_text().splitlines()[1:]]
+    assert all((path.stat().st_mode & 0o077) == 0 for path in (letters, *others))
+    assert len(set(printed)) == 5
+    for path, node in zip(others, codes.nodes_for(charter()), strict=True):
+        found = codes.read(path.read_text())
+        assert {value for value, _ in found} == {code_at(code, node.origin_hash) for code in printed}
+        assert not any(code in path.read_text() for code in printed)
+    with pytest.raises(OperatorError, match="never written over"):
+        codes.make(charter(), 5, "over80", tmp_path / "x", os.urandom)
+
+
+def test_a_code_is_read_as_people_type_it() -> None:
+    code, origin = new_code(bytes(range(20))), bytes(32)
+    assert code == "ABCDE-FGHJK-MNPQR-STVWX"
+    same = code_at(code, origin)
+    assert code_at("abcdefghjk mnpqrstvwx", origin) == same
+    assert code_at("OIL00-" + "A" * 15, origin) == code_at("01100-" + "A" * 15, origin)
+    for wrong in ("", code[:-1], code + "A", "ABCDE-FGHJK-MNPQR-STVWU", "ABCDE-FGHJK-MNPQR-STVWÄ"):
+        with pytest.raises(MalformedError, match="a signup code has 20"):
+            code_at(wrong, origin)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "the first line"),
+        ("code,group\nABCDE-FGHJK-MNPQR-STVWX,\n", "is for letters, not for nodes"),
+        ("hash,group\nxyz,\n", "line 2: 64 hexadecimal"),
+        ("hash,group\n" + "0" * 64 + "\n", "line 2"),
+        ("hash,group\n" + "0" * 64 + ",\n" + "0" * 64 + ",Über 80\n", "line 3: 'Über 80' is no name of a group"),
+    ],
+)
+def test_a_bad_file_of_codes_is_refused_with_its_line(text: str, what: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        codes.read(text)
+    assert what in str(caught.value)
+
+
+async def test_codes_travel_from_the_office_to_the_nodes_by_the_command_line(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path, draw=usual_draw(NAMES))
+    await federation.start("north")
+    try:
+        code, output, errors = await peewit(tmp_path, "charter", "show")
+        assert "There is no draw" not in output
+        assert "2 operators admit a request" in " ".join(output.split())
+        made = ("codes", "new", "--count", "7000", "--group", "over80", "--folder", "letters")
+        code, output, errors = await peewit(tmp_path, *made)
+        assert code == 0, errors
+        assert "codes-south.csv" in output
+        assert "codes-east.csv" not in output
+        for fresh in (7000, 0):
+            load = ("codes", "load", "letters/codes-north.csv", "--data", "north", "--json")
+            code, output, errors = await peewit(tmp_path, *load)
+            assert (code, json.loads(output)) == (0, {"codes": 7000, "new": fresh}), errors
+        code, output, errors = await peewit(tmp_path, "codes", "load", "letters/codes.csv", "--data", "north")
+        assert (code, "is for letters" in errors) == (3, True)
+        code, output, errors = await peewit(tmp_path, "codes", "load", "letters/codes-west.csv", "--data", "west")
+        assert (code, "is the node running?" in errors) == (4, True)
+    finally:
+        await federation.stop()
