@@ -62,6 +62,8 @@ class Limits(BaseModel):
     request_timeout_s: Seconds = 30.0
     "For reading a request's head and body."
     connections: Annotated[int, Field(ge=1)] = 2_000
+    mailboxes: Annotated[int, Field(ge=0)] = 1_000_000
+    "That are kept here."
 
 
 class Admission(BaseModel):

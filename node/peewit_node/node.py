@@ -34,6 +34,8 @@ from peewit_federation.statements.operator import Node as NodeStatement
 from peewit_node.admin import AdminRoutes
 from peewit_node.answers import Answers
 from peewit_node.append import Appender
+from peewit_node.appointment.door import SignedDoor
+from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.carry import Carrier
 from peewit_node.config import NodeConfig
 from peewit_node.draw.admission import Admission
@@ -59,6 +61,7 @@ from peewit_node.routes_client import ClientRoutes
 from peewit_node.routes_draw import DrawRoutes
 from peewit_node.routes_federation import FederationRoutes
 from peewit_node.routes_log import LogRoutes
+from peewit_node.routes_mail import MailRoutes
 from peewit_node.sqlite import SqliteEngine
 from peewit_node.status import Status
 from peewit_node.views import Views
@@ -114,6 +117,9 @@ class Node:
         self.clerk = Clerk(state, registry, self.token_keys, self.draw_keys)
         self.admission = Admission(engine, config.admission, state.operator.origin_hash, clock)
         self.draw = DrawRoutes(state, registry, self.token_keys, self.draw_keys, self.admission, random)
+        signed = SignedDoor(state, registry)
+        self.mailboxes = Mailboxes(engine, config.limits.mailboxes)
+        self.mail = MailRoutes(state, signed, self.mailboxes)
         self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
@@ -155,6 +161,7 @@ class Node:
         await self.logs.load()
         await self.own.open()
         await self.keeper.load()
+        await self.mailboxes.load()
         for log in self.logs.all():
             self.gossip.news(log, urgent=False)
         self.state.spawn(self.keeper.run(), vital=True)
@@ -184,6 +191,7 @@ class Node:
             ClientRoutes(self.state, self.logs, self.keeper, self.views, self.answers, self.carrier).routes()
         )
         app.add_routes(self.draw.routes())
+        app.add_routes(self.mail.routes())
         app.add_routes(self.status.routes())
         runner = await self._runner(app)
         tls = None

@@ -53,6 +53,7 @@ listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 
 [limits]
 # connections = 2000
+# mailboxes = 1000000
 # request_timeout_s = 30.0        # for a request's head, and for its body
 # operator_entries = 10000000     # mirrored of one operator's log
 """

@@ -1,0 +1,34 @@
+"""Signed requests at a node: opened, checked against what was seen, and whether their signer is a practice."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from peewit_federation.appointment.envelope import ENVELOPE_BYTES_MAX, Envelope, Guard, open_envelope
+from peewit_federation.registry.find import Finder, Found
+from peewit_federation.registry.fold import Registry
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.mediator import Provider
+from peewit_node.http_server import read_body
+from peewit_node.node_state import NodeState
+
+
+class SignedDoor:
+    """Where signed requests come in."""
+
+    def __init__(self, state: NodeState, registry: Registry) -> None:
+        self._state = state
+        self._guard = Guard(state.operator.origin_hash, state.now())
+        self._finder = Finder(registry)
+
+    async def open(self, request: web.Request) -> Envelope:
+        """The envelope in a request's body. Raises `SenderError`s."""
+        body = await read_body(request, ENVELOPE_BYTES_MAX, self._state.config.limits.request_timeout_s)
+        envelope = open_envelope(body)
+        self._guard.admit(envelope, request.method, request.path, self._state.now())
+        return envelope
+
+    def practices(self, key: bytes) -> list[Found]:
+        """The grants by which the holder of a key (its id) may act as a practice now."""
+        found = self._finder.everywhere(Provider.KIND, key, int(self._state.now()))
+        return [item for item in found if item.verdict is Verdict.ACTIVE]

@@ -1,0 +1,86 @@
+"""Mailboxes at this node.
+
+Rules kept here: a message is stored before it is acknowledged, and once, however often it is sent; a mailbox holds 32
+messages, two of each writer; so nobody fills one that is not theirs. What has ended is deleted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, MESSAGES_MAX, UNREAD_PER_WRITER_MAX, Terms
+from peewit_federation.errors import QuotaError, RefusedError, UnknownError
+from peewit_federation.keys import key_id, sha256
+from peewit_node.engine import Engine, Write, WriteConflictError
+
+OPEN: Final = (
+    "INSERT INTO mailboxes VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (address) DO UPDATE SET until = excluded.until, practices = excluded.practices"
+)
+PUT: Final = (
+    "INSERT INTO messages (address, writer, digest, body) SELECT ?, ?, ?, ? "
+    "WHERE (SELECT count(*) FROM messages WHERE address = ?) < ? "
+    "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ?"
+)
+
+
+class Mailboxes:
+    """Keeps messages until they are fetched or end."""
+
+    def __init__(self, engine: Engine, mailboxes_max: int) -> None:
+        self._engine = engine
+        self._mailboxes_max = mailboxes_max
+        self._count = 0
+
+    async def load(self) -> None:
+        """Count what is there."""
+        ((self._count,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes")
+
+    async def open(self, owner: bytes, terms: Terms, now_s: float) -> None:
+        """Open the mailbox of a public key, or change its terms. Raises `RefusedError` or `QuotaError`."""
+        if not now_s < terms.until_s <= now_s + LIFETIME_S_MAX:
+            raise RefusedError(f"a mailbox ends within {LIFETIME_S_MAX // 86_400} days")
+        known = await self._engine.fetch("SELECT 1 FROM mailboxes WHERE address = ?", key_id(owner))
+        if not known and self._count >= self._mailboxes_max:
+            raise QuotaError("this node keeps as many mailboxes as it can; use another")
+        self._count += not known
+        await self._engine.write(Write(OPEN, (key_id(owner), owner, terms.until_s, int(terms.practices))))
+
+    async def terms(self, address: bytes, now_s: float) -> tuple[bytes, Terms]:
+        """The owner's public key and terms. Raises `UnknownError`."""
+        rows = await self._engine.fetch("SELECT public, until, practices FROM mailboxes WHERE address = ?", address)
+        if not rows or rows[0][1] <= now_s:
+            raise UnknownError("there is no such mailbox at this node, or it has ended")
+        public, until_s, practices = rows[0]
+        return public, Terms(until_s, bool(practices))
+
+    async def put(self, address: bytes, writer: bytes, message: bytes) -> None:
+        """Store a message. Raises `QuotaError` if the mailbox is full."""
+        digest = sha256(message)
+        limits = address, MESSAGES_MAX, address, writer, UNREAD_PER_WRITER_MAX
+        try:
+            await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
+        except WriteConflictError:
+            known = "SELECT 1 FROM messages WHERE address = ? AND digest = ?"
+            if not await self._engine.fetch(known, address, digest):
+                raise QuotaError("this mailbox is full; its owner has to read it first") from None
+
+    async def read(self, address: bytes) -> list[tuple[int, bytes]]:
+        """All messages, oldest first."""
+        rows = await self._engine.fetch("SELECT number, body FROM messages WHERE address = ? ORDER BY number", address)
+        return [(number, body) for number, body in rows]
+
+    async def delete(self, address: bytes, numbers: list[int]) -> None:
+        """Delete messages; those that are not there are none the less gone."""
+        await self._engine.write(
+            *(Write("DELETE FROM messages WHERE address = ? AND number = ?", (address, number)) for number in numbers)
+        )
+
+    async def expire(self, now_s: float) -> None:
+        """Delete what has ended."""
+        now = int(now_s)
+        await self._engine.write(
+            Write("DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)", (now,)),
+            Write("DELETE FROM mailboxes WHERE until <= ?", (now,)),
+        )
+        await self.load()

@@ -1,0 +1,80 @@
+"""`/v1/mailboxes/…`: opened, written, read and emptied with signed requests (`peewit_federation.appointment`).
+
+POST /v1/mailboxes/<address>             opened, or its terms changed, by its owner
+POST /v1/mailboxes/<address>/messages    a message, by a practice that is admitted or by who has the owner's leave
+POST /v1/mailboxes/<address>/read        [[number, message], …]
+POST /v1/mailboxes/<address>/delete      [number, …]
+
+Nothing here is logged: an address is nobody's business.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from peewit_federation import cbor
+from peewit_federation.api import CONTENT_TYPE
+from peewit_federation.appointment.envelope import Envelope
+from peewit_federation.appointment.mailbox import Put, Terms, check_leave, read_numbers
+from peewit_federation.errors import RefusedError
+from peewit_node.appointment.door import SignedDoor
+from peewit_node.appointment.mailboxes import Mailboxes
+from peewit_node.node_state import NodeState
+from peewit_node.routes_log import parse_hash
+
+
+class MailRoutes:
+    """Answers owners and writers."""
+
+    def __init__(self, state: NodeState, door: SignedDoor, mailboxes: Mailboxes) -> None:
+        self._state = state
+        self._door = door
+        self._mailboxes = mailboxes
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/mailboxes/{address}", self.open),
+            web.post("/v1/mailboxes/{address}/messages", self.put),
+            web.post("/v1/mailboxes/{address}/read", self.read),
+            web.post("/v1/mailboxes/{address}/delete", self.delete),
+        ]
+
+    async def open(self, request: web.Request) -> web.Response:
+        _, envelope = await self._by_owner(request)
+        await self._mailboxes.open(envelope.key, Terms.decode(envelope.body), self._state.now())
+        return _done()
+
+    async def put(self, request: web.Request) -> web.Response:
+        address, now_s = parse_hash(request.match_info["address"]), self._state.now()
+        envelope = await self._door.open(request)
+        put = Put.decode(envelope.body)
+        owner, terms = await self._mailboxes.terms(address, now_s)
+        if put.leave:
+            check_leave(put.leave, owner, envelope.signer, now_s)
+        elif not terms.practices or not self._door.practices(envelope.signer):
+            raise RefusedError("only who has its owner's leave writes into this mailbox")
+        await self._mailboxes.put(address, envelope.signer, put.message)
+        return _done()
+
+    async def read(self, request: web.Request) -> web.Response:
+        address, _ = await self._by_owner(request)
+        await self._mailboxes.terms(address, self._state.now())
+        found = await self._mailboxes.read(address)
+        body = cbor.encode([[number, message] for number, message in found])
+        return web.Response(body=body, content_type=CONTENT_TYPE)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        address, envelope = await self._by_owner(request)
+        await self._mailboxes.delete(address, read_numbers(envelope.body))
+        return _done()
+
+    async def _by_owner(self, request: web.Request) -> tuple[bytes, Envelope]:
+        address = parse_hash(request.match_info["address"])
+        envelope = await self._door.open(request)
+        if envelope.signer != address:
+            raise RefusedError("only its owner may do this with a mailbox")
+        return address, envelope
+
+
+def _done() -> web.Response:
+    return web.Response(body=cbor.encode([]), content_type=CONTENT_TYPE)

@@ -1,0 +1,200 @@
+"""Mailboxes at a real node: who may write, what is kept, and what an attacker gets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from peewit_federation import cbor
+from peewit_federation.appointment.envelope import Envelope
+from peewit_federation.appointment.mailbox import (
+    MESSAGE_BYTES_MAX,
+    MESSAGES_MAX,
+    Put,
+    Terms,
+    give_leave,
+    read_messages,
+)
+from peewit_federation.keys import SigningKey, key_id
+from tests.federation_kit import Federation, TestMediator, catchment, provider, seed
+from tests.federation_kit_http import Device, admit, post
+
+OWNER, WRITER = SigningKey(seed("owner")), SigningKey(seed("writer"))
+ADDRESS = key_id(OWNER.public)
+PATH = f"/v1/mailboxes/{ADDRESS.hex()}"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Federation]:
+    federation = Federation.make(tmp_path)
+    await federation.start("north")
+    yield federation
+    await federation.stop()
+
+
+class Caller:
+    """Signs requests to a node, right or wrong."""
+
+    def __init__(self, federation: Federation, name: str = "north") -> None:
+        self.url = federation.url(name)
+        self.node = federation.nodes[name].state.operator.origin_hash
+        self.count = 0
+
+    def signed(self, key: SigningKey, path: str, body: bytes, /, **changes: object) -> bytes:
+        self.count += 1
+        nonce = seed("nonce", self.count)[:16]
+        fields = {"method": "POST", "path": path, "node": self.node, "time_ms": int(time.time() * 1000), "nonce": nonce}
+        return Envelope(**{**fields, "key": key.public, "body": body, **changes}).sign(key)  # type: ignore[arg-type]
+
+    async def __call__(self, key: SigningKey, path: str, body: bytes, expected: int = 200, /, **changes: object) -> bytes:
+        status, answer = await post(self.url + path, self.signed(key, path, body, **changes))
+        assert status == expected, answer
+        return answer
+
+
+def leave(writer: SigningKey = WRITER, owner: SigningKey = OWNER, for_s: float = 1000) -> bytes:
+    return give_leave(owner, key_id(writer.public), int(time.time() + for_s))
+
+
+async def opened(call: Caller, *, practices: bool = False) -> None:
+    await call(OWNER, PATH, Terms(int(time.time()) + 10_000, practices).encode())
+
+
+async def test_a_message_is_there_once_however_often_it_is_sent_until_its_owner_deletes_it(node: Federation) -> None:
+    call = Caller(node)
+    await opened(call)
+    for _ in range(3):
+        await call(WRITER, PATH + "/messages", Put(leave(), b"hello").encode())
+    await call(WRITER, PATH + "/messages", Put(leave(), b"again").encode())
+    await node.stop("north")
+    await node.start("north")
+    found = read_messages(await call(OWNER, PATH + "/read", b""))
+    assert [message for _, message in found] == [b"hello", b"again"]
+    for _ in range(2):
+        await call(OWNER, PATH + "/delete", cbor.encode([found[0][0], 999]))
+    assert read_messages(await call(OWNER, PATH + "/read", b"")) == found[1:]
+
+
+async def test_strangers_neither_write_nor_read_nor_delete(node: Federation) -> None:
+    call, stranger = Caller(node), SigningKey(seed("stranger"))
+    await opened(call)
+    for wrong, status in (
+        (b"", 403), (leave(WRITER), 422), (leave(stranger, owner=stranger), 422), (leave(stranger, for_s=-1), 403),
+        (b"\x80", 400),
+    ):  # fmt: skip
+        await call(stranger, PATH + "/messages", Put(wrong, b"spam").encode(), status)
+    for action in ("/read", "/delete", ""):
+        await call(stranger, PATH + action, b"\x80", 403)
+    await call(WRITER, f"/v1/mailboxes/{key_id(WRITER.public).hex()}/messages", Put(leave(), b"x").encode(), 404)
+    assert read_messages(await call(OWNER, PATH + "/read", b"")) == []
+
+
+async def test_one_writer_cannot_fill_a_mailbox_and_many_only_to_its_limit(node: Federation) -> None:
+    call = Caller(node)
+    await opened(call)
+    statuses = []
+    for number in range(20):
+        writer = SigningKey(seed("writer", number))
+        for copy in range(3):
+            put = Put(leave(writer), b"%d %d" % (number, copy)).encode()
+            body = call.signed(writer, PATH + "/messages", put)
+            statuses.append((await post(call.url + PATH + "/messages", body))[0])
+    assert statuses[:6] == [200, 200, 429] * 2
+    assert statuses.count(200) == MESSAGES_MAX
+    many = [
+        call.signed(
+            SigningKey(seed("late", n)),
+            PATH + "/messages",
+            Put(leave(SigningKey(seed("late", n))), b"late%d" % n).encode(),
+        )
+        for n in range(16)
+    ]
+    found = read_messages(await call(OWNER, PATH + "/read", b""))
+    await call(OWNER, PATH + "/delete", cbor.encode([number for number, _ in found[:3]]))
+    answers = await asyncio.gather(*(post(call.url + PATH + "/messages", body) for body in many))
+    assert sorted(status for status, _ in answers) == [200] * 3 + [429] * 13, "also when sixteen come at once"
+    await call(WRITER, PATH + "/messages", Put(leave(), bytes(MESSAGE_BYTES_MAX + 1)).encode(), 400)
+
+
+async def test_a_signed_request_counts_once_for_one_method_path_node_and_time(node: Federation) -> None:
+    call = Caller(node)
+    await opened(call)
+    again = call.signed(OWNER, PATH + "/read", b"")
+    assert (await post(call.url + PATH + "/read", again))[0] == 200
+    status, answer = await post(call.url + PATH + "/read", again)
+    assert (status, b"opened before" in answer) == (403, True)
+    now_ms = int(time.time() * 1000)
+    for status, changes in (
+        (422, {"method": "DELETE"}), (422, {"path": PATH + "/delete"}), (422, {"node": bytes(32)}),
+        (403, {"time_ms": now_ms + 200_000}), (403, {"time_ms": now_ms - 200_000}), (422, {"key": WRITER.public}),
+        (400, {"nonce": b"short"}),
+    ):  # fmt: skip
+        answer = await call(OWNER, PATH + "/read", b"", status, **changes)
+    assert (await post(call.url + PATH + "/read", b"\x84"))[0] == 400
+
+
+async def test_what_was_signed_before_a_node_started_is_refused_for_it_may_have_been_seen(node: Federation) -> None:
+    call = Caller(node)
+    await opened(call)
+    recorded = call.signed(OWNER, PATH + "/delete", cbor.encode([1]))
+    await node.stop("north")
+    await node.start("north")
+    status, answer = await post(call.url + PATH + "/delete", recorded)
+    assert (status, b"has started since" in answer) == (403, True)
+
+
+async def test_practices_write_if_the_owner_lets_them_and_only_while_they_are_admitted(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    await federation.start()
+    try:
+        mediator = TestMediator("m")
+        await admit(federation, mediator)
+        clinic = SigningKey(seed("clinic-a"))
+        area = catchment("mitte", "10115")
+        grant = provider("clinic-a", area)
+        device = Device.of(mediator)
+        device.entries += [area.encode(), grant.encode()]
+        assert (await device.publish(federation.url("north")))[0] == 200
+        await federation.agree()
+        call = Caller(federation)
+        await opened(call, practices=True)
+        assert grant.subject == key_id(clinic.public), "the kit's practice has this key"
+        await call(clinic, PATH + "/messages", Put(b"", b"an offer").encode())
+        await call(WRITER, PATH + "/messages", Put(b"", b"spam").encode(), 403)
+        suspended = provider("clinic-a", area, version=2, status=1)
+        device.entries.append(suspended.encode())
+        assert (await device.publish(federation.url("north"), 2))[0] == 200
+        await federation.agree()
+        await call(clinic, PATH + "/messages", Put(b"", b"another").encode(), 403)
+        assert [message for _, message in read_messages(await call(OWNER, PATH + "/read", b""))] == [b"an offer"]
+    finally:
+        await federation.stop()
+
+
+async def test_a_mailbox_ends_and_what_was_in_it_is_gone(node: Federation) -> None:
+    call = Caller(node)
+    until_s = int(time.time()) + 2
+    await call(OWNER, PATH, Terms(until_s, False).encode())
+    await call(WRITER, PATH + "/messages", Put(leave(), b"hello").encode())
+    for wrong in (int(time.time()) - 1, int(time.time()) + 500 * 86_400):
+        await call(OWNER, PATH, Terms(wrong, False).encode(), 403)
+    mailboxes = node.nodes["north"].mailboxes
+    await mailboxes.expire(until_s + 1)
+    rows = await node.nodes["north"].engine.fetch("SELECT count(*) FROM messages")
+    assert rows == [(0,)]
+    await call(OWNER, PATH + "/read", b"", 404)
+
+
+async def test_a_node_keeps_no_more_mailboxes_than_it_should(node: Federation) -> None:
+    call = Caller(node)
+    node.nodes["north"].mailboxes._mailboxes_max = 2
+    keys = [SigningKey(seed("box", number)) for number in range(3)]
+    for key, status in zip(keys, (200, 200, 429), strict=True):
+        path = f"/v1/mailboxes/{key_id(key.public).hex()}"
+        await call(key, path, Terms(int(time.time()) + 100, False).encode(), status)
+    path = f"/v1/mailboxes/{key_id(keys[0].public).hex()}"
+    await call(keys[0], path, Terms(int(time.time()) + 200, True).encode())
