@@ -111,7 +111,8 @@ def examples() -> dict[str, bytes]:
     seats = schedule.seats_of(2966)
     vrf = [VrfKey(seed(f"draw key {place}")) for place in range(len(seats.committee.sets))]
     publics = tuple(key.public for key in vrf)
-    request = request_hash([seed("area")], data_hash(Person("Muster", "Erika", date(1940, 8, 12)), seed("nonce")))
+    person = Person("Muster", "Erika", date(1940, 8, 12))
+    request = request_hash([seed("area")], key_id(key("request").public), data_hash(person, seed("nonce")))
     ticket = Ticket(tuple(key.prove(request) for key in vrf))
     return {
         "vkey of a log": str(log_key(log.public)).encode(),

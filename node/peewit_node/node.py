@@ -36,6 +36,7 @@ from peewit_node.answers import Answers
 from peewit_node.append import Appender
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.mailboxes import Mailboxes
+from peewit_node.appointment.queue import Queues
 from peewit_node.carry import Carrier
 from peewit_node.config import NodeConfig
 from peewit_node.draw.admission import Admission
@@ -62,6 +63,7 @@ from peewit_node.routes_draw import DrawRoutes
 from peewit_node.routes_federation import FederationRoutes
 from peewit_node.routes_log import LogRoutes
 from peewit_node.routes_mail import MailRoutes
+from peewit_node.routes_queue import QueueRoutes
 from peewit_node.sqlite import SqliteEngine
 from peewit_node.status import Status
 from peewit_node.views import Views
@@ -120,6 +122,8 @@ class Node:
         signed = SignedDoor(state, registry)
         self.mailboxes = Mailboxes(engine, config.limits.mailboxes)
         self.mail = MailRoutes(state, signed, self.mailboxes)
+        self.queues = Queues(state, engine, registry, self.logs)
+        self.queue_routes = QueueRoutes(state, signed, self.queues)
         self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
@@ -162,6 +166,7 @@ class Node:
         await self.own.open()
         await self.keeper.load()
         await self.mailboxes.load()
+        await self.queues.load()
         for log in self.logs.all():
             self.gossip.news(log, urgent=False)
         self.state.spawn(self.keeper.run(), vital=True)
@@ -192,6 +197,7 @@ class Node:
         )
         app.add_routes(self.draw.routes())
         app.add_routes(self.mail.routes())
+        app.add_routes(self.queue_routes.routes())
         app.add_routes(self.status.routes())
         runner = await self._runner(app)
         tls = None

@@ -50,7 +50,9 @@ class Caller:
         fields = {"method": "POST", "path": path, "node": self.node, "time_ms": int(time.time() * 1000), "nonce": nonce}
         return Envelope(**{**fields, "key": key.public, "body": body, **changes}).sign(key)  # type: ignore[arg-type]
 
-    async def __call__(self, key: SigningKey, path: str, body: bytes, expected: int = 200, /, **changes: object) -> bytes:
+    async def __call__(
+        self, key: SigningKey, path: str, body: bytes, expected: int = 200, /, **changes: object
+    ) -> bytes:
         status, answer = await post(self.url + path, self.signed(key, path, body, **changes))
         assert status == expected, answer
         return answer

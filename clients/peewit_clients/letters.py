@@ -1,0 +1,98 @@
+"""Signed requests to nodes, and mailboxes on several of them.
+
+Rules kept here: a message goes to all nodes that keep the mailbox, and one of them is enough; what is read is merged,
+and the same message counts once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_federation import cbor
+from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
+from peewit_federation.appointment.mailbox import Put, Terms, read_messages
+from peewit_federation.errors import SenderError, UnknownError
+from peewit_federation.keys import SigningKey, key_id
+
+Randomness = Callable[[int], bytes]
+
+
+@dataclass
+class Letters:
+    """Writes to nodes, signed."""
+
+    pool: BackendPool
+    clock: Callable[[], float]
+    randomness: Randomness
+
+    def node(self, origin: bytes) -> Backend:
+        """The node of an operator. Raises `UnknownError` if the charter has none."""
+        for backend in self.pool.backends:
+            if backend.operator.origin_hash == origin:
+                return backend
+        raise UnknownError("a mailbox or queue at a node that the charter does not have")
+
+    def nodes(self, origins: Sequence[bytes]) -> list[Backend]:
+        """Those of several operators that the charter has."""
+        known = {backend.operator.origin_hash: backend for backend in self.pool.backends}
+        return [known[origin] for origin in origins if origin in known]
+
+    async def call(self, backend: Backend, key: SigningKey, path: str, body: bytes) -> bytes:
+        """Ask one node something, signed. Raises `BackendError`."""
+        envelope = Envelope(
+            "POST", path, backend.operator.origin_hash, int(self.clock() * 1000), self.randomness(NONCE_BYTES),
+            key.public, body,
+        )  # fmt: skip
+        return await self.pool.post(backend, path, envelope.sign(key))
+
+    async def open_mailbox(self, key: SigningKey, count: int, until_s: int, *, practices: bool) -> tuple[bytes, ...]:
+        """Open a mailbox at so many nodes (at least one); their operators. Raises `UnreachableError`."""
+        path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
+        found: list[bytes] = []
+        refusals: list[str] = []
+        for backend in self.pool.order():
+            try:
+                await self.call(backend, key, path, body)
+                found.append(backend.operator.origin_hash)
+            except BackendError as error:
+                refusals.append(f"{backend.name}: {error}")
+            if len(found) == count:
+                break
+        if not found:
+            raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
+        return tuple(found)
+
+    async def put(
+        self, address: bytes, origins: Sequence[bytes], key: SigningKey, leave: bytes, message: bytes
+    ) -> list[str]:
+        """Leave a message; the nodes that have it. Raises `UnreachableError` if none took it."""
+        path, body = f"/v1/mailboxes/{address.hex()}/messages", Put(leave, message).encode()
+        backends = self.nodes(origins)
+        results = await asyncio.gather(
+            *(self.call(backend, key, path, body) for backend in backends), return_exceptions=True
+        )
+        taken = [b.name for b, result in zip(backends, results, strict=True) if isinstance(result, bytes)]
+        if not taken:
+            raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
+        return taken
+
+    async def read(self, key: SigningKey, origins: Sequence[bytes]) -> list[bytes]:
+        """All messages in a mailbox, from all of its nodes. Raises `UnreachableError` if none answers."""
+        path = f"/v1/mailboxes/{key_id(key.public).hex()}/read"
+        found: dict[bytes, None] = {}
+        errors: list[str] = []
+        backends = self.nodes(origins)
+        for backend in backends:
+            try:
+                for _, message in read_messages(await self.call(backend, key, path, cbor.encode([]))):
+                    found[message] = None
+            except BackendError as error:
+                errors.append(f"{backend.name}: {error}")
+            except SenderError as error:
+                self.pool.complain(backend.name, f"a mailbox: {error}")
+        if len(errors) == len(backends):
+            raise UnreachableError("no node of the mailbox answered: " + "; ".join(errors))
+        return list(found)

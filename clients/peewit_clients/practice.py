@@ -1,0 +1,251 @@
+"""A practice, as its own client sees it (design 4.6): it draws, offers, and confirms.
+
+    for request in await practice.draw(place, 5):
+        await practice.offer(request, [slot], until_s)
+    for booking in await practice.confirm():
+        …
+
+Rules kept here: requests are taken in the order of group, round and priority, which is computed from their tickets, not
+taken from nodes; a slot is promised to one request at a time; whoever accepts is checked against `H` and claimed at
+the nodes before the slot is theirs; of whoever is declined nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from peewit_clients.letters import Letters, Randomness
+from peewit_clients.pool import BackendError, UnreachableError
+from peewit_clients.registry_view import RegistryView
+from peewit_federation import cbor
+from peewit_federation.appointment.mailbox import give_leave
+from peewit_federation.appointment.messages import (
+    CONFIRMED,
+    DECLINED,
+    Accept,
+    Confirm,
+    Offer,
+    accept_context,
+    confirm_context,
+    offer_context,
+    sign_message,
+)
+from peewit_federation.appointment.queue_api import Place, encode_claim, encode_draw, encode_offered
+from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
+from peewit_federation.draw.hashes import Person, data_hash
+from peewit_federation.draw.tickets import Ticket
+from peewit_federation.errors import ForgeryError, MalformedError, RefusedError, SenderError, UnknownError
+from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.sealed import open_sealed, seal, xwing_public
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment
+
+MAILBOX_NODES: Final = 2
+KEPT_S: Final = 7 * 86_400
+"So much longer than an offer its mailbox stays open."
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A time in the calendar for one person."""
+
+    name: bytes
+    begins_s: int
+    minutes: int
+    service: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A request that is ours for some minutes."""
+
+    request: Request
+    wishes: Wishes
+    order: tuple[int, int, bytes]
+    "Rank of the group, round, priority."
+
+
+@dataclass
+class Offered:
+    """An offer that is out."""
+
+    drawn: Drawn
+    place: Place
+    slots: dict[bytes, Slot]
+    until_s: int
+    seed: bytes = field(repr=False)
+    mail_key: SigningKey
+    boxes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A slot and who will come."""
+
+    slot: Slot
+    person: Person = field(repr=False)
+    request: bytes
+
+
+@dataclass
+class Practice:
+    """One practice's device."""
+
+    view: RegistryView
+    mediator: bytes
+    key: SigningKey
+    data: bytes
+    salt: bytes
+    area_seeds: dict[bytes, list[bytes]]
+    "By name of the area: seeds of its keys, from its mediator."
+    randomness: Randomness
+    offered: dict[bytes, Offered] = field(default_factory=dict)
+    "By `H`."
+    booked: dict[bytes, Booking] = field(default_factory=dict)
+    "By slot."
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.letters = Letters(self.view.pool, self.view.clock, self.randomness)
+
+    def _catchment(self, place: Place) -> Catchment:
+        found = self.view.finder.look(place.mediator, Catchment.KIND, place.area, int(self.view.clock()))
+        statement = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if not isinstance(statement, Catchment):
+            raise UnknownError("that catchment area is not known; refresh the view")
+        return statement
+
+    async def draw(self, place: Place, count: int) -> list[Drawn]:
+        """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
+        catchment = self._catchment(place)
+        found: dict[bytes, Drawn] = {}
+        errors = []
+        backends = self.letters.nodes(catchment.nodes)
+        for backend in backends:
+            try:
+                body = encode_draw(place, count)
+                answer = cbor.decode(
+                    await self.letters.call(backend, self.key, "/v1/queue/draw", body), size_bytes_max=16 << 20
+                )
+            except BackendError as error:
+                errors.append(f"{backend.name}: {error}")
+                continue
+            for data in answer if isinstance(answer, list) else []:
+                try:
+                    drawn = self._read(place, catchment, data)
+                    found.setdefault(drawn.request.name, drawn)
+                except SenderError as error:
+                    self.view.pool.complain(backend.name, f"a request: {error}")
+        if len(errors) == len(backends):
+            raise UnreachableError("no node of this area answered: " + "; ".join(errors))
+        ours = {*self.offered, *(booking.request for booking in self.booked.values())}
+        return sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)[:count]
+
+    def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
+        if not isinstance(data, bytes):
+            raise MalformedError("a drawn request is bytes")
+        request = open_request(data)
+        rounds, schedule = self.view.registry.rounds, self.view.charter.schedule
+        if schedule is None or (place.mediator, place.area) not in request.areas or not request.wishes:
+            raise ForgeryError("a request for another catchment area, or withdrawn")
+        seats = schedule.seats_of(request.round)
+        publics = rounds.keys(seats, request.round)
+        if publics is None:
+            raise RefusedError(f"a request of round {request.round}, which is not known here")
+        voters = {operator.origin_hash for operator in self.view.charter.operators if operator.votes}
+        rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
+        priority = Ticket.decode(request.ticket).priority(request.name, publics)
+        groups = catchment.groups
+        rank = groups.index(request.group) if request.group in groups else len(groups)
+        return Drawn(request, self._wishes(place, catchment, request), (rank, request.round, priority))
+
+    def _wishes(self, place: Place, catchment: Catchment, request: Request) -> Wishes:
+        name = area_name(place.mediator, place.area)
+        sealed = request.wishes[request.areas.index((place.mediator, place.area))]
+        for seed in self.area_seeds.get(name, []):
+            try:
+                return Wishes.decode(
+                    open_sealed(seed, sealed, wishes_context(name, xwing_public(seed), catchment.salt))
+                )
+            except ForgeryError:
+                continue
+        raise ForgeryError("wishes that are sealed to no key of this area that we have")
+
+    async def offer(self, place: Place, drawn: Drawn, slots: Sequence[Slot], until_s: int) -> None:
+        """Promise slots to a request for a while. Raises `RefusedError` for a slot that is not free."""
+        now_s = self.view.clock()
+        for slot in slots:
+            promised = any(slot.name in offer.slots and offer.until_s > now_s for offer in self.offered.values())
+            if promised or slot.name in self.booked:
+                raise RefusedError("that slot is promised or booked already")
+        seed, mail_key = self.randomness(32), SigningKey(self.randomness(32))
+        boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s + KEPT_S, practices=False)
+        request = drawn.request
+        reply_key = xwing_public(seed)
+        offer = Offer(
+            request.name, self.mediator, tuple((s.name, s.begins_s, s.minutes, s.service) for s in slots), until_s,
+            self.data, self.salt, reply_key, key_id(mail_key.public), boxes,
+            give_leave(mail_key, drawn.wishes.writer, until_s),
+        )  # fmt: skip
+        context = offer_context(request.mailbox, drawn.wishes.reply_key)
+        message = seal(drawn.wishes.reply_key, sign_message(offer, self.key), context)
+        self.offered[request.name] = Offered(drawn, place, {s.name: s for s in slots}, until_s, seed, mail_key, boxes)
+        await self.letters.put(request.mailbox, request.mailbox_nodes, self.key, b"", message)
+        await self._tell(place, "/v1/queue/offered", encode_offered(place, request.name, until_s))
+
+    async def _tell(self, place: Place, path: str, body: bytes) -> list[BackendError]:
+        """Say something to all nodes of an area; what those answered that refused."""
+        refusals = []
+        for backend in self.letters.nodes(self._catchment(place).nodes):
+            try:
+                await self.letters.call(backend, self.key, path, body)
+            except BackendError as error:
+                refusals.append(error)
+        return refusals
+
+    async def confirm(self) -> list[Booking]:
+        """Look for accepts; check, claim and confirm them, or decline. The bookings that were made now."""
+        made = []
+        for offered in list(self.offered.values()):
+            for message in await self.letters.read(offered.mail_key, offered.boxes):
+                try:
+                    reply_key = xwing_public(offered.seed)
+                    context = accept_context(key_id(offered.mail_key.public), reply_key)
+                    accept = Accept.decode(open_sealed(offered.seed, message, context))
+                    booking = await self._book(offered, accept)
+                except SenderError as error:
+                    self.complaints.append(str(error))
+                    continue
+                await self._answer(accept, booking)
+                del self.offered[offered.drawn.request.name]
+                if booking:
+                    made.append(booking)
+                break
+        return made
+
+    async def _book(self, offered: Offered, accept: Accept) -> Booking | None:
+        """The booking, if the slot is free and the claim ours; None if it is to be declined."""
+        request, slot = offered.drawn.request, offered.slots.get(accept.slot)
+        if accept.request != request.name or slot is None:
+            raise ForgeryError("an accept of another request or slot than was offered")
+        if data_hash(accept.person, accept.nonce) != request.data or not request.claimed_by(accept.claim):
+            raise ForgeryError("an accept by somebody else than who asked: name, birth date or secret do not fit")
+        if accept.slot in self.booked:
+            return None
+        body = encode_claim(offered.place, request.name, accept.claim)
+        refusals = await self._tell(offered.place, "/v1/queue/claim", body)
+        nodes = len(self.letters.nodes(self._catchment(offered.place).nodes))
+        if any(error.status == 409 for error in refusals) or len(refusals) == nodes:
+            return None
+        self.booked[slot.name] = Booking(slot, accept.person, request.name)
+        return self.booked[slot.name]
+
+    async def _answer(self, accept: Accept, booking: Booking | None) -> None:
+        state = CONFIRMED if booking else DECLINED
+        times = (booking.slot.begins_s, booking.slot.minutes) if booking else (0, 0)
+        confirm = sign_message(Confirm(accept.request, accept.slot, state, *times), self.key)
+        context = confirm_context(accept.mailbox, accept.reply_key)
+        message = seal(accept.reply_key, confirm, context)
+        await self.letters.put(accept.mailbox, accept.mailbox_nodes, self.key, accept.leave, message)

@@ -1,0 +1,210 @@
+"""The queues of the catchment areas that this node holds (design 4.6).
+
+Rules kept here: a request is checked in full, its tokens and ticket too, before it is stored, and stored before it is
+acknowledged; there is one for each `H`, and a later version by its own key replaces it. Practices draw in the order of
+group, round and priority, and what one has drawn no other gets while its lease lasts. A claim is final: the first
+practice that shows the secret has the request, whoever comes later. What this node cannot read (wishes) it hands on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_federation.appointment.request import Request, area_name, open_request
+from peewit_federation.draw.tickets import Ticket
+from peewit_federation.errors import ConflictError, RefusedError, UnknownError
+from peewit_federation.registry.find import Finder
+from peewit_federation.registry.fold import Registry
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment
+from peewit_node.engine import Engine, Write, WriteConflictError
+from peewit_node.logs import Logs
+from peewit_node.node_state import NodeState
+
+WAITING, WITHDRAWN, CLAIMED, PARKED = 0, 1, 2, 3
+LEASE_S: Final = 300
+ANSWER_S_MAX: Final = 3 * 86_400
+MISSES_MAX: Final = 3
+DRAW_MAX: Final = 50
+LEASES_MAX: Final = 200
+"Of one practice in one area."
+ROUNDS_MAX: Final = 12
+"So many rounds a request waits."
+PUT: Final = (
+    "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, ?) ON CONFLICT (area, request) "
+    "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, offers = 0, free_at = 0, "
+    "holder = x'', misses = 0, change = excluded.change "
+    "WHERE excluded.version > requests.version AND requests.state <> 2"
+)
+DRAW: Final = (
+    "SELECT request, body FROM requests WHERE area = ? AND state = 0 AND free_at <= ? "
+    "ORDER BY rank, round, priority LIMIT ?"
+)
+LEASE: Final = (
+    "UPDATE requests SET free_at = ?, holder = ? WHERE area = ? AND request = ? AND state = 0 AND free_at <= ?"
+)
+OFFERED: Final = (
+    "UPDATE requests SET free_at = ?, offers = offers + 1, misses = misses + 1, "
+    "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = ? "
+    "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
+)
+CLAIM: Final = (
+    "UPDATE requests SET state = 2, secret = ?, holder = ?, change = ? "
+    "WHERE area = ? AND request = ? AND state IN (0, 3) AND version = ?"
+)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many wait, by rank of their group and round."""
+
+    rank: int
+    round: int
+    count: int
+
+
+class Queues:
+    """Requests, and who has drawn them."""
+
+    def __init__(self, state: NodeState, engine: Engine, registry: Registry, logs: Logs) -> None:
+        self._state = state
+        self._engine = engine
+        self._registry = registry
+        self._logs = logs
+        self._finder = Finder(registry)
+        self._change = 0
+        self._drawing = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Go on counting changes where the last life of this node stopped."""
+        ((self._change,),) = await self._engine.fetch("SELECT coalesce(max(change), 0) FROM requests")
+
+    async def catchment(self, mediator: bytes, area: bytes) -> Catchment | None:
+        """A catchment area whose queue we hold, as its mediator last described it."""
+        found = self._finder.look(mediator, Catchment.KIND, area, int(self._state.now()))
+        if found.verdict is not Verdict.ACTIVE or found.standing is None:
+            return None
+        cut = self._registry.cuts.get(mediator, {}).get(found.standing.origin)
+        log = self._logs.get(found.standing.origin, cut.branch) if cut else None
+        if log is None:
+            return None
+        (entry,) = await self._logs.entries(log, found.standing.index, found.standing.index + 1)
+        statement = read_entry(entry, MEDIATOR_KINDS)
+        ours = isinstance(statement, Catchment) and self._state.operator.origin_hash in statement.nodes
+        return statement if ours and isinstance(statement, Catchment) else None
+
+    async def take(self, data: bytes) -> None:
+        """Store a signed request in the queues of its areas that are ours. Raises `SenderError`s."""
+        request = open_request(data)
+        ours = [(area_name(*area), found) for area in request.areas if (found := await self.catchment(*area))]
+        if not ours:
+            raise UnknownError("this node holds the queue of none of this request's areas")
+        ranks = [_rank(found, request.group) for _, found in ours]
+        priority = self._priority(request)
+        state = WAITING if request.wishes else WITHDRAWN
+        writes = []
+        for (area, _), rank in zip(ours, ranks, strict=True):
+            row = area, request.name, rank, request.round, priority, request.version, data, state, self._next_change()
+            writes.append(Write(PUT, row))
+        await self._engine.write(*writes)
+        query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
+        ((version, body, state),) = await self._engine.fetch(query, ours[0][0], request.name)
+        if body != data:
+            done = ", and it is claimed" if state == CLAIMED else ""
+            raise ConflictError(f"this node has version {version} of this request{done}")
+
+    def _priority(self, request: Request) -> bytes:
+        schedule, rounds = self._state.charter.schedule, self._registry.rounds
+        if schedule is None:
+            raise UnknownError("the charter of this federation has no draw")
+        if schedule.round_at(self._state.now()) - request.round > ROUNDS_MAX:
+            raise RefusedError(f"a request waits for {ROUNDS_MAX} rounds; this one is of round {request.round}")
+        seats = schedule.seats_of(request.round)
+        publics = rounds.keys(seats, request.round)
+        if publics is None:
+            raise RefusedError(f"round {request.round} was never opened, as far as this node knows")
+        voters = {operator.origin_hash for operator in self._state.charter.operators if operator.votes}
+        rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
+        return Ticket.decode(request.ticket).priority(request.name, publics)
+
+    async def draw(self, area: bytes, practice: bytes, count: int) -> list[bytes]:
+        """The next requests in order, leased to a practice for five minutes."""
+        now = int(self._state.now())
+        async with self._drawing:
+            held = "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND state = 0 AND free_at > ?"
+            ((leases,),) = await self._engine.fetch(held, area, practice, now)
+            count = min(count, DRAW_MAX, LEASES_MAX - leases)
+            rows = await self._engine.fetch(DRAW, area, now, max(0, count))
+            try:
+                await self._engine.write(
+                    *(Write(LEASE, (now + LEASE_S, practice, area, request, now), 1) for request, _ in rows)
+                )
+            except WriteConflictError:
+                return []  # one of them was withdrawn just now; the practice asks again
+        return [body for _, body in rows]
+
+    async def offered(self, area: bytes, request: bytes, practice: bytes, until_s: int) -> None:
+        """A practice has made an offer: nobody else draws the request before it may be answered."""
+        now = int(self._state.now())
+        if not now < until_s <= now + ANSWER_S_MAX:
+            raise RefusedError(f"an offer may be answered for {ANSWER_S_MAX // 86_400} days at most")
+        row = until_s, MISSES_MAX - 1, self._next_change(), area, request, practice, now
+        try:
+            await self._engine.write(Write(OFFERED, row, 1))
+        except WriteConflictError:
+            raise ConflictError("this practice has no lease of that request, or it has ended") from None
+
+    async def claim(self, area: bytes, request: bytes, practice: bytes, secret: bytes) -> None:
+        """End a request: its user has chosen this practice. The first claim is final. Raises `SenderError`s."""
+        query = "SELECT body, state, holder, version FROM requests WHERE area = ? AND request = ?"
+        for _ in range(2):
+            rows = await self._engine.fetch(query, area, request)
+            if not rows:
+                raise UnknownError("there is no such request in this queue")
+            body, state, holder, version = rows[0]
+            if not open_request(body).claimed_by(secret):
+                raise RefusedError("not the secret of this request's claim")
+            if state == CLAIMED and holder == practice:
+                return
+            if state == CLAIMED:
+                raise ConflictError("another practice has claimed this request")
+            if state == WITHDRAWN:
+                raise ConflictError("this request was withdrawn")
+            try:
+                row = secret, practice, self._next_change(), area, request, version
+                await self._engine.write(Write(CLAIM, row, 1))
+            except WriteConflictError:
+                continue  # something happened to it meanwhile: look again
+            return
+        raise ConflictError("another practice has claimed this request")
+
+    async def waiting(self, area: bytes) -> list[Waiting]:
+        """How many wait in an area: anybody may know."""
+        query = (
+            "SELECT rank, round, count(*) FROM requests WHERE area = ? AND state = 0 "
+            "GROUP BY rank, round ORDER BY rank, round"
+        )
+        return [Waiting(*row) for row in await self._engine.fetch(query, area)]
+
+    async def expire(self) -> None:
+        """Delete requests that have waited too long, and what ended with their rounds."""
+        schedule = self._state.charter.schedule
+        if schedule is not None:
+            oldest = schedule.round_at(self._state.now()) - ROUNDS_MAX
+            await self._engine.write(Write("DELETE FROM requests WHERE round < ?", (oldest,)))
+
+    def _next_change(self) -> int:
+        self._change += 1
+        return self._change
+
+
+def _rank(catchment: Catchment, group: str) -> int:
+    """The place of a group in its area; who is in none comes last. Raises `RefusedError`."""
+    if not group:
+        return len(catchment.groups)
+    if group not in catchment.groups:
+        raise RefusedError(f"this catchment area has no group {group!r}")
+    return catchment.groups.index(group)

@@ -1,0 +1,85 @@
+"""Queues: `/v1/requests` and `/v1/queue/…` (`peewit_federation.appointment`).
+
+POST /v1/requests                a signed request, or a later version of it
+POST /v1/queue/draw              the next requests in order, for a practice of the area
+POST /v1/queue/offered           an offer was made
+POST /v1/queue/claim             the user has chosen
+GET  /v1/queue/<area's name>     how many wait, by group and round
+
+Nothing here is logged: neither who asks, nor `H`.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from peewit_federation import cbor
+from peewit_federation.api import CONTENT_TYPE
+from peewit_federation.appointment.queue_api import Place, decode_claim, decode_draw, decode_offered
+from peewit_federation.appointment.request import REQUEST_BYTES_MAX, area_name
+from peewit_federation.errors import RefusedError, UnknownError
+from peewit_node.appointment.door import SignedDoor
+from peewit_node.appointment.queue import Queues
+from peewit_node.http_server import read_body
+from peewit_node.node_state import NodeState
+from peewit_node.routes_log import parse_hash
+
+
+class QueueRoutes:
+    """Answers users and practices."""
+
+    def __init__(self, state: NodeState, door: SignedDoor, queues: Queues) -> None:
+        self._state = state
+        self._door = door
+        self._queues = queues
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/requests", self.request),
+            web.post("/v1/queue/draw", self.draw),
+            web.post("/v1/queue/offered", self.offered),
+            web.post("/v1/queue/claim", self.claim),
+            web.get("/v1/queue/{area}", self.waiting),
+        ]
+
+    async def request(self, request: web.Request) -> web.Response:
+        timeout_s = self._state.config.limits.request_timeout_s
+        await self._queues.take(await read_body(request, REQUEST_BYTES_MAX + 512, timeout_s))
+        return _cbor([])
+
+    async def draw(self, request: web.Request) -> web.Response:
+        envelope = await self._door.open(request)
+        place, count = decode_draw(envelope.body)
+        area = await self._area(place, envelope.signer)
+        return _cbor(await self._queues.draw(area, envelope.signer, count))
+
+    async def offered(self, request: web.Request) -> web.Response:
+        envelope = await self._door.open(request)
+        place, name, until_s = decode_offered(envelope.body)
+        area = await self._area(place, envelope.signer)
+        await self._queues.offered(area, name, envelope.signer, until_s)
+        return _cbor([])
+
+    async def claim(self, request: web.Request) -> web.Response:
+        envelope = await self._door.open(request)
+        place, name, secret = decode_claim(envelope.body)
+        area = await self._area(place, envelope.signer)
+        await self._queues.claim(area, name, envelope.signer, secret)
+        return _cbor([])
+
+    async def waiting(self, request: web.Request) -> web.Response:
+        found = await self._queues.waiting(parse_hash(request.match_info["area"]))
+        return _cbor([[waiting.rank, waiting.round, waiting.count] for waiting in found])
+
+    async def _area(self, place: Place, practice: bytes) -> bytes:
+        """The name of an area whose queue we hold, for a practice that is admitted to it."""
+        if await self._queues.catchment(place.mediator, place.area) is None:
+            raise UnknownError("this node does not hold the queue of that catchment area")
+        for found in self._door.practices(practice):
+            if found.mediator == place.mediator and found.standing and place.area in found.standing.areas:
+                return area_name(place.mediator, place.area)
+        raise RefusedError("only a practice that is admitted to a catchment area draws from its queue")
+
+
+def _cbor(value: object) -> web.Response:
+    return web.Response(body=cbor.encode(value), content_type=CONTENT_TYPE)

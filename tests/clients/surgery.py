@@ -1,0 +1,88 @@
+"""A federation with a draw, a health district, and its practices: what tests of appointments need."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from peewit_clients.charters import usual_draw
+from peewit_clients.pool import BackendPool
+from peewit_clients.practice import Practice, Slot
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.user import User
+from peewit_federation.appointment.messages import commitment, practice_data
+from peewit_federation.appointment.queue_api import Place
+from peewit_federation.appointment.request import area_name
+from peewit_federation.draw.hashes import Person
+from peewit_federation.keys import SigningKey
+from peewit_federation.sealed import xwing_public
+from peewit_federation.statements.mediator import Provider
+from peewit_node.config import Admission
+from tests.federation_kit import NAMES, Federation, TestMediator, catchment, provider, seed
+from tests.federation_kit_http import Device, admit
+from tests.node.test_draw import opened
+
+DATA = practice_data({"name": "clinic-a", "street": "Example Street 1", "postcode": "10115"})
+GROUPS = ("over80",)
+QUEUE_NODES = NAMES[:2]
+
+
+def slot(number: int, practice: str = "clinic-a") -> Slot:
+    return Slot(seed(practice, "slot", number)[:16], int(time.time()) + 86_400 + 600 * number, 10, "flu")
+
+
+@dataclass
+class Surgery:
+    """Everything, running."""
+
+    federation: Federation
+    mediator: TestMediator
+    place: Place
+    device: Device
+
+    @classmethod
+    async def open(cls, folder: Path) -> Surgery:
+        admission = Admission(kind="open", groups=GROUPS, per_minute=10_000)
+        federation = Federation.make(folder, draw=usual_draw(NAMES), admission=admission)
+        await federation.start()
+        mediator = TestMediator("m")
+        await admit(federation, mediator)
+        nodes = tuple(federation.nodes[name].state.operator.origin_hash for name in QUEUE_NODES)
+        area = replace(
+            catchment("mitte", "10115"), keys=((0, xwing_public(seed("area key"))),), nodes=nodes, groups=GROUPS
+        )
+        device = Device.of(mediator)
+        device.entries += [area.encode(), cls.grant("clinic-a").encode(), cls.grant("clinic-b").encode()]
+        assert (await device.publish(federation.url("north")))[0] == 200
+        await opened(federation, ("", *GROUPS))
+        return cls(federation, mediator, Place(mediator.id, area.area), device)
+
+    @staticmethod
+    def grant(name: str, **changes: object) -> Provider:
+        area = catchment("mitte", "10115")
+        return replace(provider(name, area), commitment=commitment(seed(name, "salt"), DATA), **changes)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def view(self, *only: str) -> AsyncIterator[RegistryView]:
+        charter = next(iter(self.federation.nodes.values())).state.charter
+        async with BackendPool(charter, only=only) as pool:
+            view = RegistryView(charter, pool)
+            await view.refresh([self.mediator.id])
+            yield view
+
+    def practice(self, view: RegistryView, name: str = "clinic-a") -> Practice:
+        seeds = {area_name(self.place.mediator, self.place.area): [seed("area key")]}
+        return Practice(view, self.mediator.id, SigningKey(seed(name)), DATA, seed(name, "salt"), seeds, os.urandom)
+
+    @staticmethod
+    def user(view: RegistryView, name: str = "Erika", group: str = "") -> User:
+        return User(view, Person("Muster", name, date(1940, 8, 12)), group, os.urandom)
+
+    @property
+    def areas(self) -> list[tuple[bytes, bytes]]:
+        return [(self.place.mediator, self.place.area)]
