@@ -39,7 +39,7 @@ from peewit_federation.statements.carried import (
     sign_close,
     sign_device,
 )
-from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
+from peewit_federation.statements.draw import DrawKey, TokenCount, TokenKey
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider, Revocation
 from peewit_federation.statements.operator import Admission, Carried, CharterNotice, Node, Withdrawal
 
@@ -125,7 +125,6 @@ def examples() -> dict[str, bytes]:
         "withdraw-mediator": Withdrawal(mediator).encode(),
         "token key": TokenKey(2966, MODULUS, "over80").encode(),
         "draw key": DrawKey(2966, seats.digest, 0, publics[0]).encode(),
-        "draw receipt": DrawReceipt(2966, seats.digest, publics).encode(),
         "token count": TokenCount(2966, 50, "over80").encode(),
         "charter notice": CharterNotice(1, sha256(charter.encode())).encode(),
         "carried": Carried(close).encode(),

@@ -3,8 +3,9 @@
     codes.csv              code,group                          for the letters; nobody else may see it
     codes-north.csv        hash,group                          for the node of operator north
 
-Rules kept here: a code is valid at 2t-1 nodes, where t admit: at one more it would give two places, at fewer no node
-may be down. Files are readable by their owner only, and never written over.
+Rules kept here: a code is valid at exactly t nodes, where t admit: at more, several codes together would give more
+places than there are codes. Codes are spread over all nodes, so that one that is down delays only its share. Files
+are readable by their owner only, and never written over.
 """
 
 from __future__ import annotations
@@ -26,21 +27,18 @@ COUNT_MAX: Final = 1_000_000
 LINES_AT_ONCE: Final = 3_000
 
 
-def nodes_for(charter: Charter, names: Sequence[str] = ()) -> list[Operator]:
-    """The nodes at which new codes are valid. Raises `OperatorError`."""
+def nodes_for(charter: Charter, names: Sequence[str] = ()) -> list[tuple[Operator, ...]]:
+    """The sets of nodes at which new codes are valid, in turn. Raises `OperatorError`."""
     if charter.schedule is None:
         raise OperatorError("the charter of this federation has no draw, so there is nothing to admit to")
     threshold = charter.schedule.seats[-1].committee.threshold
-    voting = [operator for operator in charter.operators if operator.votes]
-    chosen = [charter.operator(name) for name in names] if names else voting[: 2 * threshold - 1]
+    chosen = [charter.operator(name) for name in names] or [o for o in charter.operators if o.votes]
     if len(chosen) != len(set(names or chosen)) or not all(operator.votes for operator in chosen):
         raise OperatorError("--node: different operators that vote")
-    if not threshold <= len(chosen) < 2 * threshold:
-        raise OperatorError(
-            f"--node: a code is valid at {threshold} to {2 * threshold - 1} nodes: {threshold} must admit, and at "
-            f"{2 * threshold} it would give two places"
-        )
-    return chosen
+    if len(chosen) < threshold:
+        raise OperatorError(f"--node: {threshold} operators admit a request; name at least so many")
+    turns = range(len(chosen) if len(chosen) > threshold else 1)
+    return [tuple(chosen[(turn + step) % len(chosen)] for step in range(threshold)) for turn in turns]
 
 
 def make(
@@ -54,12 +52,17 @@ def make(
     """Make codes, and the files for letters and nodes. Raises `OperatorError` or `MalformedError`."""
     if group:
         GROUP.check(group)
-    nodes = nodes_for(charter, names)
+    turns = nodes_for(charter, names)
     codes = [new_code(randomness(CODE_CHARACTERS)) for _ in range(count)]
+    hashes: dict[str, list[str]] = {}
+    for number, code in enumerate(codes):
+        for node in turns[number % len(turns)]:
+            hashes.setdefault(node.name, []).append(code_at(code, node.origin_hash).hex())
     tables = {"codes.csv": [("code", "group"), *((code, group) for code in codes)]}
-    for node in nodes:
-        hashes = sorted(code_at(code, node.origin_hash).hex() for code in codes)
-        tables[f"codes-{node.name}.csv"] = [("hash", "group"), *((value, group) for value in hashes)]
+    tables |= {
+        f"codes-{name}.csv": [("hash", "group"), *((value, group) for value in sorted(values))]
+        for name, values in sorted(hashes.items())
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(folder / name, rows) for name, rows in tables.items()]

@@ -4,8 +4,9 @@
     place.priority                     the same, whoever answered
 
 Rules kept here: token keys and draw keys come from operators' logs that a quorum cosigned, never from whom is asked;
-salts and factors are fresh for every signer; nodes that admit never see `H`, and those that draw never see
-the signup code. Whoever does not answer is passed over, as long as enough do.
+salts and factors are fresh for every signer. Nodes that admit see no `H`, those that draw no signup code; the draw goes
+over connections of its own, to members that did not admit first. Who sees both ends of an address can still link the
+two, as long as nodes are not asked through one another. Who does not answer is passed over, as long as enough do.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from peewit_federation.draw.api import CODE, OPEN, WORK, DrawAnswer, DrawAsk, Of
 from peewit_federation.draw.blind_rsa import SALT_BYTES, Blinded, TokenPublicKey
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.draw.tickets import Ticket, join
-from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
+from peewit_federation.errors import ForgeryError, MalformedError, RefusedError, SenderError, UnknownError
 
 Randomness = Callable[[int], bytes]
 Prove = Callable[[Operator, TokenAsk, Offer], Awaitable[TokenAsk]]
 "Adds the proof of admission that a node asks for."
 TRIES_PER_TURN: Final = 4096
+Asked = tuple[bytes, bytes, int, str]
+"Request, node, round and group."
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class Admitter:
         self._pool: BackendPool = view.pool
         self._rounds = view.registry.rounds
         self._randomness = randomness
-        self.asked: dict[tuple[bytes, bytes, int, str], tuple[Blinded, TokenAsk]] = {}
-        """By request, node, round and group: what a node was asked, for a code counts again only for the same bytes."""
+        self.asked: dict[Asked, tuple[Blinded, TokenAsk]] = {}
+        """What nodes were asked, for a code counts again only for the same bytes."""
+        self._unanswered: set[Asked] = set()
 
     @property
     def _schedule(self) -> Schedule:
@@ -89,7 +93,9 @@ class Admitter:
                 found.append((operator.origin_hash, await self._token(backend, key, request, number, group, prove)))
             except BackendError as error:
                 refusals.append(f"{operator.name}: {error}")
-            except SenderError as error:
+            except RefusedError as error:
+                refusals.append(f"{operator.name}: {error}")
+            except (ForgeryError, MalformedError) as error:
                 self._pool.complain(operator.name, f"a token: {error}")
                 refusals.append(f"{operator.name}: {error}")
             if len(found) == wanted:
@@ -109,7 +115,9 @@ class Admitter:
         try:
             answer = await self._pool.post(backend, "/v1/tokens", ask.encode())
         except BackendError as error:
-            if 400 <= error.status < 500:
+            if not 400 <= error.status < 500:
+                self._unanswered.add(name)
+            elif name not in self._unanswered:
                 del self.asked[name]  # a plain refusal: nothing was spent on it
             raise
         match cbor.decode(answer, size_bytes_max=1024):
@@ -120,11 +128,15 @@ class Admitter:
     async def draw(self, request: bytes, number: int, group: str, tokens: Sequence[tuple[bytes, bytes]]) -> Place:
         """The ticket of an admitted request: proofs of several members, each asked until there is one for every key."""
         seats = self._schedule.seats_of(number)
-        publics = self._rounds.require_drawn(self._schedule, number, self._view.clock())
+        publics = self._rounds.keys(seats, number)
+        if publics is None:
+            raise RefusedError(f"round {number} is not open")
+        await self._pool.reconnect()
+        admitted = {origin for origin, _ in tokens}
         body = DrawAsk(request, number, group, tuple(tokens)).encode()
         parts: list[Mapping[int, bytes]] = []
         refusals: list[str] = []
-        for backend in self._pool.order():
+        for backend in sorted(self._pool.order(), key=lambda b: b.operator.origin_hash in admitted):
             if backend.name not in seats.committee.members:
                 continue
             try:
@@ -145,7 +157,9 @@ class Admitter:
 
 
 def with_code(code: str) -> Prove:
-    """For nodes that ask for a signup code; work is done where it is asked for."""
+    """For nodes that ask for a signup code; work is done where it is asked for. Raises `MalformedError`."""
+
+    code_at(code, bytes(32))  # a mistyped code is refused before anybody is asked
 
     async def prove(operator: Operator, ask: TokenAsk, offer: Offer) -> TokenAsk:
         if offer.kind != CODE:

@@ -93,6 +93,12 @@ class BackendPool:
         if self._session is not None:
             await self._session.close()
 
+    async def reconnect(self) -> None:
+        """Forget all connections: what follows shall not be known by them as coming from whom it came before."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
     def complain(self, name: str, what: str) -> None:
         """Remember what a node was caught at."""
         found = self.complaints.setdefault(name, [])

@@ -161,6 +161,8 @@ class Charter:
             raise ForgeryError(f"charter {following.number} does not follow charter {self.number}")
         if following.name != self.name:
             raise ForgeryError("a charter of another federation")
+        if self.schedule is not None:
+            self.schedule.require_successor(following.schedule)
         for charter in (self, following):
             signed = following.signed_by(charter.operators)
             if not charter.policy.satisfied({o.witness.name for o in charter.operators if o.name in signed}):
@@ -267,7 +269,7 @@ class _Reader:
         operators = tuple(_Reader(t, f"operator {i + 1}: ").operator(policy) for i, t in enumerate(tables))
         retired = tuple(_Reader(t, f"retired {i + 1}: ").retired() for i, t in enumerate(gone))
         draw = self.take("draw", dict, {})
-        schedule = _Reader(draw, "draw.").schedule(operators) if draw else None
+        schedule = _Reader(draw, "draw.").schedule(operators, retired) if draw else None
         self.done()
         _check_operators(operators, policy, threshold)
         return Charter(
@@ -294,7 +296,7 @@ class _Reader:
         self.done()
         return Operator(name, policy.logs[origin].key, witness, url, tuple(region), key, votes)
 
-    def schedule(self, operators: tuple[Operator, ...]) -> Schedule:
+    def schedule(self, operators: tuple[Operator, ...], retired: tuple[Retired, ...]) -> Schedule:
         round_s, starts_s = self.number("round_s", ROUND_S[0], 7 * 86_400), self.number("starts_s", 0, 4 * 86_400)
         tables = self.take("committee", list)
         self.done()
@@ -302,20 +304,23 @@ class _Reader:
             raise OperatorError(f"charter: {self.where}round_s must be at most {ROUND_S[1]}")
         if not tables or not all(isinstance(table, dict) for table in tables):
             raise OperatorError("charter: draw.committee is one or several tables, written [[draw.committee]]")
-        seats = tuple(_Reader(t, f"draw.committee {i + 1}: ").seats(operators) for i, t in enumerate(tables))
+        seats = tuple(_Reader(t, f"draw.committee {i + 1}: ").seats(operators, retired) for i, t in enumerate(tables))
         begins = [seat.from_round for seat in seats]
         if begins[0] != 0 or begins != sorted(set(begins)):
             raise OperatorError("charter: the first draw.committee has from_round = 0, and each other a later one")
         return Schedule(round_s, starts_s, seats)
 
-    def seats(self, operators: tuple[Operator, ...]) -> Seats:
+    def seats(self, operators: tuple[Operator, ...], retired: tuple[Retired, ...]) -> Seats:
         from_round, threshold = self.number("from_round", 0, 0), self.number("threshold", 1)
         members = self.take("members", list)
         self.done()
         voting = {operator.name: operator.origin_hash for operator in operators if operator.votes}
+        voting |= {party.log.name: party.origin_hash for party in retired}
         for name in members:
             if not isinstance(name, str) or name not in voting:
-                raise OperatorError(f"charter: {self.where}members are voting operators, which {name!r:.70} is not")
+                raise OperatorError(
+                    f"charter: {self.where}members are voting operators, or logs that are retired; {name!r:.70} is none"
+                )
         try:
             committee = Committee(tuple(members), threshold)
         except PeewitError as error:

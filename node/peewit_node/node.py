@@ -24,6 +24,8 @@ from aiohttp import web
 from yarl import URL
 
 from peewit_federation.charter import Charter, Operator, parse_charter
+from peewit_federation.draw.hours import Hours
+from peewit_federation.draw.schedule import AHEAD
 from peewit_federation.errors import OperatorError, PeewitError, SenderError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.keys import sha256
@@ -114,11 +116,12 @@ class Node:
         self.answers = Answers(engine, self.logs, registry, places, clock)
         self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
         self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
-        self.token_keys = TokenKeys(state, engine, self.own, registry, machine)
-        self.draw_keys = DrawKeys(state, engine, self.own, registry, self.peers, machine, clock, random)
-        self.clerk = Clerk(state, registry, self.token_keys, self.draw_keys)
+        hours = Hours(registry.rounds)
+        self.token_keys = TokenKeys(state, engine, registry, machine)
+        self.draw_keys = DrawKeys(state, engine, registry, self.peers, machine, clock, random)
+        self.clerk = Clerk(state, engine, self.own, hours, self.token_keys, self.draw_keys)
         self.admission = Admission(engine, config.admission, state.operator.origin_hash, clock)
-        self.draw = DrawRoutes(state, registry, self.token_keys, self.draw_keys, self.admission, random)
+        self.draw = DrawRoutes(state, registry, hours, self.token_keys, self.draw_keys, self.admission, random)
         signed = SignedDoor(state, registry)
         self.mailboxes = Mailboxes(engine, config.limits.mailboxes)
         self.mail = MailRoutes(state, signed, self.mailboxes)
@@ -308,6 +311,11 @@ class Node:
         if charter.digest == held.digest:
             return
         held.require_successor(charter)
+        if charter.schedule is not None:
+            soon = charter.schedule.round_at(self.state.now()) + AHEAD
+            known = {seats.from_round for seats in held.schedule.seats} if held.schedule else set()
+            if any(0 < seats.from_round <= soon for seats in charter.schedule.seats if seats.from_round not in known):
+                raise OperatorError(f"a new committee begins with round {soon + 1} or later: keys are made ahead")
         _check_keys(replace(self.state, charter=charter))
         self.state.charter = charter
         self.peers.replace(self._others())

@@ -3,7 +3,7 @@
 GET  /v1/admission                                        what this node asks for, and the open round
 POST /v1/tokens                                           a blind signature for an admission
 POST /v1/draw                                             a member's proofs for a request that was admitted
-GET  /federation/v1/draw-keys/<round>/<place>/<origin>    a key, sealed to a member (design 4.5)
+GET  /federation/v1/draw-keys/<round>/<place>/<public>/<origin>    a key, sealed to a member (design 4.5)
 
 Nothing here stores or logs who asked, or `H`.
 """
@@ -18,6 +18,7 @@ from aiohttp import web
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.draw.api import ASK_BYTES_MAX, DrawAnswer, DrawAsk, Offer, TokenAsk
+from peewit_federation.draw.hours import Hours
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.registry.fold import Registry
@@ -33,11 +34,12 @@ class DrawRoutes:
     """Answers clients that want a place in the queue, and members of the committee."""
 
     def __init__(
-        self, state: NodeState, registry: Registry, tokens: TokenKeys, keys: DrawKeys, admission: Admission,
-        random: Random,
+        self, state: NodeState, registry: Registry, hours: Hours, tokens: TokenKeys, keys: DrawKeys,
+        admission: Admission, random: Random,
     ) -> None:  # fmt: skip
         self._state = state
         self._registry = registry
+        self._hours = hours
         self._tokens = tokens
         self._keys = keys
         self._admission = admission
@@ -48,7 +50,7 @@ class DrawRoutes:
             web.get("/v1/admission", self.offer),
             web.post("/v1/tokens", self.token),
             web.post("/v1/draw", self.draw),
-            web.get("/federation/v1/draw-keys/{round}/{place}/{origin}", self.hand_over),
+            web.get("/federation/v1/draw-keys/{round}/{place}/{public}/{origin}", self.hand_over),
         ]
 
     def _schedule(self) -> Schedule:
@@ -58,7 +60,7 @@ class DrawRoutes:
         return schedule
 
     async def offer(self, _: web.Request) -> web.Response:
-        number = self._registry.rounds.open_round(self._schedule(), self._state.now())
+        number = self._hours.look(self._schedule(), self._state.now())
         settings = self._state.config.admission
         groups = [group for group in ("", *settings.groups) if number is not None and self._tokens.get(number, group)]
         return _cbor(
@@ -67,7 +69,7 @@ class DrawRoutes:
 
     async def token(self, request: web.Request) -> web.Response:
         ask = TokenAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))
-        self._registry.rounds.require_drawn(self._schedule(), ask.round, self._state.now())
+        self._hours.require(self._schedule(), ask.round, self._state.now(), admitting=True)
         key = self._tokens.get(ask.round, ask.group)
         if key is None:
             raise RefusedError(f"this node has no key for group {ask.group!r} in round {ask.round}")
@@ -78,7 +80,7 @@ class DrawRoutes:
     async def draw(self, request: web.Request) -> web.Response:
         ask = DrawAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))
         schedule = self._schedule()
-        publics = self._registry.rounds.require_drawn(schedule, ask.round, self._state.now())
+        publics = self._hours.require(schedule, ask.round, self._state.now())
         seats = schedule.seats_of(ask.round)
         voters = {operator.origin_hash for operator in self._state.charter.operators if operator.votes}
         self._registry.rounds.require_tokens(ask.request, ask.round, ask.group, ask.tokens, seats, voters)
@@ -89,8 +91,8 @@ class DrawRoutes:
 
     async def hand_over(self, request: web.Request) -> web.Response:
         number, place = (_number(request.match_info[name]) for name in ("round", "place"))
-        asker = parse_hash(request.match_info["origin"])
-        return _cbor(self._keys.hand_over(self._schedule(), number, place, asker))
+        public, asker = (parse_hash(request.match_info[name]) for name in ("public", "origin"))
+        return _cbor(self._keys.hand_over(self._schedule(), number, place, public, asker))
 
 
 def _number(text: str) -> int:

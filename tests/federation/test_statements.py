@@ -33,7 +33,7 @@ from peewit_federation.statements.codec import (
     Type,
     walk_types,
 )
-from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
+from peewit_federation.statements.draw import DrawKey, TokenCount, TokenKey
 from peewit_federation.statements.kinds import ALL_KINDS, MEDIATOR_KINDS, OPERATOR_KINDS, check_entry, read_entry
 from peewit_federation.statements.mediator import Issuer, Revocation
 from peewit_federation.statements.operator import CharterNotice, Node, Withdrawal
@@ -47,7 +47,6 @@ SAMPLES = [
     TokenKey(7, bytes(256)),
     TokenKey(7, bytes(384), "over80"),
     DrawKey(7, bytes(32), 3, bytes(32)),
-    DrawReceipt(7, bytes(32), (b"b" * 32, b"a" * 32)),
     TokenCount(7, 50, "over80"),
     CharterNotice(1, bytes(32)),
     catchment("a", "10115", "10117"),

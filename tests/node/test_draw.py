@@ -14,12 +14,13 @@ import pytest
 
 from peewit_clients.charters import Draw
 from peewit_clients.place import Admitter, with_code, with_work
-from peewit_clients.pool import BackendPool
+from peewit_clients.pool import BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.draw.api import CODE, WORK, DrawAsk, Offer, TokenAsk, code_at, new_code
 from peewit_federation.draw.rounds import Rounds
-from peewit_federation.errors import RefusedError
+from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
+from peewit_federation.statements.draw import DrawKey
 from peewit_node.config import Admission
 from peewit_node.node import DATABASE
 from tests.federation_kit import NAMES, Federation, seed
@@ -50,7 +51,8 @@ async def opened(federation: Federation, groups: tuple[str, ...] = ("",)) -> int
 
     def ready() -> bool:
         return all(
-            node.keeper.registry.rounds.open_round(schedule, time.time()) is not None
+            (publics := node.keeper.registry.rounds.keys(schedule.seats_of(number), number)) is not None
+            and len(node.draw_keys.prove(schedule.seats_of(number), number, publics, seed("H"))) == 3
             and all(node.token_keys.get(number, group) for group in groups)
             for node in federation.nodes.values()
         )
@@ -70,9 +72,9 @@ async def client(federation: Federation, *only: str) -> AsyncIterator[Admitter]:
 
 
 async def codes(federation: Federation, count: int, group: str = "") -> list[str]:
-    """Codes that are valid at one node less than it takes for two places."""
+    """Codes that are valid at as many nodes as admit."""
     made = [new_code(seed(group, "code", number)[:20]) for number in range(count)]
-    for node in [federation.nodes[name] for name in NAMES[: 2 * WEEK.threshold - 1]]:
+    for node in [federation.nodes[name] for name in NAMES[: WEEK.threshold]]:
         origin = node.state.operator.origin_hash
         await node.admission.add([(code_at(code, origin), group) for code in made])
     return made
@@ -168,9 +170,9 @@ async def test_work_is_bound_to_the_blinded_message_and_node(tmp_path: Path) -> 
 async def test_an_open_node_admits_at_a_rate(tmp_path: Path) -> None:
     async with running(tmp_path, Admission(kind="open", per_minute=3)) as federation:
         number = await opened(federation)
-        ask = TokenAsk(number, "", bytes([1]) * 256).encode()
-        statuses = [(await post(f"{federation.url('north')}/v1/tokens", ask))[0] for _ in range(5)]
-        assert statuses == [200, 200, 200, 429, 429]
+        asks = [TokenAsk(number, "", bytes([place]) * 256).encode() for place in (1, 2, 3, 4, 5, 1)]
+        statuses = [(await post(f"{federation.url('north')}/v1/tokens", ask))[0] for ask in asks]
+        assert statuses == [200, 200, 200, 429, 429, 200], "who was admitted may ask again"
 
 
 async def test_who_was_not_admitted_by_enough_operators_is_not_drawn(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ async def test_a_token_of_a_round_that_is_over_finds_no_drawer_and_its_keys_are_
             assert publics is not None
             assert place.ticket.priority(place.request, publics) == place.priority
         await until(lambda: all(_oldest(federation, name) > number for name in NAMES))
-        counts = [rounds(federation, name).signatures(number, "") for name in NAMES]
+        counts = [rounds(federation, name).signatures(number, "", 2) for name in NAMES]
         assert counts == [1] * 4, "how many were admitted is published when a round is over"
 
 
@@ -236,21 +238,90 @@ def _oldest(federation: Federation, name: str) -> int:
 async def test_a_key_is_handed_over_only_to_a_member_that_may_hold_it(tmp_path: Path) -> None:
     async with running(tmp_path, Admission(kind="open")) as federation:
         number = await opened(federation)
-        node = federation.nodes["north"]
-        schedule = node.state.charter.schedule
+        schedule = federation.nodes["north"].state.charter.schedule
         assert schedule is not None
-        committee = schedule.seats_of(number).committee
-        for place in range(len(committee.sets)):
+        seats = schedule.seats_of(number)
+        publics = rounds(federation, "north").keys(seats, number)
+        assert publics is not None
+        url = f"{federation.url('north')}/federation/v1/draw-keys"
+        for place, public in enumerate(publics):
             for asker in NAMES:
                 origin = federation.nodes[asker].state.operator.origin_hash.hex()
-                status, _ = await get(f"{federation.url('north')}/federation/v1/draw-keys/{number}/{place}/{origin}")
-                may = asker in committee.holders(place)
-                mine = "north" in committee.holders(place)
+                status, _ = await get(f"{url}/{number}/{place}/{public.hex()}/{origin}")
+                may = asker in seats.committee.holders(place)
+                mine = "north" in seats.committee.holders(place)
                 assert status == (403 if not may else 200 if mine else 404), (place, asker)
-        for path in ("x/0", f"{number}/99", f"{number}/-1", "99999999999/0"):
-            origin = node.state.operator.origin_hash.hex()
-            status, _ = await get(f"{federation.url('north')}/federation/v1/draw-keys/{path}/{origin}")
-            assert status in (400, 403), path
+        origin, first = federation.nodes["north"].state.operator.origin_hash.hex(), publics[0].hex()
+        for path in (f"x/0/{first}", f"{number}/99/{first}", f"{number}/-1/{first}", f"{number}/0/xyz"):
+            assert (await get(f"{url}/{path}/{origin}"))[0] in (400, 403), path
+
+
+async def test_a_member_that_names_keys_and_hands_them_to_nobody_stops_no_round(tmp_path: Path) -> None:
+    # The others lose patience after a quarter of a round for each member before them.
+    draw = Draw(NAMES, 2, round_s=12, starts_s=int(time.time()) - 6)
+    federation = Federation.make(tmp_path, draw=draw, admission=Admission(kind="open"))
+    await federation.start("north")
+    north = federation.nodes["north"]
+    schedule = north.state.charter.schedule
+    assert schedule is not None
+    seats = schedule.seats_of(0)
+    north.draw_keys.hand_over = _refuse  # type: ignore[method-assign, assignment]
+    try:
+        await north.own.append(*(
+            DrawKey(number, seats.digest, place, seed(number, place)).encode()
+            for number in range(12)
+            for place in seats.committee.held_by("north")
+        ))  # fmt: skip
+        await federation.start(*NAMES[1:])
+        await until(lambda: all(_open(federation, name) is not None for name in NAMES), 60.0)
+        async with client(federation) as admitter:
+            place = await admitter.get(seed("H"), "", with_work)
+        assert len(place.ticket.proofs) == 4
+    finally:
+        await federation.stop()
+
+
+def _refuse(*_: object) -> bytes:
+    raise UnknownError("not to you")
+
+
+def _open(federation: Federation, name: str) -> int | None:
+    node = federation.nodes[name]
+    assert node.state.charter.schedule is not None
+    return node.keeper.registry.rounds.open_round(node.state.charter.schedule, time.time())
+
+
+async def test_two_codes_never_give_three_places(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission()) as federation:
+        number = await opened(federation)
+        made = await codes(federation, 2)
+        tokens: dict[bytes, dict[bytes, bytes]] = {}
+        async with client(federation) as admitter:
+            for request in (seed("H1"), seed("H2"), seed("H3")):
+                for code in made:
+                    for backend in admitter._pool.backends:
+                        key = rounds(federation, "north").token_key(backend.operator.origin_hash, number, "")
+                        assert key is not None
+                        try:
+                            token = await admitter._token(backend, key, request, number, "", with_code(code))
+                        except BackendError:
+                            continue
+                        tokens.setdefault(request, {})[backend.operator.origin_hash] = token
+        assert sum(len(found) for found in tokens.values()) == 4, "two signatures for each code"
+        assert sum(len(found) >= 2 for found in tokens.values()) <= 2
+
+
+async def test_an_admission_that_is_asked_for_again_is_counted_once(tmp_path: Path) -> None:
+    async with running(tmp_path, Admission(kind="work", work_bits=4)) as federation:
+        number = await opened(federation)
+        url, north = federation.url("north"), federation.nodes["north"]
+        offer = Offer.decode((await get(f"{url}/v1/admission"))[1])
+        ask = (await with_work(north.state.operator, TokenAsk(number, "", bytes([1]) * 256), offer)).encode()
+        answers = await asyncio.gather(*(post(f"{url}/v1/tokens", ask) for _ in range(16)))
+        assert {status for status, _ in answers} == {200}
+        assert len({answer for _, answer in answers}) == 1
+        rows = await north.engine.fetch("SELECT signatures FROM token_keys WHERE round = ? AND grp = ''", number)
+        assert rows == [(1,)], "a faked crowd hides nobody"
 
 
 async def test_no_fewer_than_the_threshold_of_members_hold_all_keys(tmp_path: Path) -> None:

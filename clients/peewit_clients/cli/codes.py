@@ -29,7 +29,7 @@ def codes() -> None:
 @codes.command()
 @click.option("--count", type=click.IntRange(1, made.COUNT_MAX), required=True, help="How many.")
 @click.option("--group", default="", help="The group that they admit to, for example over80; everybody if left out.")
-@click.option("--node", "nodes", multiple=True, help="Valid at this node; chosen if left out.")
+@click.option("--node", "nodes", multiple=True, help="Spread over these nodes; over all if left out.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="For the files.")
 @charter_option
 @json_option

@@ -32,6 +32,8 @@ OPEN, CODE, WORK = 0, 1, 2
 "Kinds of proof: none, a signup code, a proof of work."
 KINDS: Final = {"open": OPEN, "codes": CODE, "work": WORK}
 PROOF_MAX: Final = 64
+WORK_BITS_MAX: Final = 28
+"Some minutes of a telephone; a node that asks for more asks for nothing that anybody gives."
 CODE_LETTERS: Final = "ABCDEFGHJKMNPQRSTVWXYZ0123456789"
 "Crockford's base 32: no I, L, O, U."
 CODE_CHARACTERS: Final = 20
@@ -122,7 +124,9 @@ class Offer:
     def decode(cls, data: bytes) -> Offer:
         """Raises `MalformedError` or `LimitError`."""
         match cbor.decode(data, size_bytes_max=ANSWER_BYTES_MAX):
-            case [int(kind), int(bits), int(number), list(groups)] if -1 <= number <= ROUND_MAX and 0 <= bits <= 64:
+            case [int(kind), int(bits), int(number), list(groups)] if (
+                -1 <= number <= ROUND_MAX and 0 <= bits <= WORK_BITS_MAX
+            ):
                 if kind in KINDS.values() and all(isinstance(group, str) for group in groups):
                     for group in groups:
                         _group(group)

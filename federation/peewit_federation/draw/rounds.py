@@ -1,10 +1,11 @@
 """What the operators' logs say of rounds: whose token keys count, and which rounds are open (design 4.5).
 
 Rules kept here: only what a quorum has cosigned is handed in, each operator's words in the order of its log. Per
-operator, round and group the first token key counts, and a modulus counts once. A member has one receipt for a round,
-its first; a round is open when all but one of its committee's members have receipts for the same keys, so that no two
-sets of keys can ever open one round. A round that does not open leaves the last one open. An operator's words are
-kept for 64 rounds behind its own newest.
+operator, round and group the first token key counts, and a modulus counts once. For each set of a committee a member
+that holds its key says so, once; the key that all but one of its holders name (and more than half) is the one, so
+that there are never two, and one dead or lying member neither makes nor prevents any. A round is open when all of its
+keys are decided; one that is not leaves the last one open. An operator's words are kept for 64 rounds behind its own
+newest.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 
 from peewit_federation.draw.blind_rsa import TokenPublicKey
 from peewit_federation.draw.schedule import LATE_ROUNDS_MAX, Schedule, Seats
-from peewit_federation.errors import ForgeryError, RefusedError, SenderError
-from peewit_federation.statements.draw import PLACES_MAX, DrawKey, DrawReceipt, DrawStatement, TokenCount, TokenKey
+from peewit_federation.errors import ForgeryError, SenderError
+from peewit_federation.statements.draw import PLACES_MAX, DrawKey, DrawStatement, TokenCount, TokenKey
 
 ROUNDS_KEPT: Final = 64
 GROUPS_MAX: Final = 32
@@ -34,8 +35,6 @@ class Said:
     "By group."
     keys: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
     "Public draw keys by committee and place."
-    receipts: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
-    "Public draw keys of all places, by committee."
     counts: dict[str, int] = field(default_factory=dict)
     "Signatures by group."
 
@@ -70,8 +69,6 @@ class Rounds:
                 _token_key(words, said, word)
             case DrawKey() if len(said.keys) < COMMITTEES_MAX * PLACES_MAX:
                 said.keys.setdefault((word.committee, word.place), word.public)
-            case DrawReceipt() if len(said.receipts) < COMMITTEES_MAX:
-                said.receipts.setdefault(word.committee, word.publics)
             case TokenCount() if word.group in said.tokens:
                 said.counts[word.group] = max(said.counts.get(word.group, 0), word.signatures)
             case _:
@@ -112,15 +109,15 @@ class Rounds:
                 f"{len(signed)} operators admitted this request to round {number}; it takes {seats.committee.threshold}"
             )
 
-    def signatures(self, number: int, group: str) -> int:
-        """How many signatures were published for a round and group, by the operator with the most."""
+    def signatures(self, number: int, group: str, operators: int) -> int:
+        """How many signatures at least so many operators have published for a round and group."""
         counts = (words.rounds[number].counts.get(group, 0) for words in self.words.values() if number in words.rounds)
-        return max(counts, default=0)
+        return ([*sorted(counts, reverse=True), *[0] * operators])[operators - 1]
 
     # The draw
 
-    def draw_key(self, seats: Seats, number: int, place: int) -> list[tuple[str, bytes]]:
-        """Who logged a key for a place, and which, in the order in which they may make it."""
+    def held(self, seats: Seats, number: int, place: int) -> list[tuple[str, bytes]]:
+        """Who says that it holds a key for a place, and which, in the order of the committee."""
         found = []
         for name in seats.committee.holders(place):
             said = self._said(seats.origin(name), number)
@@ -129,22 +126,16 @@ class Rounds:
                 found.append((name, public))
         return found
 
-    def receipt(self, seats: Seats, number: int, name: str) -> tuple[bytes, ...] | None:
-        """The public keys that a member says it has."""
-        said = self._said(seats.origin(name), number)
-        return said.receipts.get(seats.digest) if said else None
-
     def keys(self, seats: Seats, number: int) -> tuple[bytes, ...] | None:
-        """The public keys of a round, if it may open."""
-        told: Counter[tuple[bytes, ...]] = Counter()
-        for name in seats.committee.members:
-            publics = self.receipt(seats, number, name)
-            if publics is not None and len(publics) == len(seats.committee.sets):
-                told[publics] += 1
-        for publics, count in told.items():
-            if count >= seats.receipts:
-                return publics
-        return None
+        """The public keys of a round, if all are decided."""
+        found = []
+        for place in range(len(seats.committee.sets)):
+            told = Counter(public for _, public in self.held(seats, number, place))
+            decided = [public for public, count in told.items() if count >= seats.words]
+            if not decided:
+                return None
+            found += decided
+        return tuple(found)
 
     def open_round(self, schedule: Schedule, now_s: float) -> int | None:
         """The round that is open: the present one, or the last that opened if that did not. None if there is none."""
@@ -153,16 +144,6 @@ class Rounds:
             if self.keys(schedule.seats_of(number), number) is not None:
                 return number
         return None
-
-    def require_drawn(self, schedule: Schedule, number: int, now_s: float) -> tuple[bytes, ...]:
-        """The public keys of a round that is drawn now. Raises `RefusedError` if it is not."""
-        times = now_s, now_s - schedule.grace_s, now_s + schedule.skew_s
-        present = [self.open_round(schedule, at_s) for at_s in times]
-        keys = self.keys(schedule.seats_of(number), number) if number in present else None
-        if keys is None:
-            is_open = "none is" if present[0] is None else f"round {present[0]} is"
-            raise RefusedError(f"round {number} is not open; {is_open}")
-        return keys
 
     def _said(self, operator: bytes, number: int) -> Said | None:
         words = self.words.get(operator)
@@ -174,6 +155,5 @@ def _token_key(words: Words, said: Said, word: TokenKey) -> None:
         key = TokenPublicKey.decode(word.modulus)
     except SenderError:
         return
-    known = any(key in other.tokens.values() for other in words.rounds.values())
-    if not known and len(said.tokens) < GROUPS_MAX:
+    if len(said.tokens) < GROUPS_MAX and not any(key in other.tokens.values() for other in words.rounds.values()):
         said.tokens.setdefault(word.group, key)

@@ -20,6 +20,7 @@ from typing import Final
 
 from peewit_federation import cbor
 from peewit_federation.draw.tickets import Committee
+from peewit_federation.errors import ForgeryError
 from peewit_federation.keys import sha256
 
 ROUND_S: Final = (10, 366 * 86_400)
@@ -47,9 +48,10 @@ class Seats:
         return sha256(b"peewit committee v1", cbor.encode([self.committee.threshold, list(self.origins)]))
 
     @cached_property
-    def receipts(self) -> int:
-        """So many members must say that they have a round's keys before it opens: all but one."""
-        return max(self.committee.threshold, len(self.origins) - 1)
+    def words(self) -> int:
+        """So many holders of a key must say that they hold it: all but one, and more than half."""
+        holders = len(self.origins) - self.committee.threshold + 1
+        return max(holders - 1, holders // 2 + 1)
 
     def origin(self, name: str) -> bytes:
         """The log of a member."""
@@ -64,6 +66,14 @@ class Schedule:
     starts_s: int
     seats: tuple[Seats, ...]
     "Ascending by `from_round`, the first from round 0 on."
+
+    def require_successor(self, following: Schedule | None) -> None:
+        """Raise `ForgeryError` if another charter would draw rounds again that were drawn: tickets are for ever."""
+        if following is None or (following.round_s, following.starts_s) != (self.round_s, self.starts_s):
+            raise ForgeryError("a charter whose rounds begin at other times")
+        said = [(seats.from_round, seats.digest) for seats in following.seats]
+        if said[: len(self.seats)] != [(seats.from_round, seats.digest) for seats in self.seats]:
+            raise ForgeryError("a charter with another committee for rounds that had one")
 
     def round_at(self, now_s: float) -> int:
         """The round whose time it is; negative before round 0."""

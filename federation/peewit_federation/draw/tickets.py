@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 from peewit_federation.draw.vrf import PROOF_BYTES, VrfKey, verify
@@ -37,18 +38,18 @@ class Committee:
         if not 1 <= self.threshold <= len(self.members) <= MEMBERS_MAX or len(set(self.members)) != len(self.members):
             raise MalformedError(f"a committee has up to {MEMBERS_MAX} different members, and a threshold among them")
 
-    @property
+    @cached_property
     def sets(self) -> tuple[frozenset[str], ...]:
         """The sets of t-1 members, each of which has a key that they do not hold, in order."""
         return tuple(map(frozenset, combinations(self.members, self.threshold - 1)))
 
-    def maker(self, index: int) -> str:
-        """Who makes the key of a set: the first member outside it."""
-        return next(name for name in self.members if name not in self.sets[index])
+    @cached_property
+    def _holders(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(name for name in self.members if name not in outside) for outside in self.sets)
 
     def holders(self, index: int) -> tuple[str, ...]:
-        """Who holds the key of a set."""
-        return tuple(name for name in self.members if name not in self.sets[index])
+        """Who holds the key of a set; the first of them makes it."""
+        return self._holders[index]
 
     def held_by(self, name: str) -> tuple[int, ...]:
         """The sets whose keys a member holds."""

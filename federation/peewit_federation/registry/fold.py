@@ -25,7 +25,7 @@ from peewit_federation.registry.admission import Admissions, Constitution
 from peewit_federation.registry.mediator import Cursor, LogState, MediatorFold
 from peewit_federation.registry.vouched import Vouched
 from peewit_federation.statements.carried import CarriedStatement, Close, Evidence
-from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
+from peewit_federation.statements.draw import DrawKey, TokenCount, TokenKey
 from peewit_federation.statements.kinds import OPERATOR_KINDS, read_entry
 from peewit_federation.statements.operator import Admission, Carried, Node, Withdrawal
 
@@ -169,7 +169,7 @@ class Registry:
                 case Admission() as word if permit:
                     if self._admissions(word.mediator).say(origin, index, word):
                         touched[word.mediator] = None
-                case TokenKey() | DrawKey() | DrawReceipt() | TokenCount() as word if permit:
+                case TokenKey() | DrawKey() | TokenCount() as word if permit:
                     self.rounds.say(origin, word)
                 case Node() as word if permit:
                     self.nodes[origin] = word

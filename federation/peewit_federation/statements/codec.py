@@ -100,10 +100,10 @@ class Record:
 
 Type = Uint | Bytes | Text | Many | Record
 
-SERVICE: Final = Text("service name", r"[a-z0-9]+(-[a-z0-9]+){0,5}")
+SERVICE: Final = Text("service name", r"(?=.{1,64}$)[a-z0-9]+(-[a-z0-9]+){0,5}")
 POSTCODE: Final = Text("postcode", r"[0-9]{4,5}")
 POSTCODE_PREFIX: Final = Text("postcode prefix", r"[0-9]{1,5}")
-GROUP: Final = Text("group name", r"[a-z0-9]+(-[a-z0-9]+){0,5}")
+GROUP: Final = Text("group name", r"(?=.{1,64}$)[a-z0-9]+(-[a-z0-9]+){0,5}")
 NODE_URL: Final = Text("node URL", r"https?://[a-z0-9.:\[\]-]{1,128}(/[a-z0-9/._-]{0,64})?")
 
 

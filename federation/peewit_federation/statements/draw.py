@@ -1,8 +1,7 @@
-"""What operators' logs say of admission and of the draw (design 4.5): kinds 4 to 7.
+"""What operators' logs say of admission and of the draw (design 4.5): kinds 4, 5 and 7.
 
     token key   this node blind-signs requests of a round and group with this key
-    draw key    the public part of a committee's key for one set of members
-    receipt     this member holds its keys of a round, and these are the public parts of all of them
+    draw key    this member of a committee holds this key of a round, for one set of members
     count       so many blind signatures were given under a key
 
 Kinds without personal data, as all are. What they come to is decided by `draw.rounds`.
@@ -13,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from peewit_federation.statements.codec import GROUP, Bytes, Many, Statement, Uint, labelled
+from peewit_federation.statements.codec import GROUP, Bytes, Statement, Uint, labelled
 
 ROUND_MAX: Final = (1 << 31) - 1
 PLACES_MAX: Final = 126
@@ -34,7 +33,7 @@ class TokenKey(Statement):
 
 @dataclass(frozen=True)
 class DrawKey(Statement):
-    """A VRF key of a round, for one set of members."""
+    """A VRF key of a round, for one set of members, which the author of this log holds."""
 
     KIND: ClassVar[int] = 5
 
@@ -44,18 +43,6 @@ class DrawKey(Statement):
     place: int = labelled(4, Uint(PLACES_MAX - 1))
     "The number of the set whose members do not hold it (`draw.tickets`)."
     public: bytes = labelled(5, Bytes(32))
-
-
-@dataclass(frozen=True)
-class DrawReceipt(Statement):
-    """This member holds all keys of a round that are meant for it."""
-
-    KIND: ClassVar[int] = 6
-
-    round: int = labelled(2, Uint(ROUND_MAX))
-    committee: bytes = labelled(3, Bytes(32))
-    publics: tuple[bytes, ...] = labelled(4, Many(Bytes(32), PLACES_MAX, ordered=True))
-    "Of all keys, in order."
 
 
 @dataclass(frozen=True)
@@ -69,4 +56,4 @@ class TokenCount(Statement):
     group: str = labelled(4, GROUP, "")
 
 
-DrawStatement = TokenKey | DrawKey | DrawReceipt | TokenCount
+DrawStatement = TokenKey | DrawKey | TokenCount

@@ -13,13 +13,12 @@ from peewit_federation import cbor
 from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.statements.carried import Close, Device, Evidence, ForkRevocation
 from peewit_federation.statements.codec import FORMAT_VERSION, Statement
-from peewit_federation.statements.draw import DrawKey, DrawReceipt, TokenCount, TokenKey
+from peewit_federation.statements.draw import DrawKey, TokenCount, TokenKey
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider, Revocation
 from peewit_federation.statements.operator import Admission, Carried, CharterNotice, Node, Withdrawal
 
 OPERATOR_KINDS: Final[dict[int, type[Statement]]] = {
-    kind.KIND: kind
-    for kind in (Node, Admission, Withdrawal, TokenKey, DrawKey, DrawReceipt, TokenCount, CharterNotice, Carried)
+    kind.KIND: kind for kind in (Node, Admission, Withdrawal, TokenKey, DrawKey, TokenCount, CharterNotice, Carried)
 }
 MEDIATOR_KINDS: Final[dict[int, type[Statement]]] = {
     kind.KIND: kind for kind in (Catchment, Provider, Issuer, Revocation)

@@ -1,6 +1,6 @@
 """What an operator's log carries (design 4.1): one log per node, written by the node itself.
 
-Kinds 4 to 7, for admission and the draw, are in `draw`.
+Kinds 4, 5 and 7, for admission and the draw, are in `draw`; 6 is free.
 """
 
 from __future__ import annotations

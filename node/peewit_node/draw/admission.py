@@ -8,6 +8,7 @@ code was spent for is a hash of blinded bytes, which tells nobody what was signe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from peewit_federation.draw.api import CODE, KINDS, OPEN, WORK, TokenAsk, work_done
@@ -58,14 +59,19 @@ class Admission:
             done = work_done(self._origin, ask.round, ask.group, ask.blinded, ask.proof)
             if done < self._settings.work_bits:
                 raise RefusedError(f"a proof of work of {done} bits; this node asks for {self._settings.work_bits}")
-        else:
+        if await self._engine.fetch("SELECT 1 FROM admitted WHERE purpose = ?", _purpose(ask)):
+            return
+        if ask.kind == OPEN:
             self._take_turn()
-        await self._engine.write(Write(COUNT, (ask.round, ask.group), 1))
+        row = Write("INSERT INTO admitted VALUES (?, ?)", (_purpose(ask), ask.round))
+        with suppress(WriteConflictError):  # the same ask, at the same time; or its round has just ended
+            await self._engine.write(row, Write(COUNT, (ask.round, ask.group), 1))
 
     def _take_turn(self) -> None:
         per_s = self._settings.per_minute / 60
         now_s = self._clock()
-        self._allowance = min(self._settings.per_minute, self._allowance + per_s * (now_s - self._at_s))
+        passed_s = max(0.0, now_s - self._at_s)
+        self._allowance = min(self._settings.per_minute, self._allowance + per_s * passed_s)
         self._at_s = now_s
         if self._allowance < 1:
             wait_s = (1 - self._allowance) / per_s
@@ -73,7 +79,7 @@ class Admission:
         self._allowance -= 1
 
     async def _spend(self, ask: TokenAsk) -> None:
-        purpose = sha256(b"peewit spent for v1", ask.round.to_bytes(8, "big"), ask.group.encode(), b"\0", ask.blinded)
+        purpose = _purpose(ask)
         for _ in range(2):
             rows = await self._engine.fetch("SELECT grp, spent FROM codes WHERE code = ?", ask.proof)
             if not rows:
@@ -93,3 +99,8 @@ class Admission:
                 continue  # somebody was faster, perhaps with the same ask
             return
         raise RefusedError("that signup code was used already")
+
+
+def _purpose(ask: TokenAsk) -> bytes:
+    """What an admission was spent for: a hash of blinded bytes."""
+    return sha256(b"peewit spent for v1", ask.round.to_bytes(8, "big"), ask.group.encode(), b"\0", ask.blinded)

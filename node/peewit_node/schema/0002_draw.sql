@@ -21,3 +21,7 @@ CREATE TABLE codes (
     grp TEXT NOT NULL,
     spent BLOB NOT NULL              -- SHA-256 of the round and blinded message it was spent for, or empty
 );
+CREATE TABLE admitted (
+    purpose BLOB PRIMARY KEY,        -- without codes: SHA-256 of the round and blinded message, so that it counts once
+    round INTEGER NOT NULL
+);
