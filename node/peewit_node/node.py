@@ -37,6 +37,7 @@ from peewit_node.admin import AdminRoutes
 from peewit_node.answers import Answers
 from peewit_node.append import Appender
 from peewit_node.appointment.door import SignedDoor
+from peewit_node.appointment.forward import Forwarder
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
 from peewit_node.carry import Carrier
@@ -127,6 +128,7 @@ class Node:
         self.mail = MailRoutes(state, signed, self.mailboxes)
         self.queues = Queues(state, engine, registry, self.logs)
         self.queue_routes = QueueRoutes(state, signed, self.queues)
+        self.forwarder = Forwarder(state, engine, self.queues, self.peers, signed, clock, random)
         self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
@@ -169,7 +171,6 @@ class Node:
         await self.own.open()
         await self.keeper.load()
         await self.mailboxes.load()
-        await self.queues.load()
         for log in self.logs.all():
             self.gossip.news(log, urgent=False)
         self.state.spawn(self.keeper.run(), vital=True)
@@ -184,6 +185,7 @@ class Node:
         self.state.spawn(self._begin())
         self.state.spawn(self._watch_charter())
         self.state.spawn(self.clerk.run(), vital=True)
+        self.state.spawn(self.forwarder.run(), vital=True)
         if isinstance(self.engine, SqliteEngine):
             self.state.spawn(_end_when(self.engine.broken), vital=True)
         logger.info("the node is up", operator=self.state.operator.name, port=self.port, logs=len(self.logs.all()))
@@ -201,6 +203,7 @@ class Node:
         app.add_routes(self.draw.routes())
         app.add_routes(self.mail.routes())
         app.add_routes(self.queue_routes.routes())
+        app.add_routes(self.forwarder.routes())
         app.add_routes(self.status.routes())
         runner = await self._runner(app)
         tls = None

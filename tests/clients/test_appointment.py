@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from peewit_federation.appointment.queue_api import encode_claim, encode_draw, e
 from peewit_federation.appointment.request import area_name, open_request
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id, sha256
+from peewit_node.appointment.queue import CLAIMED, Queues
 from peewit_node.node import DATABASE
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
 from tests.federation_kit import NAMES, seed
@@ -270,6 +271,69 @@ async def test_a_request_that_another_practice_claimed_first_is_declined_by_the_
         confirm = await user.confirmation()
         assert confirm is not None
         assert confirm.state == DECLINED
+
+
+async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was_down(surgery: Surgery) -> None:
+    one, other = QUEUE_NODES
+    area = area_name(surgery.place.mediator, surgery.place.area)
+    async with surgery.view() as view:
+        await surgery.federation.stop(other)
+        user, practice = surgery.user(view), surgery.practice(view)
+        request = await user.ask(surgery.areas, with_work, ["flu"])
+        await surgery.federation.start(other)
+        queues = surgery.federation.nodes[other].queues
+        await until_async(lambda: queues.waiting(area))
+        await surgery.federation.stop(one)
+        (drawn,) = await practice.draw(surgery.place, 5)
+        assert drawn.request == request
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        assert len(await practice.confirm()) == 1
+        await surgery.federation.start(one)
+        back = surgery.federation.nodes[one].queues
+        await until_async(lambda: _claimed(back))
+        body = encode_claim(surgery.place, request.name, user.claim)
+        await Caller(surgery.federation, one)(SigningKey(seed("clinic-b")), "/v1/queue/claim", body, 409)
+
+
+async def _claimed(queues: Queues) -> bool:
+    return any(told.state == CLAIMED for _, told in await queues.after(0, 10))
+
+
+async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_lease_at_one_node_is_known_at_the_other(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        await surgery.user(view).ask(surgery.areas, with_work, ["flu"])
+        area = area_name(surgery.place.mediator, surgery.place.area)
+        one, other = (surgery.federation.nodes[name].queues for name in QUEUE_NODES)
+        assert len(await one.draw(area, key_id(b"clinic-a"), 5)) == 1
+
+        async def leased() -> bool:
+            return any(told.free_at > time.time() for _, told in await other.after(0, 10))
+
+        await until_async(leased)
+        assert await other.draw(area, key_id(b"clinic-b"), 5) == []
+
+
+async def test_only_nodes_of_the_charter_tell_what_changes_and_what_they_say_is_checked(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        request = await user.ask(surgery.areas, with_work, ["flu"])
+        call, stranger = Caller(surgery.federation), SigningKey(seed("stranger"))
+        body, clinic = request.sign(user.key), key_id(SigningKey(seed("clinic-a")).public)
+        lie = cbor.encode([[body, CLAIMED, seed("guess"), clinic, 0, 0]])
+        await call(stranger, "/federation/v1/queue", lie, 403)
+        south = surgery.federation.nodes["south"].state.log_key
+        assert await call(south, "/federation/v1/queue", lie) == cbor.encode(1)
+        for wrong in (b"\xf6", cbor.encode([[body]]), cbor.encode([[body, 9, b"", b"", 0, 0]])):
+            await call(south, "/federation/v1/queue", wrong, 400)
+        assert not await _claimed(surgery.federation.nodes["north"].queues)
 
 
 async def test_with_all_nodes_of_the_queue_gone_a_user_and_a_practice_are_told(surgery: Surgery) -> None:

@@ -9,6 +9,7 @@ practice that shows the secret has the request, whoever comes later. What this n
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +35,8 @@ LEASES_MAX: Final = 200
 ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
 PUT: Final = (
-    "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, ?) ON CONFLICT (area, request) "
+    "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, "
+    "(SELECT coalesce(max(change), 0) + 1 FROM requests)) ON CONFLICT (area, request) "
     "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, offers = 0, free_at = 0, "
     "holder = x'', misses = 0, change = excluded.change "
     "WHERE excluded.version > requests.version AND requests.state <> 2"
@@ -44,15 +46,21 @@ DRAW: Final = (
     "ORDER BY rank, round, priority LIMIT ?"
 )
 LEASE: Final = (
-    "UPDATE requests SET free_at = ?, holder = ? WHERE area = ? AND request = ? AND state = 0 AND free_at <= ?"
+    "UPDATE requests SET free_at = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
+    "WHERE area = ? AND request = ? AND state = 0 AND free_at <= ?"
+)
+TAKE_OVER: Final = (
+    "UPDATE requests SET free_at = max(free_at, ?), holder = CASE WHEN free_at < ? THEN ? ELSE holder END, "
+    "misses = max(misses, ?), state = max(state, ?), change = (SELECT max(change) + 1 FROM requests) "
+    "WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) AND (free_at < ? OR misses < ? OR state < ?)"
 )
 OFFERED: Final = (
     "UPDATE requests SET free_at = ?, offers = offers + 1, misses = misses + 1, "
-    "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = ? "
+    "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
 )
 CLAIM: Final = (
-    "UPDATE requests SET state = 2, secret = ?, holder = ?, change = ? "
+    "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND state IN (0, 3) AND version = ?"
 )
 
@@ -66,6 +74,22 @@ class Waiting:
     count: int
 
 
+@dataclass(frozen=True)
+class Told:
+    """What one node tells another of a request."""
+
+    body: bytes
+    state: int
+    secret: bytes
+    holder: bytes
+    free_at: int
+    misses: int
+
+    def fields(self) -> tuple[bytes, int, bytes, bytes, int, int]:
+        """In the order in which they travel."""
+        return self.body, self.state, self.secret, self.holder, self.free_at, self.misses
+
+
 class Queues:
     """Requests, and who has drawn them."""
 
@@ -75,12 +99,10 @@ class Queues:
         self._registry = registry
         self._logs = logs
         self._finder = Finder(registry)
-        self._change = 0
+        self.changed = asyncio.Event()
+        "Set whenever something changed that other nodes should know."
+        self.changed.set()
         self._drawing = asyncio.Lock()
-
-    async def load(self) -> None:
-        """Go on counting changes where the last life of this node stopped."""
-        ((self._change,),) = await self._engine.fetch("SELECT coalesce(max(change), 0) FROM requests")
 
     async def catchment(self, mediator: bytes, area: bytes) -> Catchment | None:
         """A catchment area whose queue we hold, as its mediator last described it."""
@@ -107,9 +129,9 @@ class Queues:
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
         for (area, _), rank in zip(ours, ranks, strict=True):
-            row = area, request.name, rank, request.round, priority, request.version, data, state, self._next_change()
+            row = area, request.name, rank, request.round, priority, request.version, data, state
             writes.append(Write(PUT, row))
-        await self._engine.write(*writes)
+        await self._write(*writes)
         query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
         ((version, body, state),) = await self._engine.fetch(query, ours[0][0], request.name)
         if body != data:
@@ -139,7 +161,7 @@ class Queues:
             count = min(count, DRAW_MAX, LEASES_MAX - leases)
             rows = await self._engine.fetch(DRAW, area, now, max(0, count))
             try:
-                await self._engine.write(
+                await self._write(
                     *(Write(LEASE, (now + LEASE_S, practice, area, request, now), 1) for request, _ in rows)
                 )
             except WriteConflictError:
@@ -151,9 +173,9 @@ class Queues:
         now = int(self._state.now())
         if not now < until_s <= now + ANSWER_S_MAX:
             raise RefusedError(f"an offer may be answered for {ANSWER_S_MAX // 86_400} days at most")
-        row = until_s, MISSES_MAX - 1, self._next_change(), area, request, practice, now
+        row = until_s, MISSES_MAX - 1, area, request, practice, now
         try:
-            await self._engine.write(Write(OFFERED, row, 1))
+            await self._write(Write(OFFERED, row, 1))
         except WriteConflictError:
             raise ConflictError("this practice has no lease of that request, or it has ended") from None
 
@@ -174,12 +196,47 @@ class Queues:
             if state == WITHDRAWN:
                 raise ConflictError("this request was withdrawn")
             try:
-                row = secret, practice, self._next_change(), area, request, version
-                await self._engine.write(Write(CLAIM, row, 1))
+                row = secret, practice, area, request, version
+                await self._write(Write(CLAIM, row, 1))
             except WriteConflictError:
                 continue  # something happened to it meanwhile: look again
             return
         raise ConflictError("another practice has claimed this request")
+
+    # With the other nodes of a queue
+
+    async def after(self, change: int, count: int) -> list[tuple[int, Told]]:
+        """What changed after a change, in order."""
+        query = (
+            "SELECT change, body, state, secret, holder, free_at, misses FROM requests WHERE change > ? "
+            "ORDER BY change LIMIT ?"
+        )
+        return [(row[0], Told(*row[1:])) for row in await self._engine.fetch(query, change, count)]
+
+    async def merge(self, told: Told) -> None:
+        """Take over what another node knows of a request. Raises `SenderError`s."""
+        request = open_request(told.body)
+        for place in request.areas:
+            area = area_name(*place)
+            query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
+            rows = await self._engine.fetch(query, area, request.name)
+            if (not rows or rows[0][0] < request.version) and await self.catchment(*place):
+                with suppress(ConflictError):
+                    await self.take(told.body)
+            if not rows and not await self._engine.fetch(query, area, request.name):
+                continue
+            if told.state == CLAIMED:
+                await self.claim(area, request.name, told.holder, told.secret)
+            elif told.state != WITHDRAWN:
+                lease = told.free_at, told.free_at, told.holder, told.misses, told.state
+                known = await self._engine.fetch(
+                    "SELECT 1 FROM requests WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) "
+                    "AND (free_at < ? OR misses < ? OR state < ?)",
+                    area, request.name, request.version, told.free_at, told.misses, told.state,
+                )  # fmt: skip
+                if known:
+                    guard = area, request.name, request.version, told.free_at, told.misses, told.state
+                    await self._write(Write(TAKE_OVER, (*lease, *guard)))
 
     async def waiting(self, area: bytes) -> list[Waiting]:
         """How many wait in an area: anybody may know."""
@@ -194,11 +251,13 @@ class Queues:
         schedule = self._state.charter.schedule
         if schedule is not None:
             oldest = schedule.round_at(self._state.now()) - ROUNDS_MAX
-            await self._engine.write(Write("DELETE FROM requests WHERE round < ?", (oldest,)))
+            # The last change stays, so that numbers only grow.
+            drop = "DELETE FROM requests WHERE round < ? AND change < (SELECT max(change) FROM requests)"
+            await self._engine.write(Write(drop, (oldest,)))
 
-    def _next_change(self) -> int:
-        self._change += 1
-        return self._change
+    async def _write(self, *writes: Write) -> None:
+        await self._engine.write(*writes)
+        self.changed.set()
 
 
 def _rank(catchment: Catchment, group: str) -> int:
