@@ -7,8 +7,13 @@ from datetime import date
 from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
+from peewit_federation.appointment.envelope import Envelope
+from peewit_federation.appointment.mailbox import give_leave
+from peewit_federation.appointment.messages import CONFIRMED, Accept, Confirm, Offer, practice_data, sign_message
+from peewit_federation.appointment.queue_api import Place, encode_draw
+from peewit_federation.appointment.request import Request, Wishes
 from peewit_federation.charter import parse_charter
-from peewit_federation.draw.api import CODE, DrawAnswer, DrawAsk, Offer, TokenAsk, code_at
+from peewit_federation.draw.api import CODE, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at
 from peewit_federation.draw.hashes import Person, data_hash, request_hash
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.draw.vrf import VrfKey
@@ -114,6 +119,17 @@ def examples() -> dict[str, bytes]:
     person = Person("Muster", "Erika", date(1940, 8, 12))
     request = request_hash([seed("area")], key_id(key("request").public), data_hash(person, seed("nonce")))
     ticket = Ticket(tuple(key.prove(request) for key in vrf))
+    asked = Request(
+        ((mediator, area.area),), data_hash(person, seed("nonce")), key("request").public, 2966,
+        ((seats.origins[0], MODULUS),), ticket.encode(), 1, sha256(seed("claim")), key_id(key("mailbox").public),
+        seats.origins[:2], (seed("sealed wishes") * 163 + bytes(16),), "over80",
+    )  # fmt: skip
+    offer = Offer(
+        request, mediator, ((seed("slot")[:16], TIME_S + 86_400, 10, "flu"),), TIME_S + 3600,
+        practice_data({"name": "clinic-a", "street": "Example Street 1"}), seed("commitment salt"),
+        xwing_public(seed("offer key")), key_id(key("offer mailbox").public), seats.origins[:2],
+        give_leave(key("offer mailbox"), key_id(key("writer").public), TIME_S + 3600),
+    )  # fmt: skip
     return {
         "vkey of a log": str(log_key(log.public)).encode(),
         "vkey of a witness": str(witness_key("north.example/witness", key("north witness").public)).encode(),
@@ -148,7 +164,7 @@ def examples() -> dict[str, bytes]:
         "client answer": ClientAnswer(
             (head.encode(),), (device,), ((0, 2, entries[2], tuple(inclusion_proof(2, 3, leaf_source(leaves)))),)
         ).encode(),
-        "offer of admission": Offer(CODE, 20, 2966, ("", "over80")).encode(),
+        "conditions of admission": Conditions(CODE, 20, 2966, ("", "over80")).encode(),
         "signup code at a node": code_at(SIGNUP, seats.origins[0]),
         "token ask": TokenAsk(2966, "over80", MODULUS[:-1] + b"\0", CODE, code_at(SIGNUP, seats.origins[0])).encode(),
         "request hash": request,
@@ -156,6 +172,42 @@ def examples() -> dict[str, bytes]:
         "draw answer": DrawAnswer(((0, ticket.proofs[0]), (2, ticket.proofs[2]))).encode(),
         "ticket": ticket.encode(),
         "priority": ticket.priority(request, publics),
+        "envelope": Envelope(
+            "POST",
+            "/v1/queue/draw",
+            seats.origins[0],
+            1000 * TIME_S,
+            seed("nonce")[:16],
+            key("clinic-a").public,
+            encode_draw(Place(mediator, area.area), 5),
+        ).sign(key("clinic-a")),
+        "leave": give_leave(key("mailbox"), key_id(key("writer").public), TIME_S),
+        "request": asked.sign(key("request")),
+        "wishes": Wishes(
+            xwing_public(seed("reply key")),
+            key_id(key("writer").public),
+            ("flu",),
+            ((20_454, 20_460),),
+            ((8, 12),),
+            1,
+            ("de", "tr"),
+            "80-89",
+        ).encode(),
+        "offer": sign_message(offer, key("clinic-a")),
+        "accept": Accept(
+            request,
+            offer.slots[0][0],
+            "Muster",
+            "Erika",
+            "1940-08-12",
+            seed("nonce"),
+            seed("claim"),
+            xwing_public(seed("last key")),
+            key_id(key("last mailbox").public),
+            asked.mailbox_nodes,
+            give_leave(key("last mailbox"), provider.subject, TIME_S),
+        ).encode(),
+        "confirm": sign_message(Confirm(request, offer.slots[0][0], CONFIRMED, TIME_S + 86_400, 10), key("clinic-a")),
         "charter": charter.encode(),
     }
 

@@ -20,14 +20,14 @@ from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.charter import Operator
-from peewit_federation.draw.api import CODE, OPEN, WORK, DrawAnswer, DrawAsk, Offer, TokenAsk, code_at, work_done
+from peewit_federation.draw.api import CODE, OPEN, WORK, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at, work_done
 from peewit_federation.draw.blind_rsa import SALT_BYTES, Blinded, TokenPublicKey
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.draw.tickets import Ticket, join
 from peewit_federation.errors import ForgeryError, MalformedError, RefusedError, SenderError, UnknownError
 
 Randomness = Callable[[int], bytes]
-Prove = Callable[[Operator, TokenAsk, Offer], Awaitable[TokenAsk]]
+Prove = Callable[[Operator, TokenAsk, Conditions], Awaitable[TokenAsk]]
 "Adds the proof of admission that a node asks for."
 TRIES_PER_TURN: Final = 4096
 Asked = tuple[bytes, bytes, int, str]
@@ -108,7 +108,7 @@ class Admitter:
     ) -> bytes:
         name = request, backend.operator.origin_hash, number, group
         if name not in self.asked:
-            offer = Offer.decode(await self._pool.fetch(backend, "/v1/admission"))
+            offer = Conditions.decode(await self._pool.fetch(backend, "/v1/admission"))
             blinded = key.blind(request, self._randomness(SALT_BYTES), self._randomness(key.size_bytes))
             self.asked[name] = blinded, await prove(backend.operator, TokenAsk(number, group, blinded.data), offer)
         blinded, ask = self.asked[name]
@@ -161,7 +161,7 @@ def with_code(code: str) -> Prove:
 
     code_at(code, bytes(32))  # a mistyped code is refused before anybody is asked
 
-    async def prove(operator: Operator, ask: TokenAsk, offer: Offer) -> TokenAsk:
+    async def prove(operator: Operator, ask: TokenAsk, offer: Conditions) -> TokenAsk:
         if offer.kind != CODE:
             return await with_work(operator, ask, offer)
         return TokenAsk(ask.round, ask.group, ask.blinded, CODE, code_at(code, operator.origin_hash))
@@ -169,7 +169,7 @@ def with_code(code: str) -> Prove:
     return prove
 
 
-async def with_work(operator: Operator, ask: TokenAsk, offer: Offer) -> TokenAsk:
+async def with_work(operator: Operator, ask: TokenAsk, offer: Conditions) -> TokenAsk:
     """For nodes that ask for nothing, or for a proof of work."""
     if offer.kind == CODE:
         raise RefusedError(f"{operator.name} asks for a signup code")

@@ -75,6 +75,7 @@ DATABASE = "node.sqlite"
 ADMIN_SOCKET = "admin.sock"
 BODY_BYTES_MAX = 8 << 20
 CHARTER_CHECK_S = 5.0
+TIDY_S = 60.0
 PROTOCOL_VERSION = 1
 logger = structlog.get_logger("peewit.node")
 
@@ -186,6 +187,7 @@ class Node:
         self.state.spawn(self._watch_charter())
         self.state.spawn(self.clerk.run(), vital=True)
         self.state.spawn(self.forwarder.run(), vital=True)
+        self.state.spawn(self._tidy(), vital=True)
         if isinstance(self.engine, SqliteEngine):
             self.state.spawn(_end_when(self.engine.broken), vital=True)
         logger.info("the node is up", operator=self.state.operator.name, port=self.port, logs=len(self.logs.all()))
@@ -289,6 +291,16 @@ class Node:
             return None
         name = self.state.operator.witness.name
         return name, cosign(checkpoint, name, self.state.witness_key, int(self.state.now()))
+
+    async def _tidy(self) -> None:
+        """Delete what has ended."""
+        while True:
+            try:
+                await self.mailboxes.expire(self.state.now())
+                await self.queues.expire()
+            except StorageError as error:
+                logger.warning("what has ended could not be deleted yet", reason=str(error))
+            await asyncio.sleep(TIDY_S)
 
     # The charter
 

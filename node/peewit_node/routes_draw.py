@@ -17,7 +17,7 @@ from aiohttp import web
 
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
-from peewit_federation.draw.api import ASK_BYTES_MAX, DrawAnswer, DrawAsk, Offer, TokenAsk
+from peewit_federation.draw.api import ASK_BYTES_MAX, Conditions, DrawAnswer, DrawAsk, TokenAsk
 from peewit_federation.draw.hours import Hours
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
@@ -64,7 +64,9 @@ class DrawRoutes:
         settings = self._state.config.admission
         groups = [group for group in ("", *settings.groups) if number is not None and self._tokens.get(number, group)]
         return _cbor(
-            Offer(self._admission.kind, settings.work_bits, -1 if number is None else number, tuple(groups)).encode()
+            Conditions(
+                self._admission.kind, settings.work_bits, -1 if number is None else number, tuple(groups)
+            ).encode()
         )
 
     async def token(self, request: web.Request) -> web.Response:

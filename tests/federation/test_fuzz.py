@@ -12,9 +12,31 @@ import pytest
 from peewit_federation import cbor
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
+from peewit_federation.appointment.envelope import Envelope, open_envelope
+from peewit_federation.appointment.mailbox import Put, Terms, check_leave, give_leave, read_messages, read_numbers
+from peewit_federation.appointment.messages import (
+    Accept,
+    Confirm,
+    Offer,
+    commitment,
+    open_message,
+    practice_data,
+    read_practice_data,
+    sign_message,
+)
+from peewit_federation.appointment.queue_api import (
+    Place,
+    decode_claim,
+    decode_draw,
+    decode_offered,
+    encode_claim,
+    encode_draw,
+    encode_offered,
+)
+from peewit_federation.appointment.request import Request, Wishes, open_request
 from peewit_federation.charter import parse_charter
 from peewit_federation.cose import Sign1
-from peewit_federation.draw.api import DrawAnswer, DrawAsk, Offer, TokenAsk
+from peewit_federation.draw.api import Conditions, DrawAnswer, DrawAsk, TokenAsk
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import PeewitError
 from peewit_federation.gossip.feed import Answer, Ask, Cursor, HeadItem, ViewItem
@@ -39,6 +61,20 @@ from tests.federation_kit import TestMediator, seed
 ROOT = SigningKey(seed("root"))
 VIEWS = ViewList(lines(3, 2))
 EXCHANGE = Ask(Cursor(bytes(8), 7), bytes(16), bytes(4), (HeadItem(a_head(3), (b"d",), b"q"), ViewItem(b"v")))
+ENVELOPE = Envelope("POST", "/v1/queue/draw", bytes(32), 1_800_000_000_000, bytes(16), ROOT.public, b"body")
+REQUEST = Request(
+    ((bytes(32), bytes(16)),), bytes(32), ROOT.public, 7, ((bytes(32), bytes(256)),), bytes(160), 1, bytes(32),
+    bytes(32), (bytes(32),), (bytes(5232),), "over80",
+)  # fmt: skip
+WISHES = Wishes(bytes(1216), bytes(32), ("flu",), ((1, 2),), ((8, 12),), 1, ("de", "en"), "80-120")
+PLACE = Place(bytes(32), bytes(16))
+OFFER = Offer(
+    bytes(32), bytes(32), ((bytes(16), 5, 10, "flu"),), 9, b"data", bytes(32), bytes(1216), bytes(32), (bytes(32),), b"l"
+)  # fmt: skip
+ACCEPT = Accept(
+    bytes(32), bytes(16), "Muster", "Erika", "1940-08-12", bytes(32), bytes(32), bytes(1216), bytes(32), (bytes(32),), b"l"
+)  # fmt: skip
+CONFIRM = Confirm(bytes(32), bytes(16), 1, 5, 10)
 PLACES = "postcode,place,district,state_code,state,latitude,longitude\n10115,Mitte,Mitte,BE,Berlin,52.5,13.3\n"
 
 
@@ -87,8 +123,29 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "token ask": (TokenAsk.decode, [TokenAsk(7, "over80", bytes(256), 1, bytes(32)).encode()]),
     "draw ask": (DrawAsk.decode, [DrawAsk(bytes(32), 7, "", ((bytes(32), bytes(256)),)).encode()]),
     "draw answer": (DrawAnswer.decode, [DrawAnswer(((0, bytes(80)), (3, bytes(80)))).encode()]),
-    "offer of admission": (Offer.decode, [Offer(2, 20, -1, ("", "over80")).encode()]),
+    "conditions of admission": (Conditions.decode, [Conditions(2, 20, -1, ("", "over80")).encode()]),
     "ticket": (Ticket.decode, [bytes(160)]),
+    "envelope": (open_envelope, [ENVELOPE.sign(ROOT)]),
+    "terms": (Terms.decode, [Terms(1_800_000_000, True).encode()]),
+    "put": (Put.decode, [Put(b"leave", b"message").encode()]),
+    "leave": (
+        lambda data: check_leave(data, ROOT.public, bytes(32), 5.0),
+        [give_leave(ROOT, bytes(32), 10)],
+    ),
+    "mailbox": (read_messages, [cbor.encode([[1, b"a"], [7, b"b"]])]),
+    "numbers": (read_numbers, [cbor.encode([1, 2, 3])]),
+    "request": (open_request, [REQUEST.sign(ROOT)]),
+    "wishes": (Wishes.decode, [WISHES.encode()]),
+    "draw from a queue": (decode_draw, [encode_draw(PLACE, 5)]),
+    "told of an offer": (decode_offered, [encode_offered(PLACE, bytes(32), 5)]),
+    "claim": (decode_claim, [encode_claim(PLACE, bytes(32), bytes(32))]),
+    "offer": (lambda data: open_message(data, Offer), [sign_message(OFFER, ROOT)]),
+    "accept": (Accept.decode, [ACCEPT.encode()]),
+    "confirm": (lambda data: open_message(data, Confirm), [sign_message(CONFIRM, ROOT)]),
+    "practice data": (
+        lambda data: read_practice_data(data, bytes(32), commitment(bytes(32), data)),
+        [practice_data({"name": "clinic-a"})],
+    ),
 }
 INTERESTING = [
     b"",

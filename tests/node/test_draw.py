@@ -16,7 +16,7 @@ from peewit_clients.charters import Draw
 from peewit_clients.place import Admitter, with_code, with_work
 from peewit_clients.pool import BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
-from peewit_federation.draw.api import CODE, WORK, DrawAsk, Offer, TokenAsk, code_at, new_code
+from peewit_federation.draw.api import CODE, WORK, Conditions, DrawAsk, TokenAsk, code_at, new_code
 from peewit_federation.draw.rounds import Rounds
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
@@ -156,7 +156,7 @@ async def test_work_is_bound_to_the_blinded_message_and_node(tmp_path: Path) -> 
     async with running(tmp_path, Admission(kind="work", work_bits=12)) as federation:
         number = await opened(federation)
         north = federation.nodes["north"].state.operator
-        offer = Offer.decode((await get(f"{federation.url('north')}/v1/admission"))[1])
+        offer = Conditions.decode((await get(f"{federation.url('north')}/v1/admission"))[1])
         blank = TokenAsk(number, "", bytes([1]) * 256)
         done = await with_work(north, blank, offer)
         other = TokenAsk(number, "", bytes([2]) * 256, WORK, done.proof)
@@ -315,7 +315,7 @@ async def test_an_admission_that_is_asked_for_again_is_counted_once(tmp_path: Pa
     async with running(tmp_path, Admission(kind="work", work_bits=4)) as federation:
         number = await opened(federation)
         url, north = federation.url("north"), federation.nodes["north"]
-        offer = Offer.decode((await get(f"{url}/v1/admission"))[1])
+        offer = Conditions.decode((await get(f"{url}/v1/admission"))[1])
         ask = (await with_work(north.state.operator, TokenAsk(number, "", bytes([1]) * 256), offer)).encode()
         answers = await asyncio.gather(*(post(f"{url}/v1/tokens", ask) for _ in range(16)))
         assert {status for status, _ in answers} == {200}

@@ -4,7 +4,7 @@
     token answer   [blind signature]
     draw ask       [H, round, group, [[origin hash, token], …]]
     draw answer    [[place, proof], …]
-    offer          [kind of proof, work bits, round that is open or -1, [group, …]]        what a node asks for
+    conditions     [kind of proof, work bits, round that is open or -1, [group, …]]        what a node asks for
 
 A signup code never travels as it is printed: a node gets the hash of the code and its own name, so that a code that is
 shown to a node where it does not count, or a list that one node loses, is worth nothing at any other.
@@ -108,7 +108,7 @@ class DrawAnswer:
 
 
 @dataclass(frozen=True)
-class Offer:
+class Conditions:
     """What a node asks for before it admits, and to which round and groups."""
 
     kind: int
@@ -121,7 +121,7 @@ class Offer:
         return cbor.encode([self.kind, self.work_bits, self.round, list(self.groups)])
 
     @classmethod
-    def decode(cls, data: bytes) -> Offer:
+    def decode(cls, data: bytes) -> Conditions:
         """Raises `MalformedError` or `LimitError`."""
         match cbor.decode(data, size_bytes_max=ANSWER_BYTES_MAX):
             case [int(kind), int(bits), int(number), list(groups)] if (
@@ -131,7 +131,7 @@ class Offer:
                     for group in groups:
                         _group(group)
                     return cls(kind, bits, number, tuple(groups))
-        raise MalformedError("an offer of admission is [kind of proof, work bits, round, groups]")
+        raise MalformedError("conditions of admission are [kind of proof, work bits, round, groups]")
 
 
 def code_at(code: str, origin: bytes) -> bytes:
