@@ -51,14 +51,22 @@ class Place:
 class Admitter:
     """Asks nodes for admission and for the draw."""
 
-    def __init__(self, view: RegistryView, randomness: Randomness) -> None:
+    def __init__(
+        self,
+        view: RegistryView,
+        randomness: Randomness,
+        asked: dict[Asked, tuple[Blinded, TokenAsk]] | None = None,
+        save: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`asked` is what was asked before; `save` is called whenever it changes, before anything is sent."""
         self._view = view
         self._pool: BackendPool = view.pool
         self._rounds = view.registry.rounds
         self._randomness = randomness
-        self.asked: dict[Asked, tuple[Blinded, TokenAsk]] = {}
+        self.asked = {} if asked is None else asked
         """What nodes were asked, for a code counts again only for the same bytes."""
-        self._unanswered: set[Asked] = set()
+        self._unanswered = set(self.asked)
+        self._save = save
 
     @property
     def _schedule(self) -> Schedule:
@@ -111,6 +119,7 @@ class Admitter:
             offer = Conditions.decode(await self._pool.fetch(backend, "/v1/admission"))
             blinded = key.blind(request, self._randomness(SALT_BYTES), self._randomness(key.size_bytes))
             self.asked[name] = blinded, await prove(backend.operator, TokenAsk(number, group, blinded.data), offer)
+            self._save()
         blinded, ask = self.asked[name]
         try:
             answer = await self._pool.post(backend, "/v1/tokens", ask.encode())

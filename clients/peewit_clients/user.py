@@ -1,25 +1,27 @@
 """A person who wants an appointment, as their own client sees it (design 4.6). No server knows who that is.
 
-    user = User(view, person, group, randomness)
-    await user.ask([(mediator, area)], prove, ["flu"])
+    user = User(view, UserState.new(person, group, areas, services, os.urandom), os.urandom, save)
+    await user.ask(prove)
     for found in await user.offers(): …
-    await user.accept(found.offer, slot)
+    await user.accept(found, slot)
     await user.confirmation()
 
 Rules kept here: the name leaves this device once, sealed to the practice that was chosen, after its grant, its
 signature, its commitment and the freshness of the registry were checked; what is wrong with an offer is said in words.
+What a step needs is kept before it is sent (`save`), so that every step can be taken again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.registry_view import MEANING, RegistryView
+from peewit_clients.user_state import Chosen, UserState
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
     Accept,
@@ -33,7 +35,7 @@ from peewit_federation.appointment.messages import (
     verify_message,
 )
 from peewit_federation.appointment.request import Request, Wishes, area_name, wishes_context
-from peewit_federation.draw.hashes import NONCE_BYTES, Person, data_hash, request_hash
+from peewit_federation.draw.hashes import data_hash, request_hash
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.registry.subjects import Verdict
@@ -43,8 +45,6 @@ from peewit_federation.statements.mediator import Catchment, Provider
 
 MAILBOX_S: Final = 100 * 86_400
 MAILBOX_NODES: Final = 2
-Area = tuple[bytes, bytes]
-"Mediator and area."
 
 
 @dataclass(frozen=True)
@@ -56,50 +56,46 @@ class Found:
     data: dict[str, str]
 
 
-@dataclass
 class User:
     """One person's request."""
 
-    view: RegistryView
-    person: Person = field(repr=False)
-    group: str
-    randomness: Randomness
-    dropped: list[str] = field(default_factory=list)
-    "Why offers were not shown."
-
-    def __post_init__(self) -> None:
-        new = self.randomness
-        self.nonce = new(NONCE_BYTES)
-        self.key, self.mail_key, self.writer = (SigningKey(new(32)) for _ in range(3))
-        self.reply_seed, self.claim = new(32), new(32)
-        self.letters = Letters(self.view.pool, self.view.clock, new)
+    def __init__(
+        self, view: RegistryView, state: UserState, randomness: Randomness, save: Callable[[UserState], None]
+    ) -> None:
+        self.view = view
+        self.state = state
+        self.dropped: list[str] = []
+        "Why offers were not shown."
         self.place: Place | None = None
-        self.request: Request | None = None
-        self.accepted: tuple[Found, bytes, SigningKey, tuple[bytes, ...], bytes] | None = None
-        "The offer, the slot, and the mailbox and seed for the answer."
+        self.letters = Letters(view.pool, view.clock, randomness)
+        self._randomness = randomness
+        self._save = save
 
-    async def ask(self, areas: Sequence[Area], prove: Prove, services: Sequence[str]) -> Request:
-        """Get a place in the queue, and put the request into it."""
-        now_s = self.view.clock()
-        data = data_hash(self.person, self.nonce)
-        catchments = [self._catchment(*area) for area in areas]
-        name = request_hash([area_name(*area) for area in areas], key_id(self.key.public), data)
-        self.place = await Admitter(self.view, self.randomness).get(name, self.group, prove)
-        until_s = int(now_s + MAILBOX_S)
-        boxes = await self.letters.open_mailbox(self.mail_key, MAILBOX_NODES, until_s, practices=True)
-        wishes = Wishes(
-            xwing_public(self.reply_seed), key_id(self.writer.public), tuple(sorted(services))
-        ).encode()  # fmt: skip
-        sealed = tuple(
-            self._seal(area_name(*area), catchment, wishes, now_s)
-            for area, catchment in zip(areas, catchments, strict=True)
-        )
-        self.request = Request(
-            tuple(areas), data, self.key.public, self.place.round, self.place.tokens, self.place.ticket.encode(), 1,
-            sha256(self.claim), key_id(self.mail_key.public), boxes, sealed, self.group,
-        )  # fmt: skip
-        await self._upload(self.request, [origin for catchment in catchments for origin in catchment.nodes])
-        return self.request
+    async def ask(self, prove: Prove) -> Request:
+        """Get a place in the queue, and put the request into it. May be repeated."""
+        now_s, state = self.view.clock(), self.state
+        catchments = [self._catchment(*area) for area in state.areas]
+        if state.request is None:
+            self._save(state)
+            data = data_hash(state.person, state.nonce)
+            name = request_hash([area_name(*area) for area in state.areas], key_id(state.key.public), data)
+            admitter = Admitter(self.view, self._randomness, state.asked, lambda: self._save(state))
+            place = self.place = await admitter.get(name, state.group, prove)
+            until_s = int(now_s + MAILBOX_S)
+            boxes = await self.letters.open_mailbox(state.mail_key, MAILBOX_NODES, until_s, practices=True)
+            wishes = Wishes(xwing_public(state.reply_seed), key_id(state.writer.public), state.services).encode()
+            sealed = tuple(
+                self._seal(area_name(*area), catchment, wishes, now_s)
+                for area, catchment in zip(state.areas, catchments, strict=True)
+            )
+            state.request = Request(
+                state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
+                sha256(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
+            )  # fmt: skip
+            state.asked.clear()
+            self._save(state)
+        await self._upload(state.request, [origin for catchment in catchments for origin in catchment.nodes])
+        return state.request
 
     def _catchment(self, mediator: bytes, area: bytes) -> Catchment:
         found = self.view.finder.look(mediator, Catchment.KIND, area, int(self.view.clock()))
@@ -114,7 +110,7 @@ class User:
         return seal(key, wishes, wishes_context(area, key, catchment.salt))
 
     async def _upload(self, request: Request, origins: Sequence[bytes]) -> None:
-        body, taken, refusals = request.sign(self.key), 0, []
+        body, taken, refusals = request.sign(self.state.key), 0, []
         for backend in self.letters.nodes(tuple(dict.fromkeys(origins))):
             try:
                 await self.view.pool.post(backend, "/v1/requests", body)
@@ -127,7 +123,7 @@ class User:
     async def offers(self) -> list[Found]:
         """Offers that may be accepted now. Why others may not is in `dropped`."""
         request = self._asked()
-        messages = await self.letters.read(self.mail_key, request.mailbox_nodes)
+        messages = await self.letters.read(self.state.mail_key, request.mailbox_nodes)
         await self.view.refresh([mediator for mediator, _ in request.areas])
         found = []
         for message in messages:
@@ -138,8 +134,8 @@ class User:
         return found
 
     def _check(self, request: Request, message: bytes) -> Found:
-        context = offer_context(request.mailbox, xwing_public(self.reply_seed))
-        offer, signed = open_message(open_sealed(self.reply_seed, message, context), Offer)
+        context = offer_context(request.mailbox, xwing_public(self.state.reply_seed))
+        offer, signed = open_message(open_sealed(self.state.reply_seed, message, context), Offer)
         if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
             raise ForgeryError("an offer for another request, or by a practice of another mediator")
         now_s = self.view.clock()
@@ -158,40 +154,56 @@ class User:
         return Found(offer, practice, read_practice_data(offer.data, offer.salt, practice.commitment))
 
     async def accept(self, found: Found, slot: bytes) -> None:
-        """Choose a slot, and tell this one practice who will come."""
-        request, offer = self._asked(), found.offer
+        """Choose a slot, and tell this one practice who will come. May be repeated."""
+        offer = found.offer
         if slot not in [known for known, *_ in offer.slots]:
             raise UnknownError("that slot was not offered")
-        mail_key, seed = SigningKey(self.randomness(32)), self.randomness(32)
-        until_s = int(self.view.clock() + MAILBOX_S)
-        boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s, practices=False)
-        leave = give_leave(mail_key, found.practice.subject, until_s)
+        chosen = self.state.chosen
+        if chosen is None or (chosen.offer, chosen.slot) != (offer, slot):
+            chosen = Chosen(offer, found.practice, slot, self._randomness(32), self._randomness(32))
+            self.state.chosen = chosen
+            self._save(self.state)
+        await self._send(chosen)
+
+    async def again(self) -> None:
+        """Send the accept again, for whoever does not know whether it was sent. Harmless if it was."""
+        if self.state.chosen is None:
+            raise UnknownError("no offer was accepted yet")
+        await self._send(self.state.chosen)
+
+    async def _send(self, chosen: Chosen) -> None:
+        request, offer, person = self._asked(), chosen.offer, self.state.person
+        mail_key, until_s = SigningKey(chosen.mail_seed), int(self.view.clock() + MAILBOX_S)
+        if not chosen.boxes:
+            chosen.boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s, practices=False)
+            self._save(self.state)
         accept = Accept(
-            request.name, slot, self.person.family_name, self.person.given_name, self.person.born.isoformat(),
-            self.nonce, self.claim, xwing_public(seed), key_id(mail_key.public), boxes, leave,
+            request.name, chosen.slot, person.family_name, person.given_name, person.born.isoformat(),
+            self.state.nonce, self.state.claim, xwing_public(chosen.reply_seed), key_id(mail_key.public), chosen.boxes,
+            give_leave(mail_key, chosen.practice.subject, until_s),
         )  # fmt: skip
         message = seal(offer.reply_key, accept.encode(), accept_context(offer.mailbox, offer.reply_key))
-        self.accepted = found, slot, mail_key, boxes, seed
-        await self.letters.put(offer.mailbox, offer.mailbox_nodes, self.writer, offer.leave, message)
+        await self.letters.put(offer.mailbox, offer.mailbox_nodes, self.state.writer, offer.leave, message)
 
     async def confirmation(self) -> Confirm | None:
         """What the chosen practice answered, if it did."""
-        if self.accepted is None:
+        chosen = self.state.chosen
+        if chosen is None:
             raise UnknownError("no offer was accepted yet")
-        found, slot, mail_key, boxes, seed = self.accepted
-        context = confirm_context(key_id(mail_key.public), xwing_public(seed))
-        for message in await self.letters.read(mail_key, boxes):
+        mail_key = SigningKey(chosen.mail_seed)
+        context = confirm_context(key_id(mail_key.public), xwing_public(chosen.reply_seed))
+        for message in await self.letters.read(mail_key, chosen.boxes):
             try:
-                confirm, signed = open_message(open_sealed(seed, message, context), Confirm)
-                verify_message(signed, Confirm, found.practice.signing_key)
+                confirm, signed = open_message(open_sealed(chosen.reply_seed, message, context), Confirm)
+                verify_message(signed, Confirm, chosen.practice.signing_key)
             except SenderError as error:
                 self.dropped.append(str(error))
                 continue
-            if (confirm.request, confirm.slot) == (self._asked().name, slot):
+            if (confirm.request, confirm.slot) == (self._asked().name, chosen.slot):
                 return confirm
         return None
 
     def _asked(self) -> Request:
-        if self.request is None:
+        if self.state.request is None:
             raise UnknownError("nothing was asked for yet")
-        return self.request
+        return self.state.request

@@ -15,6 +15,7 @@ from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice, Slot
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
+from peewit_clients.user_state import UserState
 from peewit_federation.appointment.messages import commitment, practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
@@ -79,10 +80,7 @@ class Surgery:
         seeds = {area_name(self.place.mediator, self.place.area): [seed("area key")]}
         return Practice(view, self.mediator.id, SigningKey(seed(name)), DATA, seed(name, "salt"), seeds, os.urandom)
 
-    @staticmethod
-    def user(view: RegistryView, name: str = "Erika", group: str = "") -> User:
-        return User(view, Person("Muster", name, date(1940, 8, 12)), group, os.urandom)
-
-    @property
-    def areas(self) -> list[tuple[bytes, bytes]]:
-        return [(self.place.mediator, self.place.area)]
+    def user(self, view: RegistryView, name: str = "Erika", group: str = "") -> User:
+        areas = ((self.place.mediator, self.place.area),)
+        state = UserState.new(Person("Muster", name, date(1940, 8, 12)), group, areas, ("flu",), os.urandom)
+        return User(view, state, os.urandom, lambda _: None)
