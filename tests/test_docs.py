@@ -78,7 +78,7 @@ def test_every_setting_is_documented() -> None:
             assert f"`{section}.{name}`" in text, f"{section}.{name}"
 
 
-@pytest.mark.parametrize("name", ["query_federation.py", "mirror_log.py"])
+@pytest.mark.parametrize("name", ["query_federation.py", "mirror_log.py", "book_appointment.py"])
 def test_the_examples_run(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), "--self-contained"],

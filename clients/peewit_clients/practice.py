@@ -119,6 +119,7 @@ class Practice:
 
     async def draw(self, place: Place, count: int) -> list[Drawn]:
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
+        await self.view.refresh([self.mediator])  # requests of rounds that we do not know would be lost on us
         catchment = self._catchment(place)
         found: dict[bytes, Drawn] = {}
         errors = []
