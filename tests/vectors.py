@@ -117,7 +117,9 @@ def examples() -> dict[str, bytes]:
     vrf = [VrfKey(seed(f"draw key {place}")) for place in range(len(seats.committee.sets))]
     publics = tuple(key.public for key in vrf)
     person = Person("Muster", "Erika", date(1940, 8, 12))
-    request = request_hash([seed("area")], key_id(key("request").public), data_hash(person, seed("nonce")))
+    request = request_hash(
+        [seed("area")], key_id(key("request").public), sha256(seed("claim")), data_hash(person, seed("nonce"))
+    )
     ticket = Ticket(tuple(key.prove(request) for key in vrf))
     asked = Request(
         ((mediator, area.area),), data_hash(person, seed("nonce")), key("request").public, 2966,

@@ -87,7 +87,7 @@ class Letters:
         backends = self.nodes(origins)
         for backend in backends:
             try:
-                for _, message in read_messages(await self.call(backend, key, path, cbor.encode([]))):
+                for message in read_messages(await self.call(backend, key, path, cbor.encode([]))):
                     found[message] = None
             except BackendError as error:
                 errors.append(f"{backend.name}: {error}")

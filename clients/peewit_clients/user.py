@@ -14,7 +14,7 @@ What a step needs is kept before it is sent (`save`), so that every step can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peewit_clients.letters import Letters, Randomness
@@ -24,6 +24,7 @@ from peewit_clients.registry_view import MEANING, RegistryView
 from peewit_clients.user_state import Chosen, UserState
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
+    DECLINED,
     Accept,
     Confirm,
     Offer,
@@ -78,7 +79,9 @@ class User:
         if state.request is None:
             self._save(state)
             data = data_hash(state.person, state.nonce)
-            name = request_hash([area_name(*area) for area in state.areas], key_id(state.key.public), data)
+            name = request_hash(
+                [area_name(*area) for area in state.areas], key_id(state.key.public), sha256(state.claim), data
+            )
             admitter = Admitter(self.view, self._randomness, state.asked, lambda: self._save(state))
             place = self.place = await admitter.get(name, state.group, prove)
             until_s = int(now_s + MAILBOX_S)
@@ -138,28 +141,51 @@ class User:
         offer, signed = open_message(open_sealed(self.state.reply_seed, message, context), Offer)
         if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
             raise ForgeryError("an offer for another request, or by a practice of another mediator")
-        now_s = self.view.clock()
-        found = self.view.finder.look(offer.mediator, Provider.KIND, signed.kid, int(now_s))
-        practice = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
-        if found.verdict is not Verdict.ACTIVE or not isinstance(practice, Provider):
-            raise RefusedError(f"an offer of a practice that is {found.verdict.value}: {MEANING[found.verdict]}")
+        practice = self._require_acting(offer, signed.kid)
         verify_message(signed, Offer, practice.signing_key)
         if not any(area in practice.areas for mediator, area in request.areas if mediator == offer.mediator):
             raise RefusedError("an offer of a practice of another catchment area")
+        return Found(offer, practice, read_practice_data(offer.data, offer.salt, practice.commitment))
+
+    def _require_acting(self, offer: Offer, subject: bytes) -> Provider:
+        """The grant of a practice that may act now. Raises `RefusedError` saying what is wrong."""
+        now_s = self.view.clock()
+        found = self.view.finder.look(offer.mediator, Provider.KIND, subject, int(now_s))
+        practice = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if found.verdict is not Verdict.ACTIVE or not isinstance(practice, Provider):
+            raise RefusedError(f"an offer of a practice that is {found.verdict.value}: {MEANING[found.verdict]}")
         fresh = self.view.freshness.get(offer.mediator)
         if fresh is None or not fresh.may_book:
             raise RefusedError("what is known of this practice is too old to send it a name; try again")
         if now_s >= offer.until:
             raise RefusedError("an offer that has ended")
-        return Found(offer, practice, read_practice_data(offer.data, offer.salt, practice.commitment))
+        return practice
+
+    async def renew(self) -> None:
+        """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
+        request = self._asked()
+        self.state.request = replace(request, version=request.version + 1)
+        self._save(self.state)
+        catchments = [self._catchment(*area) for area in self.state.areas]
+        await self._upload(self.state.request, [origin for catchment in catchments for origin in catchment.nodes])
 
     async def accept(self, found: Found, slot: bytes) -> None:
-        """Choose a slot, and tell this one practice who will come. May be repeated."""
+        """Choose a slot, and tell this one practice who will come. May be repeated.
+
+        Raises `RefusedError` if another was chosen that has not declined, or if the practice may not act any more.
+        """
         offer = found.offer
         if slot not in [known for known, *_ in offer.slots]:
             raise UnknownError("that slot was not offered")
         chosen = self.state.chosen
-        if chosen is None or (chosen.offer, chosen.slot) != (offer, slot):
+        if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):
+            confirm = await self.confirmation()
+            if confirm is None or confirm.state != DECLINED:
+                raise RefusedError("another offer was accepted; only if its practice declines another can be chosen")
+            chosen = None
+        if chosen is None:
+            await self.view.refresh([mediator for mediator, _ in self._asked().areas])
+            self._require_acting(offer, found.practice.subject)
             chosen = Chosen(offer, found.practice, slot, self._randomness(32), self._randomness(32))
             self.state.chosen = chosen
             self._save(self.state)
@@ -172,18 +198,23 @@ class User:
         await self._send(self.state.chosen)
 
     async def _send(self, chosen: Chosen) -> None:
-        request, offer, person = self._asked(), chosen.offer, self.state.person
+        offer = chosen.offer
         mail_key, until_s = SigningKey(chosen.mail_seed), int(self.view.clock() + MAILBOX_S)
-        if not chosen.boxes:
+        if not chosen.message:
             chosen.boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s, practices=False)
+            chosen.message = self._sealed(chosen, mail_key, until_s)
             self._save(self.state)
+        origins, writer = offer.mailbox_nodes, self.state.writer
+        await self.letters.put(offer.mailbox, origins, writer, offer.leave, chosen.message)
+
+    def _sealed(self, chosen: Chosen, mail_key: SigningKey, until_s: int) -> bytes:
+        request, offer, person = self._asked(), chosen.offer, self.state.person
         accept = Accept(
             request.name, chosen.slot, person.family_name, person.given_name, person.born.isoformat(),
             self.state.nonce, self.state.claim, xwing_public(chosen.reply_seed), key_id(mail_key.public), chosen.boxes,
             give_leave(mail_key, chosen.practice.subject, until_s),
         )  # fmt: skip
-        message = seal(offer.reply_key, accept.encode(), accept_context(offer.mailbox, offer.reply_key))
-        await self.letters.put(offer.mailbox, offer.mailbox_nodes, self.state.writer, offer.leave, message)
+        return seal(offer.reply_key, accept.encode(), accept_context(offer.mailbox, offer.reply_key))
 
     async def confirmation(self) -> Confirm | None:
         """What the chosen practice answered, if it did."""
@@ -199,8 +230,11 @@ class User:
             except SenderError as error:
                 self.dropped.append(str(error))
                 continue
-            if (confirm.request, confirm.slot) == (self._asked().name, chosen.slot):
+            times = next((begins, minutes) for slot, begins, minutes, _ in chosen.offer.slots if slot == chosen.slot)
+            fits = confirm.state == DECLINED or (confirm.begins, confirm.minutes) == times
+            if (confirm.request, confirm.slot) == (self._asked().name, chosen.slot) and fits:
                 return confirm
+            self.dropped.append("a confirmation of another request, slot or time than was accepted")
         return None
 
     def _asked(self) -> Request:

@@ -41,6 +41,8 @@ class Chosen:
     mail_seed: bytes = field(repr=False)
     reply_seed: bytes = field(repr=False)
     boxes: tuple[bytes, ...] = ()
+    message: bytes = field(default=b"", repr=False)
+    "The sealed accept: the same bytes, sent again, are one message."
 
 
 @dataclass
@@ -95,7 +97,15 @@ class UserState:
         chosen: list[object] = []
         if self.chosen:
             c = self.chosen
-            chosen = [c.offer.encode(), c.practice.encode(), c.slot, c.mail_seed, c.reply_seed, list(c.boxes)]
+            chosen = [
+                c.offer.encode(),
+                c.practice.encode(),
+                c.slot,
+                c.mail_seed,
+                c.reply_seed,
+                list(c.boxes),
+                c.message,
+            ]
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
@@ -126,5 +136,7 @@ def _asked(
     return (request, origin, number, group), (Blinded(data, int.from_bytes(inverse, "big")), TokenAsk.decode(ask))
 
 
-def _chosen(offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, boxes: list[bytes]) -> Chosen:
-    return Chosen(Offer.decode(offer), Provider.decode(practice), slot, mail, reply, tuple(boxes))
+def _chosen(
+    offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, boxes: list[bytes], message: bytes
+) -> Chosen:
+    return Chosen(Offer.decode(offer), Provider.decode(practice), slot, mail, reply, tuple(boxes), message)

@@ -15,7 +15,7 @@ from aiohttp import web
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.envelope import Envelope
-from peewit_federation.appointment.mailbox import Put, Terms, check_leave, read_numbers
+from peewit_federation.appointment.mailbox import Put, Terms, check_leave, read_digests
 from peewit_federation.errors import RefusedError
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.mailboxes import Mailboxes
@@ -59,13 +59,11 @@ class MailRoutes:
     async def read(self, request: web.Request) -> web.Response:
         address, _ = await self._by_owner(request)
         await self._mailboxes.terms(address, self._state.now())
-        found = await self._mailboxes.read(address)
-        body = cbor.encode([[number, message] for number, message in found])
-        return web.Response(body=body, content_type=CONTENT_TYPE)
+        return web.Response(body=cbor.encode(await self._mailboxes.read(address)), content_type=CONTENT_TYPE)
 
     async def delete(self, request: web.Request) -> web.Response:
         address, envelope = await self._by_owner(request)
-        await self._mailboxes.delete(address, read_numbers(envelope.body))
+        await self._mailboxes.delete(address, read_digests(envelope.body))
         return _done()
 
     async def _by_owner(self, request: web.Request) -> tuple[bytes, Envelope]:

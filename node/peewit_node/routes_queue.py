@@ -63,8 +63,8 @@ class QueueRoutes:
     async def claim(self, request: web.Request) -> web.Response:
         envelope = await self._door.open(request)
         place, name, secret = decode_claim(envelope.body)
-        area = await self._area(place, envelope.signer)
-        await self._queues.claim(area, name, envelope.signer, secret)
+        self._require_practice(place, envelope.signer)
+        await self._queues.claim((place.mediator, place.area), name, envelope.signer, secret)
         return _cbor([])
 
     async def waiting(self, request: web.Request) -> web.Response:
@@ -73,11 +73,15 @@ class QueueRoutes:
 
     async def _area(self, place: Place, practice: bytes) -> bytes:
         """The name of an area whose queue we hold, for a practice that is admitted to it."""
-        if await self._queues.catchment(place.mediator, place.area) is None:
+        if await self._queues.ours(place.mediator, place.area) is None:
             raise UnknownError("this node does not hold the queue of that catchment area")
+        self._require_practice(place, practice)
+        return area_name(place.mediator, place.area)
+
+    def _require_practice(self, place: Place, practice: bytes) -> None:
         for found in self._door.practices(practice):
             if found.mediator == place.mediator and found.standing and place.area in found.standing.areas:
-                return area_name(place.mediator, place.area)
+                return
         raise RefusedError("only a practice that is admitted to a catchment area draws from its queue")
 
 

@@ -23,16 +23,18 @@ from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault
 from peewit_federation import cbor
 from peewit_federation.appointment.messages import CONFIRMED, DECLINED, practice_data
-from peewit_federation.appointment.queue_api import encode_claim, encode_draw, encode_offered
+from peewit_federation.appointment.queue_api import Place, encode_claim, encode_draw, encode_offered
 from peewit_federation.appointment.request import area_name, open_request
+from peewit_federation.cose import sign1
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id, sha256
+from peewit_federation.sealed import xwing_public
 from peewit_node.appointment.queue import CLAIMED, Queues
 from peewit_node.config import Admission as AdmissionSettings
 from peewit_node.node import DATABASE
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
-from tests.federation_kit import NAMES, seed
+from tests.federation_kit import NAMES, catchment, seed
 from tests.federation_kit_http import get, post
 from tests.node.test_draw import codes
 from tests.node.test_mailboxes import Caller
@@ -193,7 +195,7 @@ async def test_only_practices_of_the_area_draw_and_only_from_nodes_that_hold_its
     clinic = SigningKey(seed("clinic-a"))
     await call(clinic, "/v1/queue/draw", encode_draw(replace(surgery.place, area=bytes(16)), 2), 404)
     await Caller(surgery.federation, "south")(clinic, "/v1/queue/draw", body, 404)
-    await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, bytes(32), int(time.time()) + 60), 409)
+    await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, bytes(32), int(time.time()) + 3600), 409)
     await call(clinic, "/v1/queue/claim", encode_claim(surgery.place, bytes(32), bytes(32)), 404)
     surgery.device.entries.append(surgery.grant("clinic-a", version=2, status=1).encode())
     assert (await surgery.device.publish(surgery.federation.url("north"), 3))[0] == 200
@@ -213,7 +215,9 @@ async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_pl
             clock.clock = lambda turn=turn: real() + 1000 * turn  # type: ignore[misc]
             assert len(await queues.draw(area, key_id(key.public), 5)) == 1, turn
             assert await queues.draw(area, key_id(key.public), 5) == []
-            await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 500)
+            with pytest.raises(RefusedError, match="may be answered for"):
+                await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 5)
+            await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 700)
         clock.clock = lambda: real() + 9000
         assert await queues.draw(area, key_id(key.public), 5) == []
         await queues.take(replace(request, version=2).sign(user.state.key))
@@ -236,6 +240,8 @@ async def test_offers_that_should_not_be_accepted_are_dropped_and_say_why(surger
         surgery.device.entries.append(surgery.grant("clinic-b", version=2, status=1).encode())
         assert (await surgery.device.publish(surgery.federation.url("north"), 3))[0] == 200
         await surgery.federation.agree()
+        with pytest.raises(RefusedError, match="suspended"):
+            await user.accept(found, slot(2).name)
         assert await user.offers() == []
         assert "suspended" in user.dropped[-1]
         assert found.practice.subject == key_id(evil.key.public)
@@ -278,6 +284,9 @@ async def test_a_request_that_another_practice_claimed_first_is_declined_by_the_
         found = {item.practice.subject: item for item in await user.offers()}
         await user.accept(found[key_id(one.key.public)], slot(1).name)
         assert len(await one.confirm()) == 1
+        with pytest.raises(RefusedError, match="another offer was accepted"):
+            await user.accept(found[key_id(two.key.public)], slot(9, "clinic-b").name)
+        user.state.chosen = None  # a client that cheats
         await user.accept(found[key_id(two.key.public)], slot(9, "clinic-b").name)
         assert await two.confirm() == []
         confirm = await user.confirmation()
@@ -412,6 +421,88 @@ def _loaded(vault: Vault) -> UserState:
     data = vault.read()
     assert data is not None
     return UserState.decode(data)
+
+
+async def test_a_request_for_two_areas_is_booked_once_and_then_in_no_queue(surgery: Surgery) -> None:
+    other = replace(catchment("wedding", "10115"), keys=((0, xwing_public(seed("area key"))),), groups=GROUPS)
+    nodes = tuple(surgery.federation.nodes[name].state.operator.origin_hash for name in NAMES[2:])
+    grant = replace(surgery.grant("clinic-b"), version=2, areas=(other.area,))
+    surgery.device.entries += [replace(other, nodes=nodes).encode(), grant.encode()]
+    assert (await surgery.device.publish(surgery.federation.url("north"), 3))[0] == 200
+    await surgery.federation.agree()
+    places = surgery.place, Place(surgery.mediator.id, other.area)
+    seeds = {area_name(place.mediator, place.area): [seed("area key")] for place in places}
+    async with surgery.view() as view:
+        user, one, two = surgery.user(view), surgery.practice(view), surgery.practice(view, "clinic-b")
+        one.area_seeds = two.area_seeds = seeds
+        user.state.areas = tuple((place.mediator, place.area) for place in places)
+        request = await user.ask(with_work)
+        until_s = int(time.time()) + SOON_S
+        (drawn,) = await one.draw(places[0], 5)
+        await one.offer(places[0], drawn, [slot(1)], until_s)
+        await view.refresh([surgery.mediator.id])
+        # Drawn in one area, it is not drawn in the other; but somebody may cheat.
+        known = two._read(places[1], two._catchment(places[1]), request.sign(user.state.key))
+        await two.offer(places[1], known, [slot(2)], until_s)
+        found = {item.practice.subject: item for item in await user.offers()}
+        for practice, number in ((two, 2), (one, 1)):
+            user.state.chosen = None  # a client that cheats
+            await user.accept(found[key_id(practice.key.public)], slot(number).name)
+        assert len(await two.confirm()) == 1
+        assert await one.confirm() == []
+        for name in NAMES:
+            rows = await surgery.federation.nodes[name].engine.fetch(
+                "SELECT state FROM requests WHERE request = ?", request.name
+            )
+            assert rows == [(CLAIMED,)], name
+
+
+async def test_a_practice_that_could_not_answer_confirms_when_it_can(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await user.accept((await user.offers())[0], slot(1).name)
+        real = practice._answer
+
+        async def fail(*_: object) -> None:
+            raise UnreachableError("the mailbox's nodes are down")
+
+        practice._answer = fail  # type: ignore[method-assign, assignment]
+        assert await practice.confirm() == []
+        practice._answer = real  # type: ignore[method-assign]
+        assert len(await practice.confirm()) == 1
+        confirm = await user.confirmation()
+        assert confirm is not None
+        assert confirm.state == CONFIRMED
+
+
+async def test_a_huge_request_does_not_stop_the_nodes_of_a_queue_from_telling_each_other(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        users = [surgery.user(view, f"Person {number}") for number in range(3)]
+        url = surgery.federation.url("north")
+        await surgery.federation.stop("west")
+        for user in users:
+            request = await user.ask(with_work)
+            fields = cbor.decode(request.encode())
+            padded = cbor.encode({**fields, 99: bytes(20_000), 7: fields[7]})
+            signed = sign1(padded, "peewit request v1", user.state.key).encode()
+            changed = replace(request, version=2).encode()
+            later = cbor.encode({**cbor.decode(changed), 99: bytes(20_000)})
+            assert (await post(f"{url}/v1/requests", signed))[0] in (200, 409)
+            assert (await post(f"{url}/v1/requests", sign1(later, "peewit request v1", user.state.key).encode()))[
+                0
+            ] == 200
+            status, _ = await post(f"{url}/v1/requests", sign1(padded + bytes(50_000), "x", user.state.key).encode())
+            assert status == 413
+        await surgery.federation.start("west")
+        area = area_name(surgery.place.mediator, surgery.place.area)
+
+        async def arrived() -> bool:
+            return sum(row.count for row in await surgery.federation.nodes["west"].queues.waiting(area)) == 3
+
+        await until_async(arrived)
 
 
 async def test_with_all_nodes_of_the_queue_gone_a_user_and_a_practice_are_told(surgery: Surgery) -> None:

@@ -302,8 +302,9 @@ def test_hashes_are_as_the_protocol_says() -> None:
     assert data_hash(person, nonce) == data
     area = seed("area")
     key = seed("key id")
-    found = request_hash([area], key, data)
-    assert found == sha256(b"peewit request v1" + b"\x81\x58\x20" + area + key + data).digest()
+    claim = seed("claim")
+    found = request_hash([area], key, claim, data)
+    assert found == sha256(b"peewit request v1" + b"\x81\x58\x20" + area + key + claim + data).digest()
     assert "Müller" not in repr(person)
     assert data_hash(Person("ﬁ", "", date(1950, 1, 2)), nonce) != data_hash(Person("fi", "", date(1950, 1, 2)), nonce)
 
@@ -332,13 +333,17 @@ def test_persons_without_a_name_with_control_characters_or_huge_names_are_refuse
 
 
 def test_a_request_is_for_one_to_three_areas_in_their_order() -> None:
-    data, key, areas = seed("D"), seed("key id"), [seed("area", number) for number in range(4)]
-    assert request_hash(areas[:2], key, data) != request_hash(areas[1::-1], key, data)
-    assert request_hash(areas[:1], key, data) != request_hash(areas[:1], key, seed("other D"))
-    assert request_hash(areas[:1], key, data) != request_hash(areas[:1], seed("thief"), data)
+    parts, areas = (seed("key id"), seed("claim"), seed("D")), [seed("area", number) for number in range(4)]
+    assert request_hash(areas[:2], *parts) != request_hash(areas[1::-1], *parts)
+    for place in range(3):
+        other = [*parts]
+        other[place] = seed("another")
+        assert request_hash(areas[:1], *parts) != request_hash(areas[:1], *other)
     for bad in ([], areas, [areas[0], areas[0]], [b"short"]):
         with pytest.raises(MalformedError):
-            request_hash(bad, key, data)
-    for short in ((b"short", data), (key, b"short")):
+            request_hash(bad, *parts)
+    for place in range(3):
+        short = [*parts]
+        short[place] = b"short"
         with pytest.raises(MalformedError):
             request_hash(areas[:1], *short)

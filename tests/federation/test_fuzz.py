@@ -13,7 +13,7 @@ from peewit_federation import cbor
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
 from peewit_federation.appointment.envelope import Envelope, open_envelope
-from peewit_federation.appointment.mailbox import Put, Terms, check_leave, give_leave, read_messages, read_numbers
+from peewit_federation.appointment.mailbox import Put, Terms, check_leave, give_leave, read_digests, read_messages
 from peewit_federation.appointment.messages import (
     Accept,
     Confirm,
@@ -132,8 +132,8 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
         lambda data: check_leave(data, ROOT.public, bytes(32), 5.0),
         [give_leave(ROOT, bytes(32), 10)],
     ),
-    "mailbox": (read_messages, [cbor.encode([[1, b"a"], [7, b"b"]])]),
-    "numbers": (read_numbers, [cbor.encode([1, 2, 3])]),
+    "mailbox": (read_messages, [cbor.encode([b"a", b"b"])]),
+    "digests": (read_digests, [cbor.encode([bytes(32)])]),
     "request": (open_request, [REQUEST.sign(ROOT)]),
     "wishes": (Wishes.decode, [WISHES.encode()]),
     "draw from a queue": (decode_draw, [encode_draw(PLACE, 5)]),

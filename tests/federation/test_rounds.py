@@ -13,7 +13,7 @@ from peewit_federation.draw.rounds import GROUPS_MAX, ROUNDS_KEPT, Rounds
 from peewit_federation.draw.schedule import LATE_ROUNDS_MAX, Schedule, Seats
 from peewit_federation.draw.tickets import Committee
 from peewit_federation.draw.vrf import VrfKey
-from peewit_federation.errors import ForgeryError, RefusedError
+from peewit_federation.errors import ForgeryError, RefusedError, UnknownError
 from peewit_federation.registry.admission import Constitution
 from peewit_federation.registry.fold import Registry
 from peewit_federation.statements.draw import DrawKey, TokenCount
@@ -90,7 +90,7 @@ def test_a_request_needs_tokens_of_as_many_different_operators_as_the_threshold(
             rounds.require_tokens(request, 3, "", wrong, SEATS, ORIGINS)
     with pytest.raises(ForgeryError):
         rounds.require_tokens(seed("H of a friend"), 3, "", tokens, SEATS, ORIGINS)
-    with pytest.raises(ForgeryError):
+    with pytest.raises(UnknownError, match="not known here"):
         rounds.require_tokens(request, 4, "", tokens, SEATS, ORIGINS)
     with pytest.raises(ForgeryError):
         rounds.require_tokens(request, 3, "", tokens, SEATS, ORIGINS[:1])

@@ -138,13 +138,15 @@ def test_a_migration_backs_up_before_it_and_one_that_fails_leaves_the_old_versio
     path = tmp_path / "node.sqlite"
     SqliteFile(path).close()
     database = sqlite3.connect(path, isolation_level=None)
-    steps = [*migrations(), (3, "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1); NONSENSE")]
+    number = migrations()[-1][0] + 1
+    steps = [*migrations(), (number, "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1); NONSENSE")]
     with pytest.raises(StorageError, match="was undone"):
         migrate(database, path, steps)
     tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
     assert "more" not in tables
-    assert (tmp_path / "node.sqlite.before-0003").exists()
-    migrate(database, path, [*migrations(), (3, "CREATE TABLE more (x INTEGER); -- fine\nINSERT INTO more VALUES (1)")])
+    assert (tmp_path / f"node.sqlite.before-{number:04d}").exists()
+    better = "CREATE TABLE more (x INTEGER); -- fine\nINSERT INTO more VALUES (1)"
+    migrate(database, path, [*migrations(), (number, better)])
     assert database.execute("SELECT x FROM more").fetchall() == [(1,)]
     database.close()
 

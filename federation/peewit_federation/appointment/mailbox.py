@@ -4,8 +4,8 @@
     terms        [until, whether admitted practices may write]               signed in an envelope by the mailbox's key
     leave        COSE_Sign1 by the mailbox's key, purpose "peewit leave v1": [address, key id of a writer, until]
     put          [leave or empty, message]                                   signed by the writer
-    read         []            ->  [[number, message], …]                    signed by the mailbox's key
-    delete       [number, …]                                                 likewise
+    read         []            ->  [message, …]                              signed by the mailbox's key
+    delete       [SHA-256 of a message, …]                                   likewise
 
 Rules kept here: syntax and bounds; a writer is who has the owner's leave. How full a mailbox may be is kept by nodes.
 """
@@ -88,24 +88,17 @@ def check_leave(leave: bytes, owner: bytes, writer: bytes, now_s: float) -> None
     raise MalformedError("a leave is [address, writer, until]")
 
 
-def read_messages(data: bytes) -> list[tuple[int, bytes]]:
-    """What a node answers to `read`. Raises `MalformedError`."""
-    found = []
+def read_messages(data: bytes) -> list[bytes]:
+    """What a node answers to `read`. Raises `MalformedError` or `LimitError`."""
     match cbor.decode(data, size_bytes_max=MESSAGES_MAX * (MESSAGE_BYTES_MAX + 64)):
-        case list(items) if len(items) <= MESSAGES_MAX:
-            for item in items:
-                match item:
-                    case [int(number), bytes(message)]:
-                        found.append((number, message))
-                    case _:
-                        raise MalformedError("a message in a mailbox is [number, bytes]")
-            return found
+        case list(items) if len(items) <= MESSAGES_MAX and all(isinstance(item, bytes) for item in items):
+            return items
     raise MalformedError("a mailbox is a list of messages")
 
 
-def read_numbers(data: bytes) -> list[int]:
-    """What is to be deleted. Raises `MalformedError`."""
-    match cbor.decode(data, size_bytes_max=1024):
-        case list(items) if len(items) <= MESSAGES_MAX and all(type(item) is int for item in items):
+def read_digests(data: bytes) -> list[bytes]:
+    """What is to be deleted. Raises `MalformedError` or `LimitError`."""
+    match cbor.decode(data, size_bytes_max=2048):
+        case list(items) if all(isinstance(item, bytes) and len(item) == 32 for item in items):
             return items
-    raise MalformedError(f"up to {MESSAGES_MAX} numbers of messages")
+    raise MalformedError("SHA-256 hashes of the messages to delete")

@@ -3,9 +3,9 @@
     signed request   COSE_Sign1 by the request's own key, purpose "peewit request v1", over a `Request`
     wishes           sealed to the key of each area, context "request", salted with the area
 
-Rules kept here: `H` binds areas, key and data, so that whoever sees a request cannot make another of its tokens and
-ticket; a later version by the same key replaces an earlier one; a version without wishes withdraws it. Nothing here
-says who somebody is: wishes have an age group, no name.
+Rules kept here: `H` binds areas, key, claim and data, so that whoever sees a request cannot make another of its
+tokens and ticket; a later version by the same key replaces an earlier one; a version without wishes withdraws it.
+Nothing here says who somebody is: wishes have an age group, no name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from peewit_federation.statements.codec import GROUP, SERVICE, Bytes, Many, Reco
 from peewit_federation.statements.draw import ROUND_MAX
 
 PURPOSE: Final = "peewit request v1"
-REQUEST_BYTES_MAX: Final = 64 * 1024
+REQUEST_BYTES_MAX: Final = 40 * 1024
 SEALED_BYTES: Final = OVERHEAD_BYTES + SIZE_CLASSES[0]
 LANGUAGE: Final = Text("language", r"[a-z]{2,3}")
 AGE_GROUP: Final = Text("age group", r"[0-9]{1,3}-[0-9]{1,3}")
@@ -85,7 +85,7 @@ class Request(Statement):
     @cached_property
     def name(self) -> bytes:
         """H."""
-        return request_hash([area_name(*area) for area in self.areas], key_id(self.key), self.data)
+        return request_hash([area_name(*area) for area in self.areas], key_id(self.key), self.claim, self.data)
 
     def sign(self, key: SigningKey) -> bytes:
         """The signed bytes. `key` is that of the request."""

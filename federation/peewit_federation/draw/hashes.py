@@ -1,7 +1,7 @@
 """What is admitted and drawn: hashes over a person's data and over a request, which show neither.
 
     D = SHA-256("peewit data hash v1" || nonce || CBOR [family name, given name, birth date])      names in NFC
-    H = SHA-256("peewit request v1" || CBOR [areas] || key id || D)
+    H = SHA-256("peewit request v1" || CBOR [areas] || key id || claim || D)
 
 The nonce, 32 random bytes, is the user's booking secret: without it nobody can try names until one fits.
 
@@ -64,13 +64,14 @@ def data_hash(person: Person, nonce: bytes) -> bytes:
     return sha256(b"peewit data hash v1", nonce, cbor.encode([*names, person.born.isoformat()]))
 
 
-def request_hash(areas: Sequence[bytes], key: bytes, data: bytes) -> bytes:
-    """H, 32 bytes, for one to three catchment areas in order of preference and the id of the request's key.
+def request_hash(areas: Sequence[bytes], key: bytes, claim: bytes, data: bytes) -> bytes:
+    """H, 32 bytes, for one to three catchment areas in order of preference.
 
-    Without the key, whoever sees a request could make another one of its tokens and ticket. Raises `MalformedError`.
+    Without the id of the request's key, whoever sees a request could make another one of its tokens and ticket; without
+    the hash of the claim's secret, its user could show two nodes two claims. Raises `MalformedError`.
     """
     if not 1 <= len(areas) <= AREAS_MAX or len(set(areas)) != len(areas) or any(len(area) != 32 for area in areas):
         raise MalformedError("a request is for one to three different catchment areas")
-    if len(key) != 32 or len(data) != 32:
-        raise MalformedError("a key id and a data hash have 32 bytes")
-    return sha256(b"peewit request v1", cbor.encode(list(areas)), key, data)
+    if {len(key), len(claim), len(data)} != {32}:
+        raise MalformedError("a key id, a claim and a data hash have 32 bytes each")
+    return sha256(b"peewit request v1", cbor.encode(list(areas)), key, claim, data)

@@ -17,7 +17,7 @@ from typing import Final
 
 from peewit_federation.draw.blind_rsa import TokenPublicKey
 from peewit_federation.draw.schedule import LATE_ROUNDS_MAX, Schedule, Seats
-from peewit_federation.errors import ForgeryError, SenderError
+from peewit_federation.errors import ForgeryError, SenderError, UnknownError
 from peewit_federation.statements.draw import PLACES_MAX, DrawKey, DrawStatement, TokenCount, TokenKey
 
 ROUNDS_KEPT: Final = 64
@@ -95,7 +95,7 @@ class Rounds:
     ) -> None:  # fmt: skip
         """Raise `ForgeryError` unless as many different operators signed `request` as the threshold says.
 
-        `tokens` are (origin hash, signature).
+        `tokens` are (origin hash, signature). Raises `UnknownError` if too many of their keys are not known here (yet).
         """
         signed = {
             operator
@@ -104,6 +104,9 @@ class Rounds:
             and (key := self.token_key(operator, number, group)) is not None
             and key.verifies(request, token)
         }
+        lacking = {o for o, _ in tokens if o in operators and self.token_key(o, number, group) is None}
+        if len(signed) < seats.committee.threshold <= len(signed | lacking):
+            raise UnknownError(f"keys of round {number} by which this request was admitted are not known here (yet)")
         if len(signed) < seats.committee.threshold:
             raise ForgeryError(
                 f"{len(signed)} operators admitted this request to round {number}; it takes {seats.committee.threshold}"

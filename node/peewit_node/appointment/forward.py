@@ -57,6 +57,8 @@ class Forwarder:
         self._random = random
         self._cursors: dict[str, int] = {}
         self._failures: dict[str, int] = {}
+        self._unused: dict[str, int] = {}
+        "How often a node said that it cannot use something yet."
         self._due_s: dict[str, float] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -97,10 +99,11 @@ class Forwarder:
         told: list[list[object]] = []
         upto, size = None, 0
         for change, row in rows:
-            if size > BYTES_AIM:
+            concerns = await self._concerns(peer, row)
+            if concerns and told and size + len(row.body) > BYTES_AIM:
                 break
             upto = change
-            if await self._concerns(peer, row):
+            if concerns:
                 told.append(list(row.fields()))
                 size += len(row.body)
         if told:
@@ -109,24 +112,24 @@ class Forwarder:
             nonce, key = self._random.randbytes(NONCE_BYTES), self._state.log_key
             envelope = Envelope("POST", PATH, peer.operator.origin_hash, now_ms, nonce, key.public, body)
             unused = cbor.decode(await self._peers.post(peer, PATH, envelope.sign(key), 1024))
-            if unused and self._failures.get(peer.name, 0) < PATIENCE:
+            tries = self._unused[peer.name] = self._unused.get(peer.name, 0) + 1 if unused else 0
+            if 0 < tries < PATIENCE:
                 raise PeerError(f"{peer.name} cannot use {unused} changes yet")
+            self._unused[peer.name] = 0
         return upto
 
     async def _concerns(self, peer: Peer, row: Told) -> bool:
         request = Request.decode(Sign1.parse(row.body).payload)  # it was verified when it came
-        for area in request.areas:
-            catchment = await self._queues.catchment(*area)
-            if catchment is not None and peer.operator.origin_hash in catchment.nodes:
-                return True
-        return False
+        return peer.operator.origin_hash in await self._queues.holders(request)
 
     # Listening
 
     async def listen(self, request: web.Request) -> web.Response:
         """Another node of a queue tells what changed."""
         envelope = await self._door.open(request)
-        if envelope.key not in {peer.operator.log.public.raw for peer in self._peers.all.values()}:
+        operators = (peer.operator for peer in self._peers.all.values())
+        teller = next((o.origin_hash for o in operators if o.log.public.raw == envelope.key), None)
+        if teller is None:
             raise RefusedError("only nodes of the charter tell what changes in a queue")
         rows = cbor.decode(envelope.body)
         if not isinstance(rows, list) or len(rows) > ROWS_MAX:
@@ -134,7 +137,7 @@ class Forwarder:
         unused = 0
         for row in map(_row, rows):
             try:
-                await self._queues.merge(row)
+                await self._queues.merge(row, teller)
             except (UnknownError, RefusedError) as error:
                 # Perhaps this node does not know the area or the round yet; the teller tries again for a while.
                 logger.info("a change of a queue could not be used yet", reason=str(error))

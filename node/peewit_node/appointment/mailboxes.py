@@ -20,7 +20,8 @@ OPEN: Final = (
 PUT: Final = (
     "INSERT INTO messages (address, writer, digest, body) SELECT ?, ?, ?, ? "
     "WHERE (SELECT count(*) FROM messages WHERE address = ?) < ? "
-    "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ?"
+    "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ? "
+    "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?)"
 )
 
 
@@ -57,7 +58,7 @@ class Mailboxes:
     async def put(self, address: bytes, writer: bytes, message: bytes) -> None:
         """Store a message. Raises `QuotaError` if the mailbox is full."""
         digest = sha256(message)
-        limits = address, MESSAGES_MAX, address, writer, UNREAD_PER_WRITER_MAX
+        limits = address, MESSAGES_MAX, address, writer, UNREAD_PER_WRITER_MAX, address
         try:
             await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
         except WriteConflictError:
@@ -65,16 +66,15 @@ class Mailboxes:
             if not await self._engine.fetch(known, address, digest):
                 raise QuotaError("this mailbox is full; its owner has to read it first") from None
 
-    async def read(self, address: bytes) -> list[tuple[int, bytes]]:
+    async def read(self, address: bytes) -> list[bytes]:
         """All messages, oldest first."""
-        rows = await self._engine.fetch("SELECT number, body FROM messages WHERE address = ? ORDER BY number", address)
-        return [(number, body) for number, body in rows]
+        rows = await self._engine.fetch("SELECT body FROM messages WHERE address = ? ORDER BY number", address)
+        return [row[0] for row in rows]
 
-    async def delete(self, address: bytes, numbers: list[int]) -> None:
+    async def delete(self, address: bytes, digests: list[bytes]) -> None:
         """Delete messages; those that are not there are none the less gone."""
-        await self._engine.write(
-            *(Write("DELETE FROM messages WHERE address = ? AND number = ?", (address, number)) for number in numbers)
-        )
+        drop = "DELETE FROM messages WHERE address = ? AND digest = ?"
+        await self._engine.write(*(Write(drop, (address, digest)) for digest in digests))
 
     async def expire(self, now_s: float) -> None:
         """Delete what has ended."""

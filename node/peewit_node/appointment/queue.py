@@ -27,7 +27,8 @@ from peewit_node.node_state import NodeState
 
 WAITING, WITHDRAWN, CLAIMED, PARKED = 0, 1, 2, 3
 LEASE_S: Final = 300
-ANSWER_S_MAX: Final = 3 * 86_400
+ANSWER_S: Final = (600, 3 * 86_400)
+"How long an offer may be answered, at least and at most."
 MISSES_MAX: Final = 3
 DRAW_MAX: Final = 50
 LEASES_MAX: Final = 200
@@ -37,8 +38,8 @@ ROUNDS_MAX: Final = 12
 PUT: Final = (
     "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, "
     "(SELECT coalesce(max(change), 0) + 1 FROM requests)) ON CONFLICT (area, request) "
-    "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, offers = 0, free_at = 0, "
-    "holder = x'', misses = 0, change = excluded.change "
+    "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, "
+    "misses = CASE WHEN requests.state = 3 THEN 0 ELSE requests.misses END, change = excluded.change "
     "WHERE excluded.version > requests.version AND requests.state <> 2"
 )
 DRAW: Final = (
@@ -51,8 +52,9 @@ LEASE: Final = (
 )
 TAKE_OVER: Final = (
     "UPDATE requests SET free_at = max(free_at, ?), holder = CASE WHEN free_at < ? THEN ? ELSE holder END, "
-    "misses = max(misses, ?), state = max(state, ?), change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) AND (free_at < ? OR misses < ? OR state < ?)"
+    "misses = max(misses, ?), state = CASE WHEN max(misses, ?) >= ? THEN 3 ELSE 0 END, "
+    "change = (SELECT max(change) + 1 FROM requests) "
+    "WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) AND (free_at < ? OR misses < ?)"
 )
 OFFERED: Final = (
     "UPDATE requests SET free_at = ?, offers = offers + 1, misses = misses + 1, "
@@ -61,7 +63,7 @@ OFFERED: Final = (
 )
 CLAIM: Final = (
     "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND state IN (0, 3) AND version = ?"
+    "WHERE request = ? AND state IN (0, 3)"
 )
 
 
@@ -105,7 +107,7 @@ class Queues:
         self._drawing = asyncio.Lock()
 
     async def catchment(self, mediator: bytes, area: bytes) -> Catchment | None:
-        """A catchment area whose queue we hold, as its mediator last described it."""
+        """A catchment area, as its mediator last described it."""
         found = self._finder.look(mediator, Catchment.KIND, area, int(self._state.now()))
         if found.verdict is not Verdict.ACTIVE or found.standing is None:
             return None
@@ -115,13 +117,22 @@ class Queues:
             return None
         (entry,) = await self._logs.entries(log, found.standing.index, found.standing.index + 1)
         statement = read_entry(entry, MEDIATOR_KINDS)
-        ours = isinstance(statement, Catchment) and self._state.operator.origin_hash in statement.nodes
-        return statement if ours and isinstance(statement, Catchment) else None
+        return statement if isinstance(statement, Catchment) else None
+
+    async def ours(self, mediator: bytes, area: bytes) -> Catchment | None:
+        """The same, if we hold its queue."""
+        found = await self.catchment(mediator, area)
+        return found if found and self._state.operator.origin_hash in found.nodes else None
+
+    async def holders(self, request: Request) -> set[bytes]:
+        """The operators whose nodes hold any queue of a request."""
+        found = [await self.catchment(*area) for area in request.areas]
+        return {origin for catchment in found if catchment for origin in catchment.nodes}
 
     async def take(self, data: bytes) -> None:
         """Store a signed request in the queues of its areas that are ours. Raises `SenderError`s."""
         request = open_request(data)
-        ours = [(area_name(*area), found) for area in request.areas if (found := await self.catchment(*area))]
+        ours = [(area_name(*area), found) for area in request.areas if (found := await self.ours(*area))]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
         ranks = [_rank(found, request.group) for _, found in ours]
@@ -171,37 +182,35 @@ class Queues:
     async def offered(self, area: bytes, request: bytes, practice: bytes, until_s: int) -> None:
         """A practice has made an offer: nobody else draws the request before it may be answered."""
         now = int(self._state.now())
-        if not now < until_s <= now + ANSWER_S_MAX:
-            raise RefusedError(f"an offer may be answered for {ANSWER_S_MAX // 86_400} days at most")
+        if not now + ANSWER_S[0] <= until_s <= now + ANSWER_S[1]:
+            raise RefusedError(
+                f"an offer may be answered for {ANSWER_S[0] // 60} minutes to {ANSWER_S[1] // 86_400} days"
+            )
         row = until_s, MISSES_MAX - 1, area, request, practice, now
         try:
             await self._write(Write(OFFERED, row, 1))
         except WriteConflictError:
             raise ConflictError("this practice has no lease of that request, or it has ended") from None
 
-    async def claim(self, area: bytes, request: bytes, practice: bytes, secret: bytes) -> None:
-        """End a request: its user has chosen this practice. The first claim is final. Raises `SenderError`s."""
-        query = "SELECT body, state, holder, version FROM requests WHERE area = ? AND request = ?"
-        for _ in range(2):
-            rows = await self._engine.fetch(query, area, request)
-            if not rows:
-                raise UnknownError("there is no such request in this queue")
-            body, state, holder, version = rows[0]
-            if not open_request(body).claimed_by(secret):
-                raise RefusedError("not the secret of this request's claim")
-            if state == CLAIMED and holder == practice:
-                return
-            if state == CLAIMED:
-                raise ConflictError("another practice has claimed this request")
-            if state == WITHDRAWN:
-                raise ConflictError("this request was withdrawn")
-            try:
-                row = secret, practice, area, request, version
-                await self._write(Write(CLAIM, row, 1))
-            except WriteConflictError:
-                continue  # something happened to it meanwhile: look again
-            return
-        raise ConflictError("another practice has claimed this request")
+    async def claim(self, place: tuple[bytes, bytes], request: bytes, practice: bytes, secret: bytes) -> None:
+        """End a request, in all of its areas: its user has chosen this practice of one of them (`place`).
+
+        The first claim is final. Raises `SenderError`s.
+        """
+        rows = await self._engine.fetch("SELECT body, state, holder FROM requests WHERE request = ?", request)
+        if not rows:
+            raise UnknownError("there is no such request at this node")
+        opened = open_request(rows[0][0])
+        if place not in opened.areas or not opened.claimed_by(secret):
+            raise RefusedError("not the secret of this request's claim, or not one of its areas")
+        if any(state == CLAIMED and holder != practice for _, state, holder in rows):
+            raise ConflictError("another practice has claimed this request")
+        if all(state == WITHDRAWN for _, state, _ in rows):
+            raise ConflictError("this request was withdrawn")
+        await self._write(Write(CLAIM, (secret, practice, request)))
+        rows = await self._engine.fetch("SELECT holder FROM requests WHERE request = ? AND state = 2", request)
+        if {holder for (holder,) in rows} != {practice}:
+            raise ConflictError("another practice has claimed this request")
 
     # With the other nodes of a queue
 
@@ -213,30 +222,38 @@ class Queues:
         )
         return [(row[0], Told(*row[1:])) for row in await self._engine.fetch(query, change, count)]
 
-    async def merge(self, told: Told) -> None:
-        """Take over what another node knows of a request. Raises `SenderError`s."""
+    async def merge(self, told: Told, teller: bytes) -> None:
+        """Take over what another node of the queue knows of a request. Raises `SenderError`s."""
         request = open_request(told.body)
-        for place in request.areas:
-            area = area_name(*place)
-            query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
-            rows = await self._engine.fetch(query, area, request.name)
-            if (not rows or rows[0][0] < request.version) and await self.catchment(*place):
-                with suppress(ConflictError):
-                    await self.take(told.body)
-            if not rows and not await self._engine.fetch(query, area, request.name):
-                continue
-            if told.state == CLAIMED:
-                await self.claim(area, request.name, told.holder, told.secret)
-            elif told.state != WITHDRAWN:
-                lease = told.free_at, told.free_at, told.holder, told.misses, told.state
-                known = await self._engine.fetch(
-                    "SELECT 1 FROM requests WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) "
-                    "AND (free_at < ? OR misses < ? OR state < ?)",
-                    area, request.name, request.version, told.free_at, told.misses, told.state,
-                )  # fmt: skip
-                if known:
-                    guard = area, request.name, request.version, told.free_at, told.misses, told.state
-                    await self._write(Write(TAKE_OVER, (*lease, *guard)))
+        if teller not in await self.holders(request):
+            raise RefusedError("a change told by a node that does not hold this queue")
+        if any([await self.ours(*place) for place in request.areas]):
+            with suppress(ConflictError):
+                await self.take(told.body)
+        if told.state == CLAIMED:
+            for place in request.areas:
+                await self.claim(place, request.name, told.holder, told.secret)
+        elif told.state != WITHDRAWN:
+            for place in request.areas:
+                await self._take_over(area_name(*place), request, told)
+
+    async def _take_over(self, area: bytes, request: Request, told: Told) -> None:
+        """Another node's lease or offer: it may hold a request back no longer than it could here."""
+        now = int(self._state.now())
+        query = "SELECT misses FROM requests WHERE area = ? AND request = ?"
+        rows = await self._engine.fetch(query, area, request.name)
+        if not rows:
+            return
+        misses = min(told.misses, rows[0][0] + 1)
+        free_at = min(told.free_at, now + (ANSWER_S[1] if misses > rows[0][0] else LEASE_S))
+        row = free_at, free_at, told.holder, misses, misses, MISSES_MAX
+        guard = area, request.name, request.version, free_at, misses
+        known = (
+            "SELECT 1 FROM requests WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) "
+            "AND (free_at < ? OR misses < ?)"
+        )
+        if await self._engine.fetch(known, *guard):
+            await self._write(Write(TAKE_OVER, (*row, *guard)))
 
     async def waiting(self, area: bytes) -> list[Waiting]:
         """How many wait in an area: anybody may know."""
