@@ -7,12 +7,12 @@ from a backup, in which case the device must ask others how long its log is befo
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
+from peewit_clients.locks import take_lock
 from peewit_federation.errors import OperatorError
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Head, log_key, open_head
@@ -37,7 +37,7 @@ class DeviceState:
         self.folder = folder
         if not (folder / DATABASE).exists():
             raise OperatorError(f"{folder} holds no device; make one with `peewit mediator device`")
-        self._lock = _lock(folder)
+        self._lock = take_lock(folder / "lock", folder)
         try:
             self._database = _connect(folder / DATABASE)
             self._load()
@@ -174,13 +174,3 @@ def _connect(path: Path) -> sqlite3.Connection:
     for statement in SCHEMA:
         database.execute(statement)
     return database
-
-
-def _lock(folder: Path) -> IO[bytes]:
-    lock = (folder / "lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise OperatorError(f"{folder} is in use by another command; wait until it has ended") from None
-    return lock

@@ -8,15 +8,15 @@ power goes; what was replaced is gone. One process at a time.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import nacl.exceptions
 import nacl.secret
 import nacl.utils
 
+from peewit_clients.locks import take_lock
 from peewit_clients.secret_file import read_secret, write_secret
 from peewit_federation.errors import OperatorError
 
@@ -28,7 +28,7 @@ class Vault:
         """Open a vault that was made. Raises `OperatorError`."""
         self.path = path
         self._box = nacl.secret.Aead(read_secret(_key_path(path), passphrase))
-        self._lock = _take_lock(path)
+        self._lock = take_lock(path.with_name(path.name + ".lock"), path)
 
     @classmethod
     def make(cls, path: Path, passphrase: str | None = None) -> Self:
@@ -81,13 +81,3 @@ class Vault:
 
 def _key_path(path: Path) -> Path:
     return path.with_name(path.name + ".key")
-
-
-def _take_lock(path: Path) -> IO[bytes]:
-    lock = path.with_name(path.name + ".lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise OperatorError(f"{path} is in use by another process") from None
-    return lock

@@ -18,7 +18,7 @@ def test_what_was_written_is_there_and_nothing_else(tmp_path: Path) -> None:
         vault.write(b"second secret")
     with Vault(path, "open sesame") as vault:
         assert vault.read() == b"second secret"
-        with pytest.raises(OperatorError, match="in use by another process"):
+        with pytest.raises(OperatorError, match="in use by another command"):
             Vault(path, "open sesame")
     everything = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"secret" not in everything

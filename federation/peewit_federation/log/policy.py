@@ -21,7 +21,7 @@ from typing import Final
 from peewit_federation.errors import OperatorError, PeewitError
 from peewit_federation.log.note import COSIGNATURE_V1, ED25519, VerifierKey
 
-LINES_MAX: Final = 256
+LINES_MAX: Final = 1024
 WITNESSES_MAX: Final = 16
 
 Count = Callable[[int, int], int]

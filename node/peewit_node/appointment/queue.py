@@ -63,7 +63,7 @@ OFFERED: Final = (
 )
 CLAIM: Final = (
     "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE request = ? AND state IN (0, 3)"
+    "WHERE area = ? AND request = ? AND state IN (0, 3)"
 )
 
 
@@ -197,17 +197,17 @@ class Queues:
 
         The first claim is final. Raises `SenderError`s.
         """
-        rows = await self._engine.fetch("SELECT body, state, holder FROM requests WHERE request = ?", request)
+        rows = await self._engine.fetch("SELECT body, state, holder, area FROM requests WHERE request = ?", request)
         if not rows:
             raise UnknownError("there is no such request at this node")
         opened = open_request(rows[0][0])
         if place not in opened.areas or not opened.claimed_by(secret):
             raise RefusedError("not the secret of this request's claim, or not one of its areas")
-        if any(state == CLAIMED and holder != practice for _, state, holder in rows):
+        if any(state == CLAIMED and holder != practice for _, state, holder, _ in rows):
             raise ConflictError("another practice has claimed this request")
-        if all(state == WITHDRAWN for _, state, _ in rows):
+        if all(state == WITHDRAWN for _, state, _, _ in rows):
             raise ConflictError("this request was withdrawn")
-        await self._write(Write(CLAIM, (secret, practice, request)))
+        await self._write(*(Write(CLAIM, (secret, practice, area, request)) for _, _, _, area in rows))
         rows = await self._engine.fetch("SELECT holder FROM requests WHERE request = ? AND state = 2", request)
         if {holder for (holder,) in rows} != {practice}:
             raise ConflictError("another practice has claimed this request")
@@ -231,8 +231,7 @@ class Queues:
             with suppress(ConflictError):
                 await self.take(told.body)
         if told.state == CLAIMED:
-            for place in request.areas:
-                await self.claim(place, request.name, told.holder, told.secret)
+            await self.claim(request.areas[0], request.name, told.holder, told.secret)
         elif told.state != WITHDRAWN:
             for place in request.areas:
                 await self._take_over(area_name(*place), request, told)

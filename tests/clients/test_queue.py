@@ -1,0 +1,245 @@
+"""The queues of catchment areas at real nodes: order, leases, claims, and what nodes tell each other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from peewit_clients.place import with_work
+from peewit_federation import cbor
+from peewit_federation.appointment.queue_api import encode_claim, encode_draw, encode_offered
+from peewit_federation.appointment.request import area_name, open_request
+from peewit_federation.cose import sign1
+from peewit_federation.draw.hashes import Person
+from peewit_federation.errors import RefusedError
+from peewit_federation.keys import SigningKey, key_id
+from peewit_node.appointment.queue import CLAIMED, Queues
+from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
+from tests.federation_kit import seed
+from tests.federation_kit_http import get, post
+from tests.node.test_mailboxes import Caller
+
+SOON_S = 3600
+ERIKA = Person("Muster", "Erika", date(1940, 8, 12))
+
+
+@pytest.fixture
+async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
+    found = await Surgery.open(tmp_path)
+    yield found
+    await found.federation.stop()
+
+
+async def _claimed(queues: Queues) -> bool:
+    return any(told.state == CLAIMED for _, told in await queues.after(0, 10))
+
+
+async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_practices_draw_in_the_order_of_group_round_and_priority(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        users = [surgery.user(view, f"Person {n}", GROUPS[0] if n % 3 == 0 else "") for n in range(9)]
+        for user in users:
+            await user.ask(with_work)
+        practice = surgery.practice(view)
+        drawn = [*await practice.draw(surgery.place, 4)]
+        assert len(drawn) == 4
+        due = sorted(users, key=lambda user: (user.state.group == "", user.place and user.place.priority))
+        assert [d.request.name for d in drawn] == [user.state.request and user.state.request.name for user in due[:4]]
+        others = await surgery.practice(view, "clinic-b").draw(surgery.place, 9)
+        assert [d.request.name for d in others] == [user.state.request and user.state.request.name for user in due[4:]]
+        area = area_name(surgery.place.mediator, surgery.place.area).hex()
+        status, answer = await get(f"{surgery.federation.url('north')}/v1/queue/{area}")
+        assert status == 200
+        assert [row[2] for row in cbor.decode(answer)] == [3, 6], "anybody may know how many wait"
+
+
+async def test_a_thief_of_a_request_cannot_put_another_in_its_place(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        request = await user.ask(with_work)
+        url, thief = surgery.federation.url("west"), SigningKey(seed("thief"))
+        stolen = replace(request, key=thief.public, version=9, mailbox=seed("box of the thief"))
+        status, answer = await post(f"{url}/v1/requests", stolen.sign(thief))
+        assert (status, b"operators admitted this request" in answer) == (422, True)
+        for changed in (
+            replace(request, version=2, group="over80"), replace(request, version=2, round=request.round - 1),
+            replace(request, version=2, data=seed("other D")), replace(request, version=2, ticket=bytes(80)),
+            replace(request, version=2, areas=((surgery.mediator.id, bytes(16)),)),
+        ):  # fmt: skip
+            status, answer = await post(f"{url}/v1/requests", changed.sign(user.state.key))
+            assert status in (403, 404, 422), answer
+        status, _ = await post(f"{url}/v1/requests", request.sign(user.state.key))
+        assert status == 200, "the same again is harmless"
+
+
+async def test_a_later_version_replaces_and_withdraws_and_an_earlier_one_is_refused(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        request = await user.ask(with_work)
+        for name in QUEUE_NODES:
+            url = surgery.federation.url(name)
+            assert (await post(f"{url}/v1/requests", replace(request, version=3, wishes=()).sign(user.state.key)))[
+                0
+            ] == 200
+            status, answer = await post(f"{url}/v1/requests", request.sign(user.state.key))
+            assert (status, b"version 3" in answer) == (409, True)
+        assert await practice.draw(surgery.place, 5) == []
+        for name in QUEUE_NODES:
+            url = surgery.federation.url(name)
+            assert (await post(f"{url}/v1/requests", replace(request, version=4).sign(user.state.key)))[0] == 200
+        assert len(await practice.draw(surgery.place, 5)) == 1, "it comes back in its old place"
+
+
+async def test_sixteen_practices_at_once_draw_each_request_once(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        for number in range(5):
+            await surgery.user(view, f"Person {number}").ask(with_work)
+        practices = [surgery.practice(view, name) for name in ("clinic-a", "clinic-b")] * 8
+        call = Caller(surgery.federation)
+        bodies = [call.signed(practice.key, "/v1/queue/draw", encode_draw(surgery.place, 2)) for practice in practices]
+        answers = await asyncio.gather(*(post(call.url + "/v1/queue/draw", body) for body in bodies))
+        drawn = [open_request(data).name for _, answer in answers for data in cbor.decode(answer)]
+        assert len(drawn) == len(set(drawn)) == 5
+
+
+async def test_sixteen_claims_at_once_end_a_request_for_one_practice(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        request = await user.ask(with_work)
+        call, keys = Caller(surgery.federation), [SigningKey(seed(name)) for name in ("clinic-a", "clinic-b")]
+        wrong = encode_claim(surgery.place, request.name, seed("guess"))
+        await call(keys[0], "/v1/queue/claim", wrong, 403)
+        body = encode_claim(surgery.place, request.name, user.state.claim)
+        claims = [call.signed(keys[number % 2], "/v1/queue/claim", body) for number in range(16)]
+        answers = await asyncio.gather(*(post(call.url + "/v1/queue/claim", claim) for claim in claims))
+        statuses = [status for status, _ in answers]
+        assert sorted((set(statuses[::2]), set(statuses[1::2])), key=min) == [{200}, {409}]
+        status, answer = await post(f"{call.url}/v1/requests", replace(request, version=2).sign(user.state.key))
+        assert (status, b"it is claimed" in answer) == (409, True)
+
+
+async def test_only_practices_of_the_area_draw_and_only_from_nodes_that_hold_its_queue(surgery: Surgery) -> None:
+    call, stranger = Caller(surgery.federation), SigningKey(seed("stranger"))
+    body = encode_draw(surgery.place, 2)
+    await call(stranger, "/v1/queue/draw", body, 403)
+    clinic = SigningKey(seed("clinic-a"))
+    await call(clinic, "/v1/queue/draw", encode_draw(replace(surgery.place, area=bytes(16)), 2), 404)
+    await Caller(surgery.federation, "south")(clinic, "/v1/queue/draw", body, 404)
+    await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, bytes(32), int(time.time()) + 3600), 409)
+    await call(clinic, "/v1/queue/claim", encode_claim(surgery.place, bytes(32), bytes(32)), 404)
+    surgery.device.entries.append(surgery.grant("clinic-a", version=2, status=1).encode())
+    assert (await surgery.device.publish(surgery.federation.url("north"), 3))[0] == 200
+    await surgery.federation.agree()
+    await call(clinic, "/v1/queue/draw", body, 403)
+
+
+async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_place(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user, key = surgery.user(view), SigningKey(seed("clinic-a"))
+        request = await user.ask(with_work)
+        queues = surgery.federation.nodes["north"].queues
+        area, now = area_name(surgery.place.mediator, surgery.place.area), int(time.time())
+        clock = surgery.federation.nodes["north"].state
+        real = clock.clock
+        for turn in range(3):
+            clock.clock = lambda turn=turn: real() + 1000 * turn  # type: ignore[misc]
+            assert len(await queues.draw(area, key_id(key.public), 5)) == 1, turn
+            assert await queues.draw(area, key_id(key.public), 5) == []
+            with pytest.raises(RefusedError, match="may be answered for"):
+                await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 5)
+            await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 700)
+        clock.clock = lambda: real() + 9000
+        assert await queues.draw(area, key_id(key.public), 5) == []
+        await queues.take(replace(request, version=2).sign(user.state.key))
+        assert len(await queues.draw(area, key_id(key.public), 5)) == 1
+
+
+async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was_down(surgery: Surgery) -> None:
+    one, other = QUEUE_NODES
+    area = area_name(surgery.place.mediator, surgery.place.area)
+    async with surgery.view() as view:
+        await surgery.federation.stop(other)
+        user, practice = surgery.user(view), surgery.practice(view)
+        request = await user.ask(with_work)
+        await surgery.federation.start(other)
+        queues = surgery.federation.nodes[other].queues
+        await until_async(lambda: queues.waiting(area))
+        await surgery.federation.stop(one)
+        (drawn,) = await practice.draw(surgery.place, 5)
+        assert drawn.request == request
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        assert len(await practice.confirm()) == 1
+        await surgery.federation.start(one)
+        back = surgery.federation.nodes[one].queues
+        await until_async(lambda: _claimed(back))
+        body = encode_claim(surgery.place, request.name, user.state.claim)
+        await Caller(surgery.federation, one)(SigningKey(seed("clinic-b")), "/v1/queue/claim", body, 409)
+
+
+async def test_a_lease_at_one_node_is_known_at_the_other(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        await surgery.user(view).ask(with_work)
+        area = area_name(surgery.place.mediator, surgery.place.area)
+        one, other = (surgery.federation.nodes[name].queues for name in QUEUE_NODES)
+        assert len(await one.draw(area, key_id(b"clinic-a"), 5)) == 1
+
+        async def leased() -> bool:
+            return any(told.free_at > time.time() for _, told in await other.after(0, 10))
+
+        await until_async(leased)
+        assert await other.draw(area, key_id(b"clinic-b"), 5) == []
+
+
+async def test_only_nodes_of_the_charter_tell_what_changes_and_what_they_say_is_checked(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        request = await user.ask(with_work)
+        call, stranger = Caller(surgery.federation), SigningKey(seed("stranger"))
+        body, clinic = request.sign(user.state.key), key_id(SigningKey(seed("clinic-a")).public)
+        lie = cbor.encode([[body, CLAIMED, seed("guess"), clinic, 0, 0]])
+        await call(stranger, "/federation/v1/queue", lie, 403)
+        south = surgery.federation.nodes["south"].state.log_key
+        assert await call(south, "/federation/v1/queue", lie) == cbor.encode(1)
+        for wrong in (b"\xf6", cbor.encode([[body]]), cbor.encode([[body, 9, b"", b"", 0, 0]])):
+            await call(south, "/federation/v1/queue", wrong, 400)
+        assert not await _claimed(surgery.federation.nodes["north"].queues)
+
+
+async def test_a_huge_request_does_not_stop_the_nodes_of_a_queue_from_telling_each_other(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        users = [surgery.user(view, f"Person {number}") for number in range(3)]
+        url = surgery.federation.url("north")
+        await surgery.federation.stop("west")
+        for user in users:
+            request = await user.ask(with_work)
+            fields = cbor.decode(request.encode())
+            padded = cbor.encode({**fields, 99: bytes(20_000), 7: fields[7]})
+            signed = sign1(padded, "peewit request v1", user.state.key).encode()
+            changed = replace(request, version=2).encode()
+            later = cbor.encode({**cbor.decode(changed), 99: bytes(20_000)})
+            assert (await post(f"{url}/v1/requests", signed))[0] in (200, 409)
+            assert (await post(f"{url}/v1/requests", sign1(later, "peewit request v1", user.state.key).encode()))[
+                0
+            ] == 200
+            status, _ = await post(f"{url}/v1/requests", sign1(padded + bytes(50_000), "x", user.state.key).encode())
+            assert status == 413
+        await surgery.federation.start("west")
+        area = area_name(surgery.place.mediator, surgery.place.area)
+
+        async def arrived() -> bool:
+            return sum(row.count for row in await surgery.federation.nodes["west"].queues.waiting(area)) == 3
+
+        await until_async(arrived)
