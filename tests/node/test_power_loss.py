@@ -68,7 +68,7 @@ async def after_power_loss(path: Path, seed: int, synchronous: str) -> tuple[int
     disk = Disk(seed)
     acknowledged = 0
     for _ in range(random.randrange(1, 4)):
-        disk.dies_at = disk.operations + random.randrange(1, 160)
+        disk.dies_at = disk.operations + random.randrange(1, 260)
         acknowledged = max(acknowledged, await grow(path, disk, synchronous, random, 40))
         disk.lose_power()
     try:
