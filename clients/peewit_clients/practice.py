@@ -115,8 +115,8 @@ class Practice:
         self.letters = Letters(self.view.pool, self.view.clock, self.randomness)
         self._one = asyncio.Lock()
         "One offer or round of confirmations at a time: slots are promised and booked between awaits."
-        self._surplus: dict[bytes, tuple[float, Drawn]] = {}
-        "Requests that were leased to us beyond what was asked for, and until when."
+        self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
+        "By area: requests that were leased to us beyond what was asked for, and until when."
 
     def _catchment(self, place: Place) -> Catchment:
         found = self.view.finder.look(place.mediator, Catchment.KIND, place.area, int(self.view.clock()))
@@ -130,7 +130,8 @@ class Practice:
         await self.view.refresh([self.mediator])  # requests of rounds that we do not know would be lost on us
         catchment, now_s = self._catchment(place), self.view.clock()
         self._drop_ended(now_s)
-        found = {name: drawn for name, (until_s, drawn) in self._surplus.items() if until_s > now_s}
+        until_s, kept = self._surplus.pop(place, (0.0, []))
+        found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
         errors = []
         backends = self.letters.nodes(catchment.nodes)
         for backend in backends:
@@ -156,12 +157,15 @@ class Practice:
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         ours = {*self.offered, *(booking.request for booking in self.booked.values())}
         ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
-        self._surplus = {d.request.name: (now_s + LEASE_S / 2, d) for d in ordered[count:]}
+        self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
         return ordered[:count]
 
     def _drop_ended(self, now_s: float) -> None:
         """Forget offers that nobody can accept any more."""
-        self.offered = {name: offer for name, offer in self.offered.items() if offer.until_s + GRACE_S > now_s}
+        booked = {booking.request for booking in self.booked.values()}  # and perhaps not told so yet
+        self.offered = {
+            name: offer for name, offer in self.offered.items() if offer.until_s + GRACE_S > now_s or name in booked
+        }
 
     def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
         if not isinstance(data, bytes):
@@ -238,7 +242,7 @@ class Practice:
             for name, offered in list(self.offered.items()):
                 try:
                     booking = await self._confirm_one(offered)
-                except (PeewitError, UnreachableError) as error:
+                except PeewitError as error:
                     self.complaints.append(str(error))
                     continue
                 if booking is not None:
