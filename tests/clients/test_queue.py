@@ -40,6 +40,10 @@ async def _claimed(queues: Queues) -> bool:
     return any(told.state == CLAIMED for _, told in await queues.after(0, 10))
 
 
+async def _leased(queues: Queues, count: int) -> bool:
+    return sum(told.free_at > time.time() for _, told in await queues.after(0, 100)) == count
+
+
 async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await holds():
@@ -56,6 +60,8 @@ async def test_practices_draw_in_the_order_of_group_round_and_priority(surgery: 
         assert len(drawn) == 4
         due = sorted(users, key=lambda user: (user.state.group == "", user.place and user.place.priority))
         assert [d.request.name for d in drawn] == [user.state.request and user.state.request.name for user in due[:4]]
+        west = surgery.federation.nodes[QUEUE_NODES[1]].queues
+        await until_async(lambda: _leased(west, 4))
         others = await surgery.practice(view, "clinic-b").draw(surgery.place, 9)
         assert [d.request.name for d in others] == [user.state.request and user.state.request.name for user in due[4:]]
         area = area_name(surgery.place.mediator, surgery.place.area).hex()
@@ -196,10 +202,7 @@ async def test_a_lease_at_one_node_is_known_at_the_other(surgery: Surgery) -> No
         one, other = (surgery.federation.nodes[name].queues for name in QUEUE_NODES)
         assert len(await one.draw(area, key_id(b"clinic-a"), 5)) == 1
 
-        async def leased() -> bool:
-            return any(told.free_at > time.time() for _, told in await other.after(0, 10))
-
-        await until_async(leased)
+        await until_async(lambda: _leased(other, 1))
         assert await other.draw(area, key_id(b"clinic-b"), 5) == []
 
 
