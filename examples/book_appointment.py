@@ -23,8 +23,9 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_federation.appointment.messages import CONFIRMED
-from peewit_federation.appointment.request import area_name
+from peewit_federation.appointment.request import Request, area_name
 from peewit_federation.draw.hashes import Person
+from peewit_federation.errors import RefusedError
 
 if TYPE_CHECKING:
     from examples.small_federation import Small
@@ -35,14 +36,13 @@ TOMORROW_S = int(time.time()) // 86_400 * 86_400 + 86_400
 async def book(small: Small) -> None:
     async with BackendPool(small.charter) as mine, BackendPool(small.charter) as theirs:
         view, their_view = RegistryView(small.charter, mine), RegistryView(small.charter, theirs)
-        await their_view.refresh([small.area.mediator])
-        await opened(view, small)
+        await view.refresh([small.area.mediator])
 
         # The person's own device. Everything random is drawn here; the name stays here until a practice is chosen.
         person = Person("Muster", "Erika", date(1940, 8, 12))
         areas = ((small.area.mediator, small.area.area),)
         user = User(view, UserState.new(person, "", areas, ("flu",), os.urandom), os.urandom, lambda _: None)
-        request = await user.ask(with_work)
+        request = await ask(user, small)
         assert user.place is not None
         print(f"a place in round {request.round} that nobody could choose: {user.place.priority.hex()[:12]}…")
 
@@ -72,17 +72,14 @@ def clock(at_s: int) -> str:
     return time.strftime("%H:%M", time.gmtime(at_s))
 
 
-async def opened(view: RegistryView, small: Small) -> None:
-    """Wait until the first round is open: the nodes make its keys when they start."""
-    schedule = small.charter.schedule
-    assert schedule is not None
+async def ask(user: User, small: Small) -> Request:
+    """Ask until it works: nodes make the keys of the first round when they start. A step may always be repeated."""
     for _ in range(300):
-        await view.refresh([small.area.mediator])
-        rounds, number = view.registry.rounds, schedule.round_at(time.time())
-        keys = [rounds.token_key(o.origin_hash, number, "") for o in small.charter.operators]
-        if rounds.open_round(schedule, time.time()) is not None and all(keys):
-            return
-        await asyncio.sleep(0.1)
+        await user.view.refresh([small.area.mediator])
+        try:
+            return await user.ask(with_work)
+        except RefusedError:
+            await asyncio.sleep(0.2)
     raise SystemExit("no round was opened")
 
 

@@ -191,7 +191,7 @@ async def test_a_client_that_is_cut_short_at_any_step_goes_on_from_its_disk(surg
             async with surgery.view() as mine:
                 with Vault(vault.path, "open sesame") as opened_again:
                     user = User(mine, _loaded(opened_again), os.urandom, partial(_keep, opened_again))
-                    left = [random.randrange(1, 9)]
+                    left = [random.randrange(1, 16)]
                     real = mine.pool.post
 
                     async def post_or_cut(backend, path, body, real=real, left=left):  # type: ignore[no-untyped-def]
