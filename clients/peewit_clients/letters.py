@@ -74,6 +74,9 @@ class Letters:
         results = await asyncio.gather(
             *(self.call(backend, key, path, body) for backend in backends), return_exceptions=True
         )
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, BackendError):
+                raise result
         taken = [b.name for b, result in zip(backends, results, strict=True) if isinstance(result, bytes)]
         if not taken:
             raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
