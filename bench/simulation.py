@@ -145,8 +145,9 @@ def run_curve(folder: Path) -> list[tuple[int, float, float, float]]:
     rows = []
     for nodes in (3, 4, 7, 10, 16, 30, 60, 100, 200, 300):
         path = str(found(nodes, folder))
-        bare, sent = many(partial(rounds, nodes=nodes, path=path, hints=0), 6 if nodes > 60 else 20)
-        hinted, _ = many(partial(rounds, nodes=nodes, path=path, hints=3), 6 if nodes > 60 else 20)
+        seeds = 20 if nodes <= 60 else 6 if nodes <= 200 else 4
+        bare, sent = many(partial(rounds, nodes=nodes, path=path, hints=0), seeds)
+        hinted, _ = many(partial(rounds, nodes=nodes, path=path, hints=3), seeds)
         rows.append((nodes, median(bare), median(hinted), median(sent)))
         print(nodes, *(f"{value:.1f}" for value in rows[-1][1:]), flush=True)
     draw(rows, Path("docs/images/convergence.svg"))
