@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -200,3 +199,21 @@ async def test_a_node_keeps_no_more_mailboxes_than_it_should(node: Federation) -
         await call(key, path, Terms(int(time.time()) + 100, False).encode(), status)
     path = f"/v1/mailboxes/{key_id(keys[0].public).hex()}"
     await call(keys[0], path, Terms(int(time.time()) + 200, True).encode())
+
+
+async def test_a_mailbox_that_is_opened_while_old_ones_are_deleted_is_counted(
+    node: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailboxes, now_s = node.nodes["north"].mailboxes, time.time()
+    await mailboxes.open(seed("old"), Terms(int(now_s) + 1, False), now_s)
+    real = mailboxes._engine.fetch
+
+    async def counted_too_early(query: str, *values: object) -> object:
+        rows = await real(query, *values)  # type: ignore[arg-type]
+        if "count(*) FROM mailboxes" in query:
+            await mailboxes.open(seed("new"), Terms(int(now_s) + 100, False), now_s)
+        return rows
+
+    monkeypatch.setattr(mailboxes._engine, "fetch", counted_too_early)
+    await mailboxes.expire(now_s + 2)
+    assert mailboxes._count == 1

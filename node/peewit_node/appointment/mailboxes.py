@@ -79,8 +79,10 @@ class Mailboxes:
     async def expire(self, now_s: float) -> None:
         """Delete what has ended."""
         now = int(now_s)
+        # Not counted anew: boxes that are opened meanwhile are counted as they come.
+        ((ended,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes WHERE until <= ?", now)
         await self._engine.write(
             Write("DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)", (now,)),
             Write("DELETE FROM mailboxes WHERE until <= ?", (now,)),
         )
-        await self.load()
+        self._count -= ended
