@@ -16,13 +16,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peewit_clients.calendar import Slot
 from peewit_clients.place import with_work
 from peewit_clients.pool import BackendPool
-from peewit_clients.practice import Practice, Slot
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
-from peewit_clients.user_state import UserState
-from peewit_federation.appointment.messages import CONFIRMED
+from peewit_clients.user_state import Standing, UserState
 from peewit_federation.appointment.request import Request, area_name
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
@@ -49,9 +50,10 @@ async def book(small: Small) -> None:
         # The practice. It computes the order itself, from proofs.
         clinic = small.clinics["clinic-a"]
         seeds = {area_name(small.area.mediator, small.area.area): [small.area_seed]}
-        practice = Practice(
-            their_view, small.area.mediator, clinic.key, clinic.data, clinic.salt, seeds, os.urandom
-        )  # fmt: skip
+        state = PracticeState(
+            small.area.mediator, clinic.key.seed, os.urandom(32), b"", clinic.data, clinic.salt, seeds
+        )
+        practice = Practice(their_view, state, os.urandom)
         (drawn,) = await practice.draw(small.area, 5)
         slots = [Slot(os.urandom(16), TOMORROW_S + hour * 3600, 10, "flu") for hour in (9, 10)]
         await practice.offer(small.area, drawn, slots, int(time.time()) + 3600)
@@ -61,11 +63,9 @@ async def book(small: Small) -> None:
             print(f"{found.data['name']} offers {clock(begins_s)}, {minutes} minutes, {service}")
         await user.accept(found, slots[1].name)
         (booking,) = await practice.confirm()
-        confirm = await user.confirmation()
-        assert confirm is not None
-        assert confirm.state == CONFIRMED
+        assert await user.check() is Standing.BOOKED
         name = booking.person.given_name
-        print(f"confirmed for {clock(confirm.begins)}; one practice, and no node, knows that it is {name}")
+        print(f"confirmed for {clock(booking.slot.begins_s)}; one practice, and no node, knows that it is {name}")
 
 
 def clock(at_s: int) -> str:

@@ -15,7 +15,7 @@ from peewit_federation import cbor
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
 from peewit_federation.appointment.mailbox import Put, Terms, read_messages
 from peewit_federation.errors import SenderError, UnknownError
-from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.keys import SigningKey, key_id, sha256
 
 Randomness = Callable[[int], bytes]
 
@@ -81,6 +81,15 @@ class Letters:
         if not taken:
             raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
         return taken
+
+    async def delete(self, key: SigningKey, origins: Sequence[bytes], messages: Sequence[bytes]) -> None:
+        """Delete messages that were dealt with; where a node does not answer they end with the mailbox."""
+        path = f"/v1/mailboxes/{key_id(key.public).hex()}/delete"
+        body = cbor.encode([sha256(message) for message in messages])
+        calls = (self.call(backend, key, path, body) for backend in self.nodes(origins))
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, BackendError):
+                raise result
 
     async def read(self, key: SigningKey, origins: Sequence[bytes]) -> list[bytes]:
         """All messages in a mailbox, from all of its nodes. Raises `UnreachableError` if none answers."""

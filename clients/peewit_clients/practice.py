@@ -1,24 +1,28 @@
 """A practice, as its own client sees it (design 4.6): it draws, offers, and confirms.
 
-    for request in await practice.draw(place, 5):
-        await practice.offer(request, [slot], until_s)
+    practice = Practice(view, PracticeState.new(mediator, os.urandom), os.urandom, save)
+    for drawn in await practice.draw(place, 5):
+        await practice.offer(place, drawn, [slot], until_s)
     for booking in await practice.confirm():
         …
 
 Rules kept here: requests are taken in the order of group, round and priority, which is computed from their tickets, not
 taken from nodes; a slot is promised to one request at a time; whoever accepts is checked against `H` and claimed at
-the nodes before the slot is theirs; of whoever is declined nothing is kept.
+the nodes before the slot is theirs; of whoever is declined nothing is kept. What is decided and the letter that says so
+are kept in one step (`practice_state`), so that every step can be taken again. Changes: `appointments`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from peewit_clients.calendar import Slot
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.pool import BackendError, UnreachableError
+from peewit_clients.practice_state import BOOKING, LETTER, OFFER, Booking, Item, Letter, Offered, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.appointment.mailbox import give_leave
@@ -35,10 +39,10 @@ from peewit_federation.appointment.messages import (
 )
 from peewit_federation.appointment.queue_api import Place, encode_claim, encode_draw, encode_offered
 from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
-from peewit_federation.draw.hashes import Person, data_hash
+from peewit_federation.draw.hashes import data_hash
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import ForgeryError, MalformedError, PeewitError, RefusedError, SenderError, UnknownError
-from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment
@@ -52,16 +56,6 @@ KEPT_S: Final = 7 * 86_400
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A time in the calendar for one person."""
-
-    name: bytes
-    begins_s: int
-    minutes: int
-    service: str
-
-
-@dataclass(frozen=True)
 class Drawn:
     """A request that is ours for some minutes."""
 
@@ -71,54 +65,33 @@ class Drawn:
     "Rank of the group, round, priority."
 
 
-@dataclass
-class Offered:
-    """An offer that is out."""
-
-    drawn: Drawn
-    place: Place
-    slots: dict[bytes, Slot]
-    until_s: int
-    seed: bytes = field(repr=False)
-    mail_key: SigningKey
-    boxes: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Booking:
-    """A slot and who will come."""
-
-    slot: Slot
-    person: Person = field(repr=False)
-    request: bytes
-
-
-@dataclass
 class Practice:
     """One practice's device."""
 
-    view: RegistryView
-    mediator: bytes
-    key: SigningKey
-    data: bytes
-    salt: bytes
-    area_seeds: dict[bytes, list[bytes]]
-    "By name of the area: seeds of its keys, from its mediator."
-    randomness: Randomness
-    offered: dict[bytes, Offered] = field(default_factory=dict)
-    "By `H`."
-    booked: dict[bytes, Booking] = field(default_factory=dict)
-    "By slot."
-    complaints: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.letters = Letters(self.view.pool, self.view.clock, self.randomness)
-        self._one = asyncio.Lock()
-        "One offer or round of confirmations at a time: slots are promised and booked between awaits."
+    def __init__(
+        self,
+        view: RegistryView,
+        state: PracticeState,
+        randomness: Randomness,
+        save: Callable[[Sequence[Item]], None] = lambda _: None,
+    ) -> None:
+        self.view = view
+        self.state = state
+        self.letters = Letters(view.pool, view.clock, randomness)
+        self.complaints: list[str] = []
+        self.one = asyncio.Lock()
+        "One offer or round of answers at a time: slots are promised and booked between awaits."
+        self._randomness = randomness
+        self._save = save
         self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
         "By area: requests that were leased to us beyond what was asked for, and until when."
 
-    def _catchment(self, place: Place) -> Catchment:
+    def keep(self, *names: tuple[int, bytes]) -> None:
+        """Make durable what is now the case of these things; all together."""
+        self._save([self.state.item(*name) for name in names])
+
+    def catchment(self, place: Place) -> Catchment:
+        """An area as its mediator describes it. Raises `UnknownError`."""
         found = self.view.finder.look(place.mediator, Catchment.KIND, place.area, int(self.view.clock()))
         statement = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
         if not isinstance(statement, Catchment):
@@ -127,8 +100,8 @@ class Practice:
 
     async def draw(self, place: Place, count: int) -> list[Drawn]:
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
-        await self.view.refresh([self.mediator])  # requests of rounds that we do not know would be lost on us
-        catchment, now_s = self._catchment(place), self.view.clock()
+        await self.view.refresh([self.state.mediator])  # requests of rounds that we do not know would be lost on us
+        catchment, now_s = self.catchment(place), self.view.clock()
         self._drop_ended(now_s)
         until_s, kept = self._surplus.pop(place, (0.0, []))
         found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
@@ -139,7 +112,7 @@ class Practice:
                 break
             try:
                 body = encode_draw(place, count - len(found))
-                data = await self.letters.call(backend, self.key, "/v1/queue/draw", body)
+                data = await self.letters.call(backend, self.state.key, "/v1/queue/draw", body)
                 answer = cbor.decode(data, size_bytes_max=16 << 20)
             except BackendError as error:
                 errors.append(f"{backend.name}: {error}")
@@ -155,17 +128,18 @@ class Practice:
                     found[drawn.request.name] = drawn
         if len(errors) == len(backends):
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
-        ours = {*self.offered, *(booking.request for booking in self.booked.values())}
+        ours = {*self.state.offered, *(booking.request for booking in self.state.booked.values())}
         ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
         self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
         return ordered[:count]
 
     def _drop_ended(self, now_s: float) -> None:
         """Forget offers that nobody can accept any more."""
-        booked = {booking.request for booking in self.booked.values()}  # and perhaps not told so yet
-        self.offered = {
-            name: offer for name, offer in self.offered.items() if offer.until_s + GRACE_S > now_s or name in booked
-        }
+        ended = [name for name, offer in self.state.offered.items() if offer.until_s + GRACE_S <= now_s]
+        for name in ended:
+            del self.state.offered[name]
+        if ended:
+            self.keep(*((OFFER, name) for name in ended))
 
     def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
         if not isinstance(data, bytes):
@@ -188,7 +162,7 @@ class Practice:
     def _wishes(self, place: Place, catchment: Catchment, request: Request) -> Wishes:
         name = area_name(place.mediator, place.area)
         sealed = request.wishes[request.areas.index((place.mediator, place.area))]
-        for seed in self.area_seeds.get(name, []):
+        for seed in self.state.area_seeds.get(name, []):
             try:
                 return Wishes.decode(
                     open_sealed(seed, sealed, wishes_context(name, xwing_public(seed), catchment.salt))
@@ -197,39 +171,82 @@ class Practice:
                 continue
         raise ForgeryError("wishes that are sealed to no key of this area that we have")
 
+    # Offering
+
     async def offer(self, place: Place, drawn: Drawn, slots: Sequence[Slot], until_s: int) -> None:
         """Promise slots to a request for a while. Raises `RefusedError` for a slot that is not free."""
-        async with self._one:
-            now_s = self.view.clock()
+        async with self.one:
+            now_s, state = self.view.clock(), self.state
             for slot in slots:
-                promised = any(slot.name in offer.slots and offer.until_s > now_s for offer in self.offered.values())
-                if promised or slot.name in self.booked:
+                promised = any(slot.name in offer.slots and offer.until_s > now_s for offer in state.offered.values())
+                if promised or slot.name in state.booked:
                     raise RefusedError("that slot is promised or booked already")
-            seed, mail_key = self.randomness(32), SigningKey(self.randomness(32))
-            boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s + KEPT_S, practices=False)
+            seed, mail_key = self._randomness(32), SigningKey(self._randomness(32))
+            last_s = max(until_s, *(slot.begins_s for slot in slots)) + KEPT_S
+            boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, last_s, practices=False)
             request = drawn.request
             offer = Offer(
-                request.name, self.mediator, tuple((s.name, s.begins_s, s.minutes, s.service) for s in slots), until_s,
-                self.data, self.salt, xwing_public(seed), key_id(mail_key.public), boxes,
-                give_leave(mail_key, drawn.wishes.writer, until_s),
+                request.name, state.mediator, tuple((s.name, s.begins_s, s.minutes, s.service) for s in slots), until_s,
+                state.data, state.salt, xwing_public(seed), key_id(mail_key.public), boxes,
+                give_leave(mail_key, drawn.wishes.writer, last_s),
             )  # fmt: skip
             context = offer_context(request.mailbox, drawn.wishes.reply_key)
-            message = seal(drawn.wishes.reply_key, sign_message(offer, self.key), context)
-            # Kept before it is sent: who accepts must find us.
+            message = seal(drawn.wishes.reply_key, sign_message(offer, state.key), context)
             promised_slots = {slot.name: slot for slot in slots}
-            self.offered[request.name] = Offered(drawn, place, promised_slots, until_s, seed, mail_key, boxes)
-            await self.letters.put(request.mailbox, request.mailbox_nodes, self.key, b"", message)
-            await self._tell(place, "/v1/queue/offered", encode_offered(place, request.name, until_s))
+            state.offered[request.name] = Offered(
+                request, drawn.wishes.reply_key, place, promised_slots, until_s, seed, mail_key.seed, boxes
+            )
+            # Kept before it is sent: who accepts must find us.
+            post = self.post(request.mailbox, request.mailbox_nodes, b"", message, until_s)
+            self.keep((OFFER, request.name), post)
+            await self.deliver()
+            await self._tell_offers()
+
+    async def _tell_offers(self) -> None:
+        """Tell the nodes of the queues of offers that they have not heard of."""
+        for name, offer in self.state.offered.items():
+            if not offer.told and offer.until_s > self.view.clock():
+                refusals = await self._tell(
+                    offer.place, "/v1/queue/offered", encode_offered(offer.place, name, offer.until_s)
+                )
+                offer.told = not any(error.status == 0 or error.status >= 500 for error in refusals)
+                if offer.told:
+                    self.keep((OFFER, name))
 
     async def _tell(self, place: Place, path: str, body: bytes) -> list[BackendError]:
         """Say something to all nodes of an area; what those answered that refused."""
         refusals = []
-        for backend in self.letters.nodes(self._catchment(place).nodes):
+        for backend in self.letters.nodes(self.catchment(place).nodes):
             try:
-                await self.letters.call(backend, self.key, path, body)
+                await self.letters.call(backend, self.state.key, path, body)
             except BackendError as error:
                 refusals.append(error)
         return refusals
+
+    # Letters
+
+    def post(
+        self, address: bytes, origins: tuple[bytes, ...], leave: bytes, message: bytes, until_s: int
+    ) -> tuple[int, bytes]:
+        """Put a sealed message among those to be sent; what to `keep`."""
+        name = sha256(message)
+        self.state.letters[name] = Letter(address, origins, leave, message, until_s)
+        return LETTER, name
+
+    async def deliver(self) -> int:
+        """Send what is still to be sent; how many letters no node has taken yet."""
+        for name, letter in list(self.state.letters.items()):
+            try:
+                await self.letters.put(letter.address, letter.origins, self.state.key, letter.leave, letter.message)
+            except PeewitError as error:
+                self.complaints.append(f"a letter could not be delivered: {error}")
+                if self.view.clock() < letter.until_s:
+                    continue
+            del self.state.letters[name]
+            self.keep((LETTER, name))
+        return len(self.state.letters)
+
+    # Confirming
 
     async def confirm(self) -> list[Booking]:
         """Look for accepts; check, claim and confirm them, or decline. The bookings that were made now.
@@ -237,73 +254,86 @@ class Practice:
         What cannot be done now, because nodes do not answer, is done when this is called again.
         """
         made = []
-        async with self._one:
-            self._drop_ended(self.view.clock())
-            for name, offered in list(self.offered.items()):
+        async with self.one:
+            for name, offered in list(self.state.offered.items()):
                 try:
-                    booking = await self._confirm_one(offered)
+                    booking = await self._confirm_one(name, offered)
                 except PeewitError as error:
                     self.complaints.append(str(error))
                     continue
                 if booking is not None:
-                    del self.offered[name]
-                    made += [booking] if isinstance(booking, Booking) else []
+                    made.append(booking)
+            self._drop_ended(self.view.clock())
+            await self._tell_offers()
+            await self.deliver()
         return made
 
-    async def _confirm_one(self, offered: Offered) -> Booking | bool | None:
-        """The booking of an offer; False if its accept was declined, None if there is none yet."""
-        context = accept_context(key_id(offered.mail_key.public), xwing_public(offered.seed))
-        for message in await self.letters.read(offered.mail_key, offered.boxes):
+    async def _confirm_one(self, name: bytes, offered: Offered) -> Booking | None:
+        """The booking of an offer, if its accept was found now and is good."""
+        mail_key = offered.mail_key
+        context = accept_context(key_id(mail_key.public), xwing_public(offered.seed))
+        for message in await self.letters.read(mail_key, offered.boxes):
             try:
                 accept = Accept.decode(open_sealed(offered.seed, message, context))
                 self._check(offered, accept)
             except SenderError as error:
                 self.complaints.append(str(error))
                 continue
-            booking = await self._book(offered, accept)
-            await self._answer(accept, booking)
-            return booking or False
+            slot = offered.slots[accept.slot]
+            booking = await self._book(offered, accept, slot)
+            del self.state.offered[name]
+            answer = self._answer(accept, booking)
+            # Booked or forgotten, and what is to be said of it: in one step.
+            self.keep((OFFER, name), (BOOKING, slot.name), answer)
+            await self.letters.delete(mail_key, offered.boxes, [message])
+            return booking
         return None
 
     @staticmethod
     def _check(offered: Offered, accept: Accept) -> None:
         """Raise `ForgeryError` for an accept by somebody else than who asked."""
-        request = offered.drawn.request
+        request = offered.request
         if accept.request != request.name or accept.slot not in offered.slots:
             raise ForgeryError("an accept of another request or slot than was offered")
         if data_hash(accept.person, accept.nonce) != request.data or not request.claimed_by(accept.claim):
             raise ForgeryError("an accept by somebody else than who asked: name, birth date or secret do not fit")
 
-    async def _book(self, offered: Offered, accept: Accept) -> Booking | None:
+    async def _book(self, offered: Offered, accept: Accept, slot: Slot) -> Booking | None:
         """The booking, if the slot is free and the claim ours; None if it is to be declined.
 
         Raises `UnreachableError` if no node that decides can be asked now.
         """
-        request, slot = offered.drawn.request, offered.slots[accept.slot]
-        held = self.booked.get(slot.name)
-        if held is not None:
-            return held if held.request == request.name else None
-        body = encode_claim(offered.place, request.name, accept.claim)
+        if slot.name in self.state.booked or not await self.claim(offered.request, offered.place, accept.claim):
+            return None
+        booking = self.state.booked[slot.name] = Booking(slot, accept, offered)
+        return booking
+
+    async def claim(self, request: Request, place: Place, secret: bytes) -> bool:
+        """Show the secret to the nodes of all of its areas; False if it is another's, or was opened again.
+
+        May be repeated. Raises `UnreachableError` if none answers that decides.
+        """
+        body = encode_claim(place, request.name, secret)
         await self.view.refresh(sorted({mediator for mediator, _ in request.areas}))
         agreed = 0
         for number, area in enumerate(request.areas):
-            nodes = self.letters.nodes(self._catchment(Place(*area)).nodes)
+            nodes = self.letters.nodes(self.catchment(Place(*area)).nodes)
             refusals = await self._tell(Place(*area), "/v1/queue/claim", body)
             if any(error.status == 409 for error in refusals):
-                return None
+                return False
             agreed += len(nodes) - len(refusals)
             if number == 0 and not agreed:
                 # The nodes of the first area decide: without them two practices might both be told yes.
                 raise UnreachableError(
                     "no node that decides on this request answered: " + "; ".join(map(str, refusals))
                 )
-        self.booked[slot.name] = Booking(slot, accept.person, request.name)
-        return self.booked[slot.name]
+        return True
 
-    async def _answer(self, accept: Accept, booking: Booking | None) -> None:
+    def _answer(self, accept: Accept, booking: Booking | None) -> tuple[int, bytes]:
         state = CONFIRMED if booking else DECLINED
         times = (booking.slot.begins_s, booking.slot.minutes) if booking else (0, 0)
-        confirm = sign_message(Confirm(accept.request, accept.slot, state, *times), self.key)
+        confirm = sign_message(Confirm(accept.request, accept.slot, state, *times), self.state.key)
         context = confirm_context(accept.mailbox, accept.reply_key)
         message = seal(accept.reply_key, confirm, context)
-        await self.letters.put(accept.mailbox, accept.mailbox_nodes, self.key, accept.leave, message)
+        until_s = int(self.view.clock() + KEPT_S)
+        return self.post(accept.mailbox, accept.mailbox_nodes, accept.leave, message, until_s)

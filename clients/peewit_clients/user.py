@@ -4,7 +4,8 @@
     await user.ask(prove)
     for found in await user.offers(): …
     await user.accept(found, slot)
-    await user.confirmation()
+    await user.check()                 what the practice has said since
+    await user.cancel("…")             and perhaps, to ask again in the old place, user.reopen()
 
 Rules kept here: the name leaves this device once, sealed to the practice that was chosen, after its grant, its
 signature, its commitment and the freshness of the registry were checked; what is wrong with an offer is said in words.
@@ -14,6 +15,7 @@ What a step needs is kept before it is sent (`save`), so that every step can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +23,7 @@ from peewit_clients.letters import Letters, Randomness
 from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.registry_view import MEANING, RegistryView
-from peewit_clients.user_state import Chosen, UserState
+from peewit_clients.user_state import Chosen, Standing, UserState
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
     DECLINED,
@@ -35,12 +37,29 @@ from peewit_federation.appointment.messages import (
     read_practice_data,
     verify_message,
 )
-from peewit_federation.appointment.request import Request, Wishes, area_name, wishes_context
+from peewit_federation.appointment.notes import (
+    CANCEL,
+    MOVE,
+    WITHDRAW,
+    WORDS,
+    Note,
+    note_context,
+    read_practice_note,
+)
+from peewit_federation.appointment.request import (
+    OPENINGS,
+    Request,
+    Wishes,
+    area_name,
+    claim_hash,
+    claim_link,
+    wishes_context,
+)
 from peewit_federation.draw.hashes import data_hash, request_hash
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
-from peewit_federation.keys import SigningKey, key_id, sha256
+from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.registry.subjects import Verdict
-from peewit_federation.sealed import open_sealed, seal, xwing_public
+from peewit_federation.sealed import Context, open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 
@@ -80,20 +99,22 @@ class User:
             self._save(state)
             data = data_hash(state.person, state.nonce)
             name = request_hash(
-                [area_name(*area) for area in state.areas], key_id(state.key.public), sha256(state.claim), data
+                [area_name(*area) for area in state.areas], key_id(state.key.public), claim_hash(state.claim), data
             )
             admitter = Admitter(self.view, self._randomness, state.asked, lambda: self._save(state))
             place = self.place = await admitter.get(name, state.group, prove)
             until_s = int(now_s + MAILBOX_S)
             boxes = await self.letters.open_mailbox(state.mail_key, MAILBOX_NODES, until_s, practices=True)
-            wishes = Wishes(xwing_public(state.reply_seed), key_id(state.writer.public), state.services).encode()
+            wishes = Wishes(
+                xwing_public(state.reply_seed), key_id(state.writer.public), state.services, *state.wishes
+            ).encode()
             sealed = tuple(
                 self._seal(area_name(*area), catchment, wishes, now_s)
                 for area, catchment in zip(state.areas, catchments, strict=True)
             )
             state.request = Request(
                 state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
-                sha256(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
+                claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
             )  # fmt: skip
             state.asked.clear()
             self._save(state)
@@ -128,13 +149,32 @@ class User:
         request = self._asked()
         messages = await self.letters.read(self.state.mail_key, request.mailbox_nodes)
         await self.view.refresh([mediator for mediator, _ in request.areas])
-        found = []
+        found: list[Found] = []
+        notes = []
+        self.dropped.clear()
         for message in messages:
             try:
                 found.append(self._check(request, message))
             except SenderError as error:
-                self.dropped.append(str(error))
-        return found
+                try:
+                    notes.append(open_sealed(self.state.reply_seed, message, self._note_context(request)))
+                except SenderError:
+                    self.dropped.append(str(error))
+        return [item for item in found if not self._withdrawn(item, notes)]
+
+    def _note_context(self, request: Request) -> Context:
+        return note_context(request.mailbox, xwing_public(self.state.reply_seed))
+
+    def _withdrawn(self, found: Found, notes: Sequence[bytes]) -> bool:
+        """Whether the practice took its offer back: asked before a name is sent to it."""
+        offered = {slot for slot, *_ in found.offer.slots}
+        for data in notes:
+            with suppress(SenderError):
+                note = read_practice_note(data, found.practice.signing_key)
+                if (note.what, note.request) == (WITHDRAW, found.offer.request) and note.slot in offered:
+                    self.dropped.append(f"an offer that its practice took back: {note.text or 'no reason was given'}")
+                    return True
+        return False
 
     def _check(self, request: Request, message: bytes) -> Found:
         context = offer_context(request.mailbox, xwing_public(self.state.reply_seed))
@@ -163,7 +203,25 @@ class User:
 
     async def renew(self) -> None:
         """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
-        request = self._asked()
+        await self._bring(self._asked())
+
+    async def withdraw(self) -> None:
+        """Take the request out of all queues, for whoever wants no appointment any more. May be repeated."""
+        await self._bring(replace(self._asked(), wishes=()))
+
+    async def reopen(self) -> None:
+        """Ask again after a booking ended, in the old place. Raises `RefusedError` after the second time."""
+        request, chosen = self._asked(), self.state.chosen
+        if chosen is not None and chosen.state not in (Standing.CANCELLED, Standing.DECLINED):
+            raise RefusedError("an appointment stands, or is being made; cancel it first")
+        if chosen is not None and chosen.state is Standing.CANCELLED:
+            if request.opened + 1 >= OPENINGS:
+                raise RefusedError("this request was opened again twice; ask anew with another code")
+            request = replace(request, opened=request.opened + 1)
+        self.state.chosen = None
+        await self._bring(request)
+
+    async def _bring(self, request: Request) -> None:
         self.state.request = replace(request, version=request.version + 1)
         self._save(self.state)
         catchments = [self._catchment(*area) for area in self.state.areas]
@@ -179,14 +237,14 @@ class User:
             raise UnknownError("that slot was not offered")
         chosen = self.state.chosen
         if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):
-            confirm = await self.confirmation()
-            if confirm is None or confirm.state != DECLINED:
+            if await self.check() is not Standing.DECLINED:
                 raise RefusedError("another offer was accepted; only if its practice declines another can be chosen")
             chosen = None
         if chosen is None:
-            await self.view.refresh([mediator for mediator, _ in self._asked().areas])
+            if offer not in [item.offer for item in await self.offers()]:
+                raise RefusedError("that offer cannot be accepted any more: " + "; ".join(self.dropped))
             self._require_acting(offer, found.practice.subject)
-            chosen = Chosen(offer, found.practice, slot, self._randomness(32), self._randomness(32))
+            chosen = Chosen(offer, found.practice, slot, self._randomness(32), self._randomness(32), found.data)
             self.state.chosen = chosen
             self._save(self.state)
         await self._send(chosen)
@@ -211,31 +269,94 @@ class User:
         request, offer, person = self._asked(), chosen.offer, self.state.person
         accept = Accept(
             request.name, chosen.slot, person.family_name, person.given_name, person.born.isoformat(),
-            self.state.nonce, self.state.claim, xwing_public(chosen.reply_seed), key_id(mail_key.public), chosen.boxes,
+            self.state.nonce, claim_link(self.state.claim, request.opened), xwing_public(chosen.reply_seed),
+            key_id(mail_key.public), chosen.boxes,
             give_leave(mail_key, chosen.practice.subject, until_s),
         )  # fmt: skip
         return seal(offer.reply_key, accept.encode(), accept_context(offer.mailbox, offer.reply_key))
 
-    async def confirmation(self) -> Confirm | None:
-        """What the chosen practice answered, if it did."""
+    async def check(self) -> Standing:
+        """Read what the chosen practice has said, and how the appointment stands. Its words are kept in the state."""
         chosen = self.state.chosen
         if chosen is None:
             raise UnknownError("no offer was accepted yet")
         mail_key = SigningKey(chosen.mail_seed)
-        context = confirm_context(key_id(mail_key.public), xwing_public(chosen.reply_seed))
-        for message in await self.letters.read(mail_key, chosen.boxes):
+        address, public = key_id(mail_key.public), xwing_public(chosen.reply_seed)
+        messages = await self.letters.read(mail_key, chosen.boxes)
+        notes = []
+        for message in messages:
             try:
-                confirm, signed = open_message(open_sealed(chosen.reply_seed, message, context), Confirm)
-                verify_message(signed, Confirm, chosen.practice.signing_key)
+                self._confirmed(chosen, open_sealed(chosen.reply_seed, message, confirm_context(address, public)))
             except SenderError as error:
-                self.dropped.append(str(error))
-                continue
-            times = next((begins, minutes) for slot, begins, minutes, _ in chosen.offer.slots if slot == chosen.slot)
-            fits = confirm.state == DECLINED or (confirm.begins, confirm.minutes) == times
-            if (confirm.request, confirm.slot) == (self._asked().name, chosen.slot) and fits:
-                return confirm
-            self.dropped.append("a confirmation of another request, slot or time than was accepted")
-        return None
+                try:
+                    plain = open_sealed(chosen.reply_seed, message, note_context(address, public))
+                    notes.append(read_practice_note(plain, chosen.practice.signing_key))
+                except SenderError:
+                    self.dropped.append(str(error))
+        for note in sorted(notes, key=lambda note: note.number):
+            self._noted(chosen, note)
+        if messages:
+            self._save(self.state)
+            await self.letters.delete(mail_key, chosen.boxes, messages)
+        return chosen.state
+
+    def _confirmed(self, chosen: Chosen, plain: bytes) -> None:
+        confirm, signed = open_message(plain, Confirm)
+        verify_message(signed, Confirm, chosen.practice.signing_key)
+        begins_s, minutes = next((b, m) for slot, b, m, _ in chosen.offer.slots if slot == chosen.slot)
+        if (confirm.request, confirm.slot) != (self._asked().name, chosen.slot):
+            raise ForgeryError("a confirmation of another request or slot than was accepted")
+        if chosen.state is not Standing.SENT:
+            return
+        if confirm.state == DECLINED:
+            chosen.state = Standing.DECLINED
+        elif (confirm.begins, confirm.minutes) == (begins_s, minutes):
+            chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, begins_s, minutes
+        else:
+            raise ForgeryError("a confirmation of another time than was accepted")
+
+    def _noted(self, chosen: Chosen, note: Note) -> None:
+        if (note.request, note.slot) != (self._asked().name, chosen.slot) or note.number <= chosen.seen:
+            return
+        chosen.seen = note.number
+        if note.text:
+            chosen.words.append((int(self.view.clock()), True, note.text))
+        if note.what == CANCEL:
+            chosen.state = Standing.CANCELLED
+        elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
+            chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
+
+    async def note(self, text: str) -> None:
+        """Say something to the practice."""
+        await self._say(WORDS, text)
+
+    async def cancel(self, text: str = "") -> None:
+        """Give the appointment back. May be repeated."""
+        chosen = await self._say(CANCEL, text)
+        chosen.state = Standing.CANCELLED
+        self._save(self.state)
+
+    async def _say(self, what: int, text: str) -> Chosen:
+        chosen = self.state.chosen
+        if chosen is None or chosen.state not in (Standing.SENT, Standing.BOOKED):
+            raise UnknownError("there is no appointment")
+        offer = chosen.offer
+        chosen.sent += 1
+        note = Note(self._asked().name, chosen.slot, chosen.sent, what, text, self.state.nonce)
+        if text:
+            chosen.words.append((int(self.view.clock()), False, text))
+        self._save(self.state)
+        message = seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))
+        await self.letters.put(offer.mailbox, offer.mailbox_nodes, self.state.writer, offer.leave, message)
+        return chosen
+
+    def practice_verdict(self) -> Verdict | None:
+        """Whether the practice of the appointment may still act, as far as the registry says; None without one."""
+        chosen = self.state.chosen
+        if chosen is None:
+            return None
+        now_s = int(self.view.clock())
+        return self.view.finder.look(chosen.offer.mediator, Provider.KIND, chosen.practice.subject, now_s).verdict
 
     def _asked(self) -> Request:
         if self.state.request is None:

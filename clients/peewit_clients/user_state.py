@@ -1,7 +1,7 @@
 """What one person's request is made of, and what must not be lost while it is under way.
 
     {0: [family name, given name, birth date], 1: group, 2: [nonce, five seeds, claim], 3: areas, 4: services,
-     5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: signed version}        CBOR
+     5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes}        CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from enum import Enum
 from typing import Final, Self
 
 from peewit_clients.place import Asked
@@ -29,20 +30,43 @@ STATE_BYTES_MAX: Final = 1 << 20
 INVERSE_BYTES: Final = 512
 Area = tuple[bytes, bytes]
 "Mediator and area."
+Extra = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...], int, tuple[str, ...], str]
+"Days, hours, step-free, languages, age group: as `Wishes` has them."
+NO_WISHES: Final[Extra] = ((), (), 0, (), "0-120")
+
+
+class Standing(Enum):
+    """How an appointment stands."""
+
+    SENT = 0
+    "The practice was told who will come, and has not answered yet."
+    BOOKED = 1
+    DECLINED = 2
+    CANCELLED = 3
 
 
 @dataclass
 class Chosen:
-    """An offer that was accepted: the practice, the slot, and where the answer comes."""
+    """An offer that was accepted: the practice, the slot, where the answer comes, and what was said since."""
 
     offer: Offer
     practice: Provider
     slot: bytes
     mail_seed: bytes = field(repr=False)
     reply_seed: bytes = field(repr=False)
+    data: dict[str, str] = field(default_factory=dict)
+    "Of the practice, as its mediator verified it."
     boxes: tuple[bytes, ...] = ()
     message: bytes = field(default=b"", repr=False)
     "The sealed accept: the same bytes, sent again, are one message."
+    state: Standing = Standing.SENT
+    begins_s: int = 0
+    minutes: int = 0
+    sent: int = 0
+    "Number of the last note to the practice."
+    seen: int = 0
+    words: list[tuple[int, bool, str]] = field(default_factory=list)
+    "(time, whether the practice said it, what)"
 
 
 @dataclass
@@ -53,6 +77,7 @@ class UserState:
     group: str
     areas: tuple[Area, ...]
     services: tuple[str, ...]
+    wishes: Extra
     nonce: bytes = field(repr=False)
     "The booking secret."
     key_seed: bytes = field(repr=False)
@@ -67,11 +92,11 @@ class UserState:
     @classmethod
     def new(
         cls, person: Person, group: str, areas: tuple[Area, ...], services: tuple[str, ...],
-        randomness: Callable[[int], bytes],
+        randomness: Callable[[int], bytes], wishes: Extra = NO_WISHES,
     ) -> Self:  # fmt: skip
         """A request that nobody knows of yet."""
         nonce, key, mail, writer, reply, claim = (randomness(size) for size in (NONCE_BYTES, 32, 32, 32, 32, 32))
-        return cls(person, group, areas, tuple(sorted(services)), nonce, key, mail, writer, reply, claim)
+        return cls(person, group, areas, tuple(sorted(services)), wishes, nonce, key, mail, writer, reply, claim)
 
     @property
     def key(self) -> SigningKey:
@@ -98,19 +123,15 @@ class UserState:
         if self.chosen:
             c = self.chosen
             chosen = [
-                c.offer.encode(),
-                c.practice.encode(),
-                c.slot,
-                c.mail_seed,
-                c.reply_seed,
-                list(c.boxes),
-                c.message,
-            ]
+                c.offer.encode(), c.practice.encode(), c.slot, c.mail_seed, c.reply_seed, c.data, list(c.boxes),
+                c.message, c.state.value, c.begins_s, c.minutes, c.sent, c.seen, [list(said) for said in c.words],
+            ]  # fmt: skip
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
+            8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
         })  # fmt: skip
 
     @classmethod
@@ -120,11 +141,13 @@ class UserState:
             case {
                 0: [str(family), str(given), str(born)], 1: str(group), 2: list(areas), 3: list(services),
                 4: [nonce, key, mail, writer, reply, claim], 5: bytes(request), 6: list(asked), 7: list(chosen),
+                8: [list(days), list(hours), int(step_free), list(languages), str(age_group)],
             }:  # fmt: skip
+                wishes = _spans(days), _spans(hours), step_free, tuple(languages), age_group
                 person = Person(family, given, date.fromisoformat(born))
                 return cls(
-                    person, group, tuple((m, a) for m, a in areas), tuple(services), nonce, key, mail, writer, reply,
-                    claim, Request.decode(request) if request else None, dict(_asked(*item) for item in asked),
+                    person, group, tuple((m, a) for m, a in areas), tuple(services), wishes, nonce, key, mail, writer,
+                    reply, claim, Request.decode(request) if request else None, dict(_asked(*item) for item in asked),
                     _chosen(*chosen) if chosen else None,
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
@@ -137,6 +160,15 @@ def _asked(
 
 
 def _chosen(
-    offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, boxes: list[bytes], message: bytes
-) -> Chosen:
-    return Chosen(Offer.decode(offer), Provider.decode(practice), slot, mail, reply, tuple(boxes), message)
+    offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, data: dict[str, str], boxes: list[bytes],
+    message: bytes, state: int, begins_s: int, minutes: int, sent: int, seen: int, words: list[tuple[int, bool, str]],
+) -> Chosen:  # fmt: skip
+    said = [(at_s, theirs, text) for at_s, theirs, text in words]
+    return Chosen(
+        Offer.decode(offer), Provider.decode(practice), slot, mail, reply, data, tuple(boxes), message,
+        Standing(state), begins_s, minutes, sent, seen, said,
+    )  # fmt: skip
+
+
+def _spans(spans: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((first, last) for first, last in spans)

@@ -121,7 +121,7 @@ class Node:
         hours = Hours(registry.rounds)
         self.token_keys = TokenKeys(state, engine, registry, machine)
         self.draw_keys = DrawKeys(state, engine, registry, self.peers, machine, clock, random)
-        self.clerk = Clerk(state, engine, self.own, hours, self.token_keys, self.draw_keys)
+        self.clerk = Clerk(state, engine, self.own, hours, registry.rounds, self.token_keys, self.draw_keys)
         self.admission = Admission(engine, config.admission, state.operator.origin_hash, clock)
         self.draw = DrawRoutes(state, registry, hours, self.token_keys, self.draw_keys, self.admission, random)
         signed = SignedDoor(state, registry)

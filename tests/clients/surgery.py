@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 
+from peewit_clients.calendar import Slot
 from peewit_clients.charters import usual_draw
 from peewit_clients.pool import BackendPool
-from peewit_clients.practice import Practice, Slot
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
@@ -20,7 +23,6 @@ from peewit_federation.appointment.messages import commitment, practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
 from peewit_federation.draw.hashes import Person
-from peewit_federation.keys import SigningKey
 from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.mediator import Provider
 from peewit_node.config import Admission
@@ -33,6 +35,7 @@ GROUPS = ("over80",)
 QUEUE_NODES = NAMES[:2]
 
 
+@cache
 def slot(number: int, practice: str = "clinic-a") -> Slot:
     return Slot(seed(practice, "slot", number)[:16], int(time.time()) + 86_400 + 600 * number, 10, "flu")
 
@@ -78,7 +81,10 @@ class Surgery:
 
     def practice(self, view: RegistryView, name: str = "clinic-a") -> Practice:
         seeds = {area_name(self.place.mediator, self.place.area): [seed("area key")]}
-        return Practice(view, self.mediator.id, SigningKey(seed(name)), DATA, seed(name, "salt"), seeds, os.urandom)
+        state = PracticeState(
+            self.mediator.id, seed(name), seed(name, "encryption"), b"", DATA, seed(name, "salt"), seeds
+        )
+        return Practice(view, state, os.urandom)
 
     def user(self, view: RegistryView, name: str = "Erika", group: str = "") -> User:
         areas = ((self.place.mediator, self.place.area),)

@@ -18,9 +18,9 @@ import pytest
 from peewit_clients.place import with_code, with_work
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.user import User
-from peewit_clients.user_state import UserState
+from peewit_clients.user_state import Standing, UserState
 from peewit_clients.vault import Vault
-from peewit_federation.appointment.messages import CONFIRMED, DECLINED, practice_data
+from peewit_federation.appointment.messages import practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
 from peewit_federation.draw.hashes import Person
@@ -57,9 +57,10 @@ async def test_a_person_gets_an_appointment_and_both_sides_hold_it(surgery: Surg
         assert found.data["street"] == "Example Street 1"
         await user.accept(found, slot(2).name)
         (booking,) = await practice.confirm()
-        confirm = await user.confirmation()
-        assert confirm is not None
-        assert (confirm.state, confirm.slot, confirm.begins) == (CONFIRMED, slot(2).name, booking.slot.begins_s)
+        assert await user.check() is Standing.BOOKED
+        chosen = user.state.chosen
+        assert chosen is not None
+        assert (chosen.slot, chosen.begins_s) == (slot(2).name, booking.slot.begins_s)
         assert booking.person == user.state.person
         assert await practice.draw(surgery.place, 5) == [], "a booked request is in no queue any more"
         assert await practice.confirm() == []
@@ -75,9 +76,7 @@ async def test_the_same_with_a_node_of_the_queue_dead_from_the_draw_on(surgery: 
         (found,) = await user.offers()
         await user.accept(found, slot(1).name)
         (booking,) = await practice.confirm()
-        confirm = await user.confirmation()
-        assert confirm is not None
-        assert confirm.state == CONFIRMED
+        assert await user.check() is Standing.BOOKED
         assert booking.slot.name == slot(1).name
 
 
@@ -106,7 +105,7 @@ async def test_offers_that_should_not_be_accepted_are_dropped_and_say_why(surger
         await user.ask(with_work)
         (drawn,) = await practice.draw(surgery.place, 1)
         until_s = int(time.time()) + SOON_S
-        practice.data = practice_data({"name": "clinic-a", "street": "Somewhere else 7"})
+        practice.state.data = practice_data({"name": "clinic-a", "street": "Somewhere else 7"})
         await practice.offer(surgery.place, drawn, [slot(1)], until_s)
         assert await user.offers() == []
         assert "did not commit to" in user.dropped[-1]
@@ -120,7 +119,7 @@ async def test_offers_that_should_not_be_accepted_are_dropped_and_say_why(surger
             await user.accept(found, slot(2).name)
         assert await user.offers() == []
         assert "suspended" in user.dropped[-1]
-        assert found.practice.subject == key_id(evil.key.public)
+        assert found.practice.subject == key_id(evil.state.key.public)
 
 
 async def test_an_accept_of_somebody_else_is_refused_and_nothing_is_kept_of_it(surgery: Surgery) -> None:
@@ -134,7 +133,7 @@ async def test_an_accept_of_somebody_else_is_refused_and_nothing_is_kept_of_it(s
         await user.accept(found, slot(1).name)
         assert await practice.confirm() == []
         assert "somebody else than who asked" in practice.complaints[-1]
-        assert not practice.booked
+        assert not practice.state.booked
 
 
 async def test_two_people_are_never_promised_one_slot(surgery: Surgery) -> None:
@@ -158,16 +157,14 @@ async def test_a_request_that_another_practice_claimed_first_is_declined_by_the_
         await one.offer(surgery.place, drawn, [slot(1)], until_s)
         await two.offer(surgery.place, drawn, [slot(9, "clinic-b")], until_s)
         found = {item.practice.subject: item for item in await user.offers()}
-        await user.accept(found[key_id(one.key.public)], slot(1).name)
+        await user.accept(found[key_id(one.state.key.public)], slot(1).name)
         assert len(await one.confirm()) == 1
         with pytest.raises(RefusedError, match="another offer was accepted"):
-            await user.accept(found[key_id(two.key.public)], slot(9, "clinic-b").name)
+            await user.accept(found[key_id(two.state.key.public)], slot(9, "clinic-b").name)
         user.state.chosen = None  # a client that cheats
-        await user.accept(found[key_id(two.key.public)], slot(9, "clinic-b").name)
+        await user.accept(found[key_id(two.state.key.public)], slot(9, "clinic-b").name)
         assert await two.confirm() == []
-        confirm = await user.confirmation()
-        assert confirm is not None
-        assert confirm.state == DECLINED
+        assert await user.check() is Standing.DECLINED
 
 
 class CutError(Exception):
@@ -212,7 +209,7 @@ async def test_a_client_that_is_cut_short_at_any_step_goes_on_from_its_disk(surg
                                 await user.accept(offers[0], offers[0].offer.slots[0][0])
                         else:
                             await user.again()
-                            if await user.confirmation():
+                            if await user.check() is not Standing.SENT:
                                 break
                     except CutError:
                         cuts += 1
@@ -222,7 +219,7 @@ async def test_a_client_that_is_cut_short_at_any_step_goes_on_from_its_disk(surg
             await practice.confirm()
     assert cuts > 3
     assert len(names) == 1, "one code was worth one place"
-    assert len(practice.booked) == 1
+    assert len(practice.state.booked) == 1
     assert b"Erika" not in b"".join(path.read_bytes() for path in (tmp_path / "me").iterdir()), "encrypted at rest"
 
 
@@ -250,7 +247,7 @@ async def test_a_request_for_two_areas_is_booked_once_and_then_in_no_queue(
     seeds = {area_name(place.mediator, place.area): [seed("area key")] for place in places}
     async with surgery.view() as view:
         user, one, two = surgery.user(view), surgery.practice(view), surgery.practice(view, "clinic-b")
-        one.area_seeds = two.area_seeds = seeds
+        one.state.area_seeds = two.state.area_seeds = seeds
         user.state.areas = tuple((place.mediator, place.area) for place in places)
         request = await user.ask(with_work)
         until_s = int(time.time()) + SOON_S
@@ -258,12 +255,12 @@ async def test_a_request_for_two_areas_is_booked_once_and_then_in_no_queue(
         await one.offer(places[0], drawn, [slot(1)], until_s)
         await view.refresh([surgery.mediator.id])
         # Drawn in one area, it is not drawn in the other; but somebody may cheat.
-        known = two._read(places[1], two._catchment(places[1]), request.sign(user.state.key))
+        known = two._read(places[1], two.catchment(places[1]), request.sign(user.state.key))
         await two.offer(places[1], known, [slot(2)], until_s)
         found = {item.practice.subject: item for item in await user.offers()}
         for practice, number in ((two, 2), (one, 1)):
             user.state.chosen = None  # a client that cheats
-            await user.accept(found[key_id(practice.key.public)], slot(number).name)
+            await user.accept(found[key_id(practice.state.key.public)], slot(number).name)
         assert len(await two.confirm()) == 1
         assert await one.confirm() == []
         for name in (*QUEUE_NODES, *others):
@@ -280,18 +277,18 @@ async def test_a_practice_that_could_not_answer_confirms_when_it_can(surgery: Su
         (drawn,) = await practice.draw(surgery.place, 1)
         await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
         await user.accept((await user.offers())[0], slot(1).name)
-        real = practice._answer
+        real = practice.letters.put
 
-        async def fail(*_: object) -> None:
+        async def fail(*_: object) -> list[str]:
             raise UnreachableError("the mailbox's nodes are down")
 
-        practice._answer = fail  # type: ignore[method-assign, assignment]
-        assert await practice.confirm() == []
-        practice._answer = real  # type: ignore[method-assign]
+        practice.letters.put = fail  # type: ignore[method-assign, assignment]
         assert len(await practice.confirm()) == 1
-        confirm = await user.confirmation()
-        assert confirm is not None
-        assert confirm.state == CONFIRMED
+        assert await user.check() is Standing.SENT
+        practice.letters.put = real  # type: ignore[method-assign]
+        assert await practice.confirm() == []
+        assert await user.check() is Standing.BOOKED
+        assert not practice.state.letters
 
 
 async def test_with_all_nodes_of_the_queue_gone_a_user_and_a_practice_are_told(surgery: Surgery) -> None:

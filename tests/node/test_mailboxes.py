@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -209,7 +210,7 @@ async def test_a_mailbox_that_is_opened_while_old_ones_are_deleted_is_counted(
     real = mailboxes._engine.fetch
 
     async def counted_too_early(query: str, *values: object) -> object:
-        rows = await real(query, *values)  # type: ignore[arg-type]
+        rows = await real(query, *values)
         if "count(*) FROM mailboxes" in query:
             await mailboxes.open(seed("new"), Terms(int(now_s) + 100, False), now_s)
         return rows

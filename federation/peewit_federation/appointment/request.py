@@ -5,6 +5,8 @@
 
 Rules kept here: `H` binds areas, key, claim and data, so that whoever sees a request cannot make another of its
 tokens and ticket; a later version by the same key replaces an earlier one; a version without wishes withdraws it.
+A claim ends it; its own key opens it again, at most twice, for the hash of the claim is the end of a chain of three:
+the first practice is shown the third link from the end, whoever comes after a reopening the one before.
 Nothing here says who somebody is: wishes have an age group, no name.
 """
 
@@ -28,6 +30,8 @@ PURPOSE: Final = "peewit request v1"
 REQUEST_BYTES_MAX: Final = 40 * 1024
 SEALED_BYTES: Final = OVERHEAD_BYTES + SIZE_CLASSES[0]
 LANGUAGE: Final = Text("language", r"[a-z]{2,3}")
+OPENINGS: Final = 3
+"So often a practice may claim it: once, and after each of two reopenings."
 AGE_GROUP: Final = Text("age group", r"[0-9]{1,3}-[0-9]{1,3}")
 
 
@@ -74,13 +78,15 @@ class Request(Statement):
     ticket: bytes = labelled(7, Bytes(PROOF_BYTES, PROOF_BYTES * KEYS_MAX))
     version: int = labelled(8, Uint(1 << 31))
     claim: bytes = labelled(9, Bytes(32))
-    "SHA-256 of the secret whose showing ends the request."
+    "SHA-256, three times over, of the secret of the claim (`claim_link`)."
     mailbox: bytes = labelled(10, Bytes(32))
     "The address to which offers go."
     mailbox_nodes: tuple[bytes, ...] = labelled(11, Many(Bytes(32), 4, ordered=True))
     wishes: tuple[bytes, ...] = labelled(12, Many(Bytes(SEALED_BYTES), AREAS_MAX, ordered=True), ())
     "Sealed for each area in turn; none: withdrawn."
     group: str = labelled(13, GROUP, "")
+    opened: int = labelled(14, Uint(OPENINGS - 1), 0)
+    "How often it was opened again after a claim."
 
     @cached_property
     def name(self) -> bytes:
@@ -94,8 +100,27 @@ class Request(Statement):
         return sign1(self.encode(), PURPOSE, key).encode()
 
     def claimed_by(self, secret: bytes) -> bool:
-        """Whether this is the secret of its claim."""
-        return sha256(secret) == self.claim
+        """Whether this is the link of its claim that counts now."""
+        return _hashed(secret, self.opened + 1) == self.claim
+
+
+def claim_link(secret: bytes, opened: int) -> bytes:
+    """What the user shows to the practice it chose, after so many reopenings.
+
+    Link 0 is what the first practice gets; nobody finds link 1 from it.
+    """
+    return _hashed(secret, OPENINGS - 1 - opened)
+
+
+def claim_hash(secret: bytes) -> bytes:
+    """What a request says of its claim's secret."""
+    return _hashed(secret, OPENINGS)
+
+
+def _hashed(value: bytes, times: int) -> bytes:
+    for _ in range(times):
+        value = sha256(value)
+    return value
 
 
 def wishes_context(area: bytes, key: bytes, salt: bytes) -> Context:

@@ -53,9 +53,12 @@ class Rounds:
     def __init__(self) -> None:
         self.words: dict[bytes, Words] = {}
         "By origin hash."
+        self.changes = 0
+        "Grows with every word."
 
     def say(self, operator: bytes, word: DrawStatement) -> None:
         """Join the next word of an operator."""
+        self.changes += 1
         words = self.words.setdefault(operator, Words())
         if word.round <= words.newest - ROUNDS_KEPT:
             return

@@ -3,14 +3,15 @@
 Rules kept here: a request is checked in full, its tokens and ticket too, before it is stored, and stored before it is
 acknowledged; there is one for each `H`, and a later version by its own key replaces it. Practices draw in the order of
 group, round and priority, and what one has drawn no other gets while its lease lasts. A claim is final: the first
-practice that shows the secret has the request, whoever comes later. What this node cannot read (wishes) it hands on.
+practice that shows the secret has the request, whoever comes later, until its own key opens it again (`opened`). What
+this node cannot read (wishes) it hands on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peewit_federation.appointment.request import Request, area_name, open_request
@@ -37,27 +38,36 @@ ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
 PUT: Final = (
     "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, "
-    "(SELECT coalesce(max(change), 0) + 1 FROM requests)) ON CONFLICT (area, request) "
+    "(SELECT coalesce(max(change), 0) + 1 FROM requests), ?, 0) ON CONFLICT (area, request) "
     "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, "
-    "misses = CASE WHEN requests.state = 3 THEN 0 ELSE requests.misses END, change = excluded.change "
-    "WHERE excluded.version > requests.version AND requests.state <> 2"
+    "misses = CASE WHEN requests.state = 3 OR excluded.opened > requests.opened THEN 0 ELSE requests.misses END, "
+    "free_at = CASE WHEN excluded.opened > requests.opened THEN 0 ELSE requests.free_at END, "
+    "secret = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.secret END, "
+    "holder = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.holder END, "
+    "opened = max(excluded.opened, requests.opened), change = excluded.change "
+    "WHERE excluded.version > requests.version AND (excluded.opened > requests.opened "
+    "OR (excluded.opened = requests.opened AND requests.state <> 2))"
 )
 DRAW: Final = (
-    "SELECT request, body FROM requests WHERE area = ? AND state = 0 AND free_at <= ? "
-    "ORDER BY rank, round, priority LIMIT ?"
+    "SELECT request, body, free_at > ? FROM requests WHERE area = ? AND state = 0 "
+    "AND (free_at <= ? OR (leased = 1 AND holder = ?)) ORDER BY rank, round, priority LIMIT ?"
+)
+LEASED: Final = (
+    "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND leased = 1 AND state = 0 AND free_at > ?"
 )
 LEASE: Final = (
-    "UPDATE requests SET free_at = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
+    "UPDATE requests SET free_at = ?, holder = ?, leased = 1, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND state = 0 AND free_at <= ?"
 )
 TAKE_OVER: Final = (
     "UPDATE requests SET free_at = max(free_at, ?), holder = CASE WHEN free_at < ? THEN ? ELSE holder END, "
+    "leased = CASE WHEN free_at < ? THEN 0 ELSE leased END, "
     "misses = max(misses, ?), state = CASE WHEN max(misses, ?) >= ? THEN 3 ELSE 0 END, "
     "change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) AND (free_at < ? OR misses < ?)"
 )
 OFFERED: Final = (
-    "UPDATE requests SET free_at = ?, offers = offers + 1, misses = misses + 1, "
+    "UPDATE requests SET free_at = ?, leased = 0, offers = offers + 1, misses = misses + 1, "
     "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
 )
@@ -140,7 +150,7 @@ class Queues:
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
         for (area, _), rank in zip(ours, ranks, strict=True):
-            row = area, request.name, rank, request.round, priority, request.version, data, state
+            row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
         query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
@@ -164,20 +174,21 @@ class Queues:
         return Ticket.decode(request.ticket).priority(request.name, publics)
 
     async def draw(self, area: bytes, practice: bytes, count: int) -> list[bytes]:
-        """The next requests in order, leased to a practice for five minutes."""
+        """The next requests in order, leased to a practice for five minutes, with those that it has leased already:
+        an answer that was lost costs nobody a place.
+        """
         now = int(self._state.now())
         async with self._drawing:
-            held = "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND state = 0 AND free_at > ?"
-            ((leases,),) = await self._engine.fetch(held, area, practice, now)
-            count = min(count, DRAW_MAX, LEASES_MAX - leases)
-            rows = await self._engine.fetch(DRAW, area, now, max(0, count))
+            ((leases,),) = await self._engine.fetch(LEASED, area, practice, now)
+            rows = await self._engine.fetch(DRAW, now, area, now, practice, min(count, DRAW_MAX + leases))
+            fresh = [request for request, _, ours in rows if not ours][: min(DRAW_MAX, LEASES_MAX - leases)]
             try:
                 await self._write(
-                    *(Write(LEASE, (now + LEASE_S, practice, area, request, now), 1) for request, _ in rows)
+                    *(Write(LEASE, (now + LEASE_S, practice, area, request, now), 1) for request in fresh)
                 )
             except WriteConflictError:
                 return []  # one of them was withdrawn just now; the practice asks again
-        return [body for _, body in rows]
+        return [body for request, body, ours in rows if ours or request in fresh]
 
     async def offered(self, area: bytes, request: bytes, practice: bytes, until_s: int) -> None:
         """A practice has made an offer: nobody else draws the request before it may be answered."""
@@ -201,6 +212,8 @@ class Queues:
         if not rows:
             raise UnknownError("there is no such request at this node")
         opened = open_request(rows[0][0])
+        if any(replace(opened, opened=before).claimed_by(secret) for before in range(opened.opened)):
+            raise ConflictError("this request was opened again since: that claim counts no more")
         if place not in opened.areas or not opened.claimed_by(secret):
             raise RefusedError("not the secret of this request's claim, or not one of its areas")
         if any(state == CLAIMED and holder != practice for _, state, holder, _ in rows):
@@ -231,10 +244,17 @@ class Queues:
             with suppress(ConflictError):
                 await self.take(told.body)
         if told.state == CLAIMED:
+            if await self._opened(request.name) > request.opened:
+                return  # it was opened again since
             await self.claim(request.areas[0], request.name, told.holder, told.secret)
         elif told.state != WITHDRAWN:
             for place in request.areas:
                 await self._take_over(area_name(*place), request, told)
+
+    async def _opened(self, request: bytes) -> int:
+        query = "SELECT coalesce(max(opened), 0) FROM requests WHERE request = ?"
+        ((opened,),) = await self._engine.fetch(query, request)
+        return int(opened)
 
     async def _take_over(self, area: bytes, request: Request, told: Told) -> None:
         """Another node's lease or offer: it may hold a request back no longer than it could here."""
@@ -245,7 +265,7 @@ class Queues:
             return
         misses = min(told.misses, rows[0][0] + 1)
         free_at = min(told.free_at, now + (ANSWER_S[1] if misses > rows[0][0] else LEASE_S))
-        row = free_at, free_at, told.holder, misses, misses, MISSES_MAX
+        row = free_at, free_at, told.holder, free_at, misses, misses, MISSES_MAX
         guard = area, request.name, request.version, free_at, misses
         known = (
             "SELECT 1 FROM requests WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) "

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from peewit_federation.draw.hours import Hours
+from peewit_federation.draw.rounds import Rounds
 from peewit_federation.draw.schedule import AHEAD, LATE_ROUNDS_MAX, Schedule
 from peewit_federation.errors import PeewitError
 from peewit_node.draw.draw_keys import DrawKeys
@@ -17,6 +18,8 @@ from peewit_node.node_state import NodeState
 from peewit_node.own_log import OwnLog
 
 PAUSE_S_MAX: Final = 10.0
+NOTICE_S: Final = 0.25
+"So soon what other members say of their keys is acted upon."
 logger = structlog.get_logger("peewit.draw")
 
 
@@ -24,12 +27,14 @@ class Clerk:
     """One task that looks at the clock."""
 
     def __init__(
-        self, state: NodeState, engine: Engine, own: OwnLog, hours: Hours, tokens: TokenKeys, keys: DrawKeys
-    ) -> None:
+        self, state: NodeState, engine: Engine, own: OwnLog, hours: Hours, rounds: Rounds, tokens: TokenKeys,
+        keys: DrawKeys,
+    ) -> None:  # fmt: skip
         self._state = state
         self._engine = engine
         self._own = own
         self._hours = hours
+        self._rounds = rounds
         self._tokens = tokens
         self._keys = keys
         self._said: set[bytes] = set()
@@ -40,14 +45,17 @@ class Clerk:
         await self._tokens.load()
         await self._keys.load()
         while True:
-            schedule = self._state.charter.schedule
+            schedule, known = self._state.charter.schedule, self._rounds.changes
             if schedule is not None:
                 for work in (self._clean, self._prepare):
                     try:
                         await work(schedule)
                     except (PeewitError, StorageError, WriteConflictError) as error:
                         logger.warning("a round could not be prepared yet", reason=str(error))
-            await asyncio.sleep(min(PAUSE_S_MAX, schedule.round_s / 20 if schedule else PAUSE_S_MAX))
+            pause_s = min(PAUSE_S_MAX, schedule.round_s / 20) if schedule else PAUSE_S_MAX
+            while pause_s > 0:
+                await asyncio.sleep(min(pause_s, NOTICE_S))
+                pause_s = 0 if self._rounds.changes != known else pause_s - NOTICE_S
 
     async def _prepare(self, schedule: Schedule) -> None:
         present = max(0, schedule.round_at(self._state.now()))

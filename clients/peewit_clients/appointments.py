@@ -1,0 +1,166 @@
+"""What a practice does with appointments that are made: notes, cancelling, moving (design 4.6).
+
+    acts = Appointments(practice)
+    await acts.cancel(booking, "the doctor is ill")
+    await acts.move(booking, slot)
+    for booking, note in await acts.read():
+        …
+
+Rules kept here: a change and the letter that says so are kept in one step, and the letter is sent until its holder's
+mailbox has it. A slot that is cancelled by its holder is free again; one that the practice cancels is taken out of the
+calendar. A holder who was cancelled keeps the place: only their own client can open the request again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from peewit_clients.calendar import Slot
+from peewit_clients.practice import KEPT_S, Practice
+from peewit_clients.practice_state import BOOKING, OFFER, SLOT, Booking
+from peewit_federation.appointment.notes import (
+    CANCEL,
+    MOVE,
+    WITHDRAW,
+    WORDS,
+    Note,
+    note_context,
+    read_user_note,
+    sign_note,
+)
+from peewit_federation.errors import PeewitError, RefusedError, SenderError
+from peewit_federation.keys import key_id
+from peewit_federation.sealed import open_sealed, seal, xwing_public
+
+
+class Appointments:
+    """The bookings of one practice."""
+
+    def __init__(self, practice: Practice) -> None:
+        self._practice = practice
+        self._state = practice.state
+
+    async def note(self, booking: Booking, text: str) -> None:
+        """Say something to a holder."""
+        async with self._practice.one:
+            booking.words.append((int(self._practice.view.clock()), False, text))
+            letter = self._letter(booking, WORDS, text)
+            self._practice.keep((BOOKING, booking.slot.name), letter)
+            await self._practice.deliver()
+
+    async def cancel(self, bookings: Iterable[Booking], text: str) -> None:
+        """Take appointments back, and their slots out of the calendar. Their holders keep their places."""
+        async with self._practice.one:
+            changed = []
+            for booking in bookings:
+                name = booking.slot.name
+                self._state.booked.pop(name, None)
+                self._state.calendar.pop(name, None)
+                changed += [(BOOKING, name), (SLOT, name), self._letter(booking, CANCEL, text)]
+            self._practice.keep(*changed)
+            await self._practice.deliver()
+
+    async def move(self, moves: Iterable[tuple[Booking, Slot]], text: str) -> None:
+        """Give holders other slots at once, and take the old ones out of the calendar. Raises `RefusedError`.
+
+        Whoever cannot come then cancels, and keeps the place.
+        """
+        async with self._practice.one:
+            changed, free = [], {slot.name for slot in self._state.free(self._practice.view.clock())}
+            for booking, slot in moves:
+                if slot.name not in free:
+                    raise RefusedError("that slot is promised or booked already")
+                free.remove(slot.name)
+                old = booking.slot.name
+                changed += [(BOOKING, old), (SLOT, old), self._letter(booking, MOVE, text, slot)]
+                self._state.booked.pop(old, None)
+                self._state.calendar.pop(old, None)
+                booking.slot = slot
+                self._state.booked[slot.name] = booking
+                changed.append((BOOKING, slot.name))
+            self._practice.keep(*changed)
+            await self._practice.deliver()
+
+    async def withdraw(self, slots: Iterable[bytes], text: str) -> None:
+        """Take slots out of the calendar that nobody has booked; offers of them are withdrawn."""
+        async with self._practice.one:
+            gone = set(slots) - set(self._state.booked)
+            changed = [(SLOT, name) for name in gone]
+            for name in gone:
+                self._state.calendar.pop(name, None)
+            for request, offer in list(self._state.offered.items()):
+                if gone & set(offer.slots):
+                    del self._state.offered[request]
+                    slot = next(iter(gone & set(offer.slots)))
+                    note = sign_note(Note(request, slot, 1, WITHDRAW, text), self._state.key)
+                    address, boxes = offer.request.mailbox, offer.request.mailbox_nodes
+                    message = seal(offer.reply_key, note, note_context(address, offer.reply_key))
+                    letter = self._practice.post(address, boxes, b"", message, offer.until_s)
+                    changed += [(OFFER, request), letter]
+            self._practice.keep(*changed)
+            await self._practice.deliver()
+
+    def _letter(self, booking: Booking, what: int, text: str, slot: Slot | None = None) -> tuple[int, bytes]:
+        accept = booking.accept
+        booking.sent += 1
+        times = (slot.begins_s, slot.minutes, slot.service) if slot else (0, 0, "moved")
+        note = Note(accept.request, accept.slot, booking.sent, what, text, b"", *times)
+        context = note_context(accept.mailbox, accept.reply_key)
+        message = seal(accept.reply_key, sign_note(note, self._state.key), context)
+        until_s = (slot or booking.slot).begins_s + KEPT_S
+        return self._practice.post(accept.mailbox, accept.mailbox_nodes, accept.leave, message, until_s)
+
+    async def read(self) -> list[tuple[Booking, Note]]:
+        """Look for what holders say. A cancellation frees the slot."""
+        found = []
+        async with self._practice.one:
+            for name, booking in list(self._state.booked.items()):
+                try:
+                    found += [(booking, note) for note in await self._read(name, booking)]
+                except PeewitError as error:
+                    self._practice.complaints.append(str(error))
+        return found
+
+    async def _read(self, name: bytes, booking: Booking) -> list[Note]:
+        offered = booking.offered
+        mail_key = offered.mail_key
+        context = note_context(key_id(mail_key.public), xwing_public(offered.seed))
+        messages, notes = await self._practice.letters.read(mail_key, offered.boxes), []
+        for message in messages:
+            try:
+                plain = open_sealed(offered.seed, message, context)
+                note = read_user_note(plain, booking.request, booking.accept.nonce)
+            except SenderError as error:
+                self._practice.complaints.append(f"a note that is none: {error}")
+                continue
+            if note.number > booking.seen and note.what in (WORDS, CANCEL):
+                notes.append(note)
+        for note in sorted(notes, key=lambda note: note.number):
+            booking.seen = note.number
+            booking.words.append((int(self._practice.view.clock()), True, note.text))
+            if note.what == CANCEL:
+                del self._state.booked[name]
+                break
+        if messages:
+            self._practice.keep((BOOKING, name))
+            await self._practice.letters.delete(mail_key, offered.boxes, messages)
+        return notes
+
+    async def recheck(self) -> list[Booking]:
+        """Show the claims of all bookings again; those that do not count any more, whose slots are free now.
+
+        A holder may open a claimed request again (say, because a practice did not answer), which ends the booking.
+        """
+        ended = []
+        async with self._practice.one:
+            for name, booking in list(self._state.booked.items()):
+                try:
+                    if await self._practice.claim(booking.offered.request, booking.offered.place, booking.accept.claim):
+                        continue
+                except PeewitError as error:
+                    self._practice.complaints.append(str(error))
+                    continue
+                del self._state.booked[name]
+                self._practice.keep((BOOKING, name))
+                ended.append(booking)
+        return ended

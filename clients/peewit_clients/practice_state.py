@@ -1,0 +1,221 @@
+"""What a practice's device must not lose: keys, calendar, offers, bookings, and letters that are still to be sent.
+
+    facts     {0: mediator, 1: [signing seed, encryption seed], 2: application, 3: [data, salt],
+               4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …]}
+    items     (kind, name, CBOR): a slot, an offer, a booking, a letter
+
+Rules kept here: a letter stands here, sealed, before it is sent, and goes when a node has it; so whatever step is cut
+short, what was promised is kept and what was decided is told. Where it is kept, and encrypted, is left to the caller
+(`drawer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from peewit_clients.calendar import Slot
+from peewit_federation import cbor
+from peewit_federation.appointment.messages import Accept
+from peewit_federation.appointment.queue_api import Place
+from peewit_federation.appointment.request import Request
+from peewit_federation.draw.hashes import Person
+from peewit_federation.errors import MalformedError
+from peewit_federation.keys import SigningKey
+
+FACTS, SLOT, OFFER, BOOKING, LETTER = range(5)
+READ_MAX: Final = 1000
+Item = tuple[int, bytes, bytes | None]
+"(kind, name, body); no body: it goes."
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A sealed message on its way."""
+
+    address: bytes
+    origins: tuple[bytes, ...]
+    leave: bytes
+    message: bytes = field(repr=False)
+    until_s: int
+    "Later it need not be sent any more."
+
+
+@dataclass
+class Offered:
+    """An offer that is out."""
+
+    request: Request
+    reply_key: bytes
+    "Of the wishes: to which the offer was sealed."
+    place: Place
+    slots: dict[bytes, Slot]
+    until_s: int
+    seed: bytes = field(repr=False)
+    "To which accepts and notes are sealed."
+    mail_seed: bytes = field(repr=False)
+    boxes: tuple[bytes, ...]
+    told: bool = False
+    "Whether the nodes of the queue know of it."
+
+    @property
+    def mail_key(self) -> SigningKey:
+        """Of the mailbox to which accepts and notes come."""
+        return SigningKey(self.mail_seed)
+
+
+@dataclass
+class Booking:
+    """A slot and who will come."""
+
+    slot: Slot
+    accept: Accept = field(repr=False)
+    offered: Offered = field(repr=False)
+    sent: int = 0
+    "Number of the last note to its holder."
+    seen: int = 0
+    "Number of the last note of its holder."
+    words: list[tuple[int, bool, str]] = field(default_factory=list)
+    "(time, whether the holder said it, what)"
+
+    @property
+    def person(self) -> Person:
+        """Who will come."""
+        return self.accept.person
+
+    @property
+    def request(self) -> bytes:
+        """H."""
+        return self.accept.request
+
+
+@dataclass
+class PracticeState:
+    """One practice's device."""
+
+    mediator: bytes
+    key_seed: bytes = field(repr=False)
+    encryption_seed: bytes = field(repr=False)
+    application: bytes = b""
+    "As it was signed, so that it can be sent again."
+    data: bytes = b""
+    "What the mediator has verified; nothing before it admitted us."
+    salt: bytes = b""
+    area_seeds: dict[bytes, list[bytes]] = field(default_factory=dict, repr=False)
+    "By name of the area: seeds of its keys, from its mediator."
+    places: list[Place] = field(default_factory=list)
+    calendar: dict[bytes, Slot] = field(default_factory=dict)
+    offered: dict[bytes, Offered] = field(default_factory=dict)
+    "By `H`."
+    booked: dict[bytes, Booking] = field(default_factory=dict)
+    "By slot."
+    letters: dict[bytes, Letter] = field(default_factory=dict)
+    "By SHA-256 of the message."
+    read: list[bytes] = field(default_factory=list)
+    "SHA-256 of letters of the mediator that were read."
+
+    @classmethod
+    def new(cls, mediator: bytes, randomness: Callable[[int], bytes]) -> Self:
+        """A practice that nobody knows of yet."""
+        return cls(mediator, randomness(32), randomness(32))
+
+    @property
+    def key(self) -> SigningKey:
+        """With which it signs."""
+        return SigningKey(self.key_seed)
+
+    def free(self, now_s: float) -> list[Slot]:
+        """Slots of the calendar that are neither past, nor promised, nor booked."""
+        promised = {name for offer in self.offered.values() if offer.until_s > now_s for name in offer.slots}
+        return [
+            slot for name, slot in self.calendar.items()
+            if slot.begins_s > now_s and name not in promised and name not in self.booked
+        ]  # fmt: skip
+
+    def item(self, kind: int, name: bytes = b"") -> Item:
+        """One thing as it is kept now; without a body if there is none any more."""
+        body: object = None
+        if kind == FACTS:
+            body = {
+                0: self.mediator, 1: [self.key_seed, self.encryption_seed], 2: self.application,
+                3: [self.data, self.salt], 4: [[area, seeds] for area, seeds in self.area_seeds.items()],
+                5: [[p.mediator, p.area] for p in self.places], 6: self.read[-READ_MAX:],
+            }  # fmt: skip
+        elif kind == SLOT and name in self.calendar:
+            body = _slot(self.calendar[name])
+        elif kind == OFFER and name in self.offered:
+            body = _offered(self.offered[name])
+        elif kind == BOOKING and name in self.booked:
+            body = _booking(self.booked[name])
+        elif kind == LETTER and name in self.letters:
+            letter = self.letters[name]
+            body = [letter.address, list(letter.origins), letter.leave, letter.message, letter.until_s]
+        return kind, name, None if body is None else cbor.encode(body)
+
+    @classmethod
+    def load(cls, items: Iterable[tuple[int, bytes, bytes]]) -> Self | None:
+        """What was kept; None if nothing was. Raises `MalformedError`."""
+        found, rest = None, []
+        for kind, name, body in items:
+            if kind == FACTS:
+                found = cls._facts(cbor.decode(body))
+            else:
+                rest.append((kind, name, cbor.decode(body)))
+        for kind, name, value in rest if found else ():
+            assert found is not None
+            if kind == SLOT:
+                found.calendar[name] = Slot(*value)
+            elif kind == OFFER:
+                found.offered[name] = _read_offered(*value)
+            elif kind == BOOKING:
+                found.booked[name] = _read_booking(*value)
+            elif kind == LETTER:
+                address, origins, leave, message, until_s = value
+                found.letters[name] = Letter(address, tuple(origins), leave, message, until_s)
+        return found
+
+    @classmethod
+    def _facts(cls, value: object) -> Self:
+        match value:
+            case {
+                0: bytes(mediator), 1: [bytes(key), bytes(encryption)], 2: bytes(application),
+                3: [bytes(data), bytes(salt)], 4: list(seeds), 5: list(places), 6: list(read),
+            }:  # fmt: skip
+                areas = dict(seeds)
+                known = [Place(*place) for place in places]
+                return cls(mediator, key, encryption, application, data, salt, areas, known, read=read)
+        raise MalformedError("not the state of a practice")
+
+
+def _slot(slot: Slot) -> list[object]:
+    return [slot.name, slot.begins_s, slot.minutes, slot.service]
+
+
+def _offered(offer: Offered) -> list[object]:
+    return [
+        offer.request.encode(), offer.reply_key, offer.place.mediator, offer.place.area,
+        [_slot(slot) for slot in offer.slots.values()],
+        offer.until_s, offer.seed, offer.mail_seed, list(offer.boxes), offer.told,
+    ]  # fmt: skip
+
+
+def _read_offered(
+    request: bytes, reply_key: bytes, mediator: bytes, area: bytes, slots: list[Any], until_s: int, seed: bytes,
+    mail_seed: bytes, boxes: list[bytes], told: bool,
+) -> Offered:  # fmt: skip
+    return Offered(
+        Request.decode(request), reply_key, Place(mediator, area), {slot[0]: Slot(*slot) for slot in slots}, until_s,
+        seed, mail_seed, tuple(boxes), told,
+    )  # fmt: skip
+
+
+def _booking(b: Booking) -> list[object]:
+    return [_slot(b.slot), b.accept.encode(), _offered(b.offered), b.sent, b.seen, [list(w) for w in b.words]]
+
+
+def _read_booking(
+    slot: list[Any], accept: bytes, offered: list[Any], sent: int, seen: int, words: list[Any]
+) -> Booking:
+    said = [(at_s, theirs, text) for at_s, theirs, text in words]
+    return Booking(Slot(*slot), Accept.decode(accept), _read_offered(*offered), sent, seen, said)

@@ -1,0 +1,233 @@
+"""What happens to an appointment after it was made, between real clients over real nodes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from peewit_clients.appointments import Appointments
+from peewit_clients.drawer import Drawer
+from peewit_clients.place import with_work
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import BOOKING, FACTS, PracticeState
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.user import User
+from peewit_clients.user_state import Standing
+from peewit_federation.appointment.notes import CANCEL, WORDS
+from peewit_federation.errors import OperatorError, RefusedError
+from peewit_federation.registry.subjects import Verdict
+from tests.clients.surgery import QUEUE_NODES, Surgery, slot
+
+SOON_S = 3600
+
+
+@pytest.fixture
+async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
+    found = await Surgery.open(tmp_path)
+    yield found
+    await found.federation.stop()
+
+
+async def booked(surgery: Surgery, view: RegistryView, practice: Practice, number: int = 1, name: str = "E") -> User:
+    user = surgery.user(view, name)
+    await user.ask(with_work)
+    await offered(surgery, user, practice, number)
+    return user
+
+
+async def offered(surgery: Surgery, user: User, practice: Practice, number: int) -> None:
+    """Draw, offer one slot, accept, confirm."""
+    (drawn,) = await practice.draw(surgery.place, 1)
+    practice.state.calendar[slot(number).name] = slot(number)
+    await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+    found = [item for item in await user.offers() if item.offer.slots[0][0] == slot(number).name]
+    await user.accept(found[0], slot(number).name)
+    assert len(await practice.confirm()) == 1
+    assert await user.check() is Standing.BOOKED
+
+
+async def test_both_sides_say_something_and_it_is_read_once(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user, acts = await booked(surgery, view, practice), Appointments(practice)
+        (booking,) = practice.state.booked.values()
+        await acts.note(booking, "please bring your papers")
+        await user.check()
+        await user.check()
+        assert user.state.chosen is not None
+        assert [(theirs, text) for _, theirs, text in user.state.chosen.words] == [(True, "please bring your papers")]
+        await user.note("I use a wheelchair")
+        assert [(found.what, found.text) for _, found in await acts.read()] == [(WORDS, "I use a wheelchair")]
+        assert await acts.read() == []
+        assert [text for *_, text in booking.words] == ["please bring your papers", "I use a wheelchair"]
+
+
+async def test_a_slot_that_is_given_back_is_free_for_the_next_in_line(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user, acts = await booked(surgery, view, practice), Appointments(practice)
+        assert practice.state.free(time.time()) == []
+        await user.cancel("I am well again")
+        ((_, note),) = await acts.read()
+        assert (note.what, note.text) == (CANCEL, "I am well again")
+        assert practice.state.free(time.time()) == [slot(1)]
+        assert await user.check() is Standing.CANCELLED
+        other = surgery.user(view, "Next in line")
+        await other.ask(with_work)
+        await offered(surgery, other, practice, 1)
+
+
+async def test_whom_a_practice_cancels_keeps_the_place_and_is_booked_elsewhere(surgery: Surgery) -> None:
+    """Twice a place may be opened again; what the first practice was shown counts no more."""
+    async with surgery.view() as view:
+        practice, other = surgery.practice(view), surgery.practice(view, "clinic-b")
+        user = await booked(surgery, view, practice)
+        place = user.state.request and user.state.request.ticket
+        (first,) = practice.state.booked.values()
+        await Appointments(practice).cancel([first], "the doctor is ill")
+        assert slot(1).name not in practice.state.calendar
+        assert await user.check() is Standing.CANCELLED
+        for number in (2, 3):
+            await user.reopen()
+            await offered(surgery, user, other, number)
+            assert user.state.request is not None
+            assert user.state.request.ticket == place
+            booking = other.state.booked[slot(number).name]
+            assert not await practice.claim(first.offered.request, first.offered.place, first.accept.claim)
+            await Appointments(other).cancel([booking], "")
+            assert await user.check() is Standing.CANCELLED
+        with pytest.raises(RefusedError, match="opened again twice"):
+            await user.reopen()
+
+
+async def test_a_practice_learns_that_a_booking_was_opened_again_and_frees_the_slot(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user, acts = await booked(surgery, view, practice), Appointments(practice)
+        assert await acts.recheck() == []
+        with pytest.raises(RefusedError, match="cancel it first"):
+            await user.reopen()
+        assert user.state.chosen is not None
+        user.state.chosen.state = Standing.CANCELLED  # as if its cancellation never arrived
+        await user.reopen()
+        (ended,) = await acts.recheck()
+        assert ended.slot == slot(1)
+        assert practice.state.free(time.time()) == [slot(1)]
+
+
+async def test_a_booking_that_was_opened_again_is_open_at_every_node_of_its_queue(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        await Appointments(practice).cancel(list(practice.state.booked.values()), "")
+        assert await user.check() is Standing.CANCELLED
+        await surgery.federation.stop(QUEUE_NODES[0])
+        await user.reopen()
+        await offered(surgery, user, surgery.practice(view, "clinic-b"), 2)
+
+
+async def test_holders_are_moved_and_who_cannot_come_cancels(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user, acts = await booked(surgery, view, practice), Appointments(practice)
+        (booking,) = practice.state.booked.values()
+        practice.state.calendar[slot(7).name] = slot(7)
+        await acts.move([(booking, slot(7))], "the morning is cancelled")
+        assert await user.check() is Standing.BOOKED
+        assert user.state.chosen is not None
+        assert user.state.chosen.begins_s == slot(7).begins_s
+        assert list(practice.state.calendar) == list(practice.state.booked) == [slot(7).name]
+        with pytest.raises(RefusedError, match="promised or booked"):
+            await acts.move([(booking, slot(7))], "")
+        await user.cancel("too late for me")
+        assert len(await acts.read()) == 1
+        assert not practice.state.booked
+
+
+async def test_an_offer_that_was_withdrawn_gets_no_name(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        (found,) = await user.offers()
+        await Appointments(practice).withdraw([slot(1).name], "the fridge is broken")
+        with pytest.raises(RefusedError, match="the fridge is broken"):
+            await user.accept(found, slot(1).name)
+        assert user.state.chosen is None, "no name left the device"
+        assert not practice.state.offered
+
+
+async def test_a_holder_is_told_when_the_practice_is_suspended(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        assert user.practice_verdict() is Verdict.ACTIVE
+        surgery.device.entries.append(surgery.grant("clinic-a", version=2, status=1).encode())
+        assert (await surgery.device.publish(surgery.federation.url("north"), 3))[0] == 200
+        await surgery.federation.agree()
+        await view.refresh([surgery.mediator.id])
+        assert user.practice_verdict() is Verdict.SUSPENDED
+
+
+async def test_a_practice_whose_power_goes_at_any_step_goes_on_from_its_disk(surgery: Surgery, tmp_path: Path) -> None:
+    """One appointment on both sides, whichever request of the practice's device is the last."""
+
+    class CutError(Exception):
+        pass
+
+    path = tmp_path / "clinic" / "drawer"
+    async with surgery.view() as mine, surgery.view() as theirs:
+        first = surgery.practice(theirs)
+        first.state.calendar = {slot(number).name: slot(number) for number in range(3)}
+        with Drawer.make(path, "open sesame") as drawer:
+            drawer.write([first.state.item(FACTS), *(first.state.item(1, name) for name in first.state.calendar)])
+        user = surgery.user(mine)
+        await user.ask(with_work)
+        for cut in range(1, 60):
+            with Drawer(path, "open sesame") as drawer:
+                state = PracticeState.load(drawer.read())
+                assert state is not None
+                practice = Practice(theirs, state, os.urandom, drawer.write)
+                left, real = [cut], theirs.pool.post
+
+                async def post(backend, path, body, left=left, real=real):  # type: ignore[no-untyped-def]
+                    left[0] -= 1
+                    if left[0] <= 0:
+                        raise CutError
+                    return await real(backend, path, body)
+
+                theirs.pool.post = post  # type: ignore[method-assign]
+                try:
+                    await practice.confirm()
+                    for drawn in await practice.draw(surgery.place, 1):
+                        free = state.free(time.time())[:1]
+                        await practice.offer(surgery.place, drawn, free, int(time.time()) + SOON_S)
+                except CutError:
+                    pass
+                finally:
+                    theirs.pool.post = real  # type: ignore[method-assign]
+            if user.state.chosen is None:
+                for found in (await user.offers())[:1]:
+                    await user.accept(found, found.offer.slots[0][0])
+            elif await user.check() is Standing.BOOKED:
+                break
+        assert user.state.chosen is not None
+        assert user.state.chosen.state is Standing.BOOKED
+        with Drawer(path, "open sesame") as drawer:
+            kept = PracticeState.load(drawer.read())
+        assert kept is not None
+        (booking,) = kept.booked.values()
+        assert (booking.slot.begins_s, booking.person) == (user.state.chosen.begins_s, user.state.person)
+        stored = b"".join(file.read_bytes() for file in path.parent.iterdir())
+        assert b"Muster" not in stored, "encrypted at rest"
+        with Drawer(path, "open sesame") as drawer:
+            drawer.write([(BOOKING, booking.slot.name, None)])
+            assert all(kind != BOOKING for kind, *_ in drawer.read())
+            with pytest.raises(OperatorError, match="in use by another command"):
+                Drawer(path, "open sesame")
