@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -63,7 +64,7 @@ async def small_federation() -> AsyncIterator[Small]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ports = {node: 18_101 + number for number, node in enumerate(NAMES)}
+        ports = dict(zip(NAMES, _free_ports(len(NAMES)), strict=True))
         cards = []
         for node, port in ports.items():
             url, seeds = f"http://127.0.0.1:{port}", tuple(os.urandom(32) for _ in range(3))
@@ -92,6 +93,15 @@ async def small_federation() -> AsyncIterator[Small]:
         finally:
             for running in nodes:
                 await running.stop()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
 
 
 async def _publish(folder: Path, charter: Charter, nodes: list[Node]) -> Small:

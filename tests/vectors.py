@@ -7,11 +7,13 @@ from datetime import date
 from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
+from peewit_federation.appointment.applications import Application, Decision, Posted, SharedKeys, sign_for
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import CONFIRMED, Accept, Confirm, Offer, practice_data, sign_message
+from peewit_federation.appointment.notes import MOVE, Note, sign_note
 from peewit_federation.appointment.queue_api import Place, encode_draw
-from peewit_federation.appointment.request import Request, Wishes
+from peewit_federation.appointment.request import Request, Wishes, claim_hash, claim_link
 from peewit_federation.charter import parse_charter
 from peewit_federation.draw.api import CODE, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at
 from peewit_federation.draw.hashes import Person, data_hash, request_hash
@@ -118,12 +120,12 @@ def examples() -> dict[str, bytes]:
     publics = tuple(key.public for key in vrf)
     person = Person("Muster", "Erika", date(1940, 8, 12))
     request = request_hash(
-        [seed("area")], key_id(key("request").public), sha256(seed("claim")), data_hash(person, seed("nonce"))
+        [seed("area")], key_id(key("request").public), claim_hash(seed("claim")), data_hash(person, seed("nonce"))
     )
     ticket = Ticket(tuple(key.prove(request) for key in vrf))
     asked = Request(
         ((mediator, area.area),), data_hash(person, seed("nonce")), key("request").public, 2966,
-        ((seats.origins[0], MODULUS),), ticket.encode(), 1, sha256(seed("claim")), key_id(key("mailbox").public),
+        ((seats.origins[0], MODULUS),), ticket.encode(), 1, claim_hash(seed("claim")), key_id(key("mailbox").public),
         seats.origins[:2], (seed("sealed wishes") * 163 + bytes(16),), "over80",
     )  # fmt: skip
     offer = Offer(
@@ -203,13 +205,38 @@ def examples() -> dict[str, bytes]:
             "Erika",
             "1940-08-12",
             seed("nonce"),
-            seed("claim"),
+            claim_link(seed("claim"), 0),
             xwing_public(seed("last key")),
             key_id(key("last mailbox").public),
             asked.mailbox_nodes,
             give_leave(key("last mailbox"), provider.subject, TIME_S),
         ).encode(),
         "confirm": sign_message(Confirm(request, offer.slots[0][0], CONFIRMED, TIME_S + 86_400, 10), key("clinic-a")),
+        "note": sign_note(
+            Note(request, offer.slots[0][0], TIME_S, MOVE, "the morning is cancelled", b"", TIME_S + 90_000, 10, "flu"),
+            key("clinic-a"),
+        ),
+        "application": sign_for(
+            Application(
+                mediator,
+                key("clinic-a").public,
+                xwing_public(seed("clinic-a encryption")),
+                (area.area,),
+                ("flu",),
+                offer.data,
+                "ABCDE-FGHJK",
+                TIME_S,
+            ),
+            key("clinic-a"),
+        ),
+        "decision": sign_for(
+            Decision(key_id(key("clinic-a").public), 1, "", offer.data, offer.salt, ((area.area, seed("area key")),)),
+            log,
+        ),
+        "shared keys": sign_for(SharedKeys(((area.area, seed("area key")),)), log),
+        "letter": Posted(
+            ((key_id(xwing_public(seed("device key"))), seed("sealed letter") * 163 + bytes(16)),)
+        ).encode(),
         "charter": charter.encode(),
     }
 

@@ -102,7 +102,7 @@ class Appointments:
 
     def _letter(self, booking: Booking, what: int, text: str, slot: Slot | None = None) -> tuple[int, bytes]:
         accept = booking.accept
-        booking.sent += 1
+        booking.sent = max(booking.sent + 1, int(self._practice.view.clock()))
         times = (slot.begins_s, slot.minutes, slot.service) if slot else (0, 0, "moved")
         note = Note(accept.request, accept.slot, booking.sent, what, text, b"", *times)
         context = note_context(accept.mailbox, accept.reply_key)

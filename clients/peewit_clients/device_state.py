@@ -27,6 +27,7 @@ SCHEMA: Final = (
        (kind INTEGER, name TEXT, subject BLOB NOT NULL, secret BLOB NOT NULL, PRIMARY KEY (kind, name))""",
     # All secrets that were ever made, for an older grant may stand for a while after a newer one was written.
     "CREATE TABLE IF NOT EXISTS secrets (kind INTEGER, subject BLOB, secret BLOB, PRIMARY KEY (kind, subject, secret))",
+    "CREATE TABLE IF NOT EXISTS trail (time INTEGER, what TEXT, name TEXT, detail TEXT)",
 )
 
 
@@ -165,6 +166,31 @@ class DeviceState:
         return {
             row[0]: row[1] for row in self._database.execute("SELECT subject, name FROM names WHERE kind = ?", (kind,))
         }
+
+    def secret(self, kind: int, subject: bytes) -> bytes | None:
+        """What was kept with the name of a subject last."""
+        query = "SELECT secret FROM names WHERE kind = ? AND subject = ?"
+        rows = self._database.execute(query, (kind, subject)).fetchall()
+        return rows[0][0] if rows else None
+
+    def secrets(self, kind: int, subject: bytes) -> list[bytes]:
+        """All secrets that this device knows of a subject."""
+        query = "SELECT secret FROM secrets WHERE kind = ? AND subject = ?"
+        return [row[0] for row in self._database.execute(query, (kind, subject))]
+
+    def learn(self, kind: int, subject: bytes, secret: bytes) -> None:
+        """Keep a secret that another device of the mediator shares."""
+        self._database.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", (kind, subject, secret))
+
+    # The trail
+
+    def note_down(self, at_s: int, what: str, name: str, detail: str) -> None:
+        """Write down what was decided, for whoever has to account for it."""
+        self._database.execute("INSERT INTO trail VALUES (?, ?, ?, ?)", (at_s, what, name, detail))
+
+    def trail(self) -> list[tuple[int, str, str, str]]:
+        """(time, what, of which application, detail), oldest first."""
+        return list(self._database.execute("SELECT * FROM trail ORDER BY time, rowid"))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -22,6 +22,7 @@ import nacl.utils
 
 from peewit_clients.locks import take_lock
 from peewit_clients.secret_file import read_secret, write_secret
+from peewit_clients.vault import key_path
 from peewit_federation import cbor
 from peewit_federation.errors import OperatorError
 
@@ -90,8 +91,3 @@ class Drawer:
                         self._database.execute("INSERT OR REPLACE INTO items VALUES (?, ?)", (tag, box))
         except sqlite3.Error as error:
             raise OperatorError(f"{self.path}: {error}; nothing was changed") from None
-
-
-def key_path(path: Path) -> Path:
-    """Where the key of a file lies."""
-    return path.with_name(path.name + ".key")

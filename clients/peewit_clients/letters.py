@@ -65,6 +65,21 @@ class Letters:
             raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
         return tuple(found)
 
+    async def open_mailbox_at(
+        self, key: SigningKey, origins: Sequence[bytes], until_s: int, *, practices: bool
+    ) -> None:
+        """Open a mailbox at these nodes, or prolong it. Raises `UnreachableError` if none did."""
+        path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
+        refusals = []
+        backends = self.nodes(origins)
+        for backend in backends:
+            try:
+                await self.call(backend, key, path, body)
+            except BackendError as error:
+                refusals.append(f"{backend.name}: {error}")
+        if len(refusals) == len(backends):
+            raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
+
     async def put(
         self, address: bytes, origins: Sequence[bytes], key: SigningKey, leave: bytes, message: bytes
     ) -> list[str]:

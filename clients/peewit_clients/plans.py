@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from peewit_clients.tables import CatchmentRow, ProviderRow
 from peewit_federation import cbor
@@ -30,6 +30,7 @@ from peewit_federation.statements.mediator import (
 )
 
 DAY_S: Final = 86_400
+GrantKind = TypeVar("GrantKind", bound=Grant)
 Name = tuple[int, str, bytes, bytes]
 "(kind, name, subject, secret): what stays on the device."
 
@@ -149,6 +150,11 @@ class Planner:
             word = "admits again" if readmit and state.revocations else "changes" if state.standing else "admits"
             plan.consequences.append(f"{word} {row.name} in {', '.join(row.areas)} for {row.days} days")
         return plan
+
+    def next_version(self, grant: GrantKind) -> GrantKind:
+        """A grant as its next version."""
+        state = self._state(grant.KIND, grant.subject)
+        return replace(grant, version=self._version(state), after=_carried_over(state))
 
     def suspend(self, name: str, kind: int, subject: bytes, last: Grant) -> Plan:
         """Suspend what `last`, the standing grant, permits."""

@@ -94,7 +94,7 @@ class User:
     async def ask(self, prove: Prove) -> Request:
         """Get a place in the queue, and put the request into it. May be repeated."""
         now_s, state = self.view.clock(), self.state
-        catchments = [self._catchment(*area) for area in state.areas]
+        catchments = [self.catchment(*area) for area in state.areas]
         if state.request is None:
             self._save(state)
             data = data_hash(state.person, state.nonce)
@@ -121,7 +121,8 @@ class User:
         await self._upload(state.request, [origin for catchment in catchments for origin in catchment.nodes])
         return state.request
 
-    def _catchment(self, mediator: bytes, area: bytes) -> Catchment:
+    def catchment(self, mediator: bytes, area: bytes) -> Catchment:
+        """An area that may be asked now. Raises `UnknownError`."""
         found = self.view.finder.look(mediator, Catchment.KIND, area, int(self.view.clock()))
         statement = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
         if found.verdict is not Verdict.ACTIVE or not isinstance(statement, Catchment) or not statement.keys:
@@ -160,7 +161,9 @@ class User:
                     notes.append(open_sealed(self.state.reply_seed, message, self._note_context(request)))
                 except SenderError:
                     self.dropped.append(str(error))
-        return [item for item in found if not self._withdrawn(item, notes)]
+        return [
+            item for item in found if item.offer.mailbox not in self.state.done and not self._withdrawn(item, notes)
+        ]
 
     def _note_context(self, request: Request) -> Context:
         return note_context(request.mailbox, xwing_public(self.state.reply_seed))
@@ -210,21 +213,27 @@ class User:
         await self._bring(replace(self._asked(), wishes=()))
 
     async def reopen(self) -> None:
-        """Ask again after a booking ended, in the old place. Raises `RefusedError` after the second time."""
+        """Ask again after a booking ended, or a practice never answered, in the old place.
+
+        Raises `RefusedError` while an appointment stands, and after the second time.
+        """
         request, chosen = self._asked(), self.state.chosen
-        if chosen is not None and chosen.state not in (Standing.CANCELLED, Standing.DECLINED):
+        silent = chosen is not None and chosen.state is Standing.SENT and self.view.clock() > chosen.offer.until
+        if chosen is not None and not silent and chosen.state in (Standing.SENT, Standing.BOOKED):
             raise RefusedError("an appointment stands, or is being made; cancel it first")
-        if chosen is not None and chosen.state is Standing.CANCELLED:
+        if chosen is not None and chosen.state is not Standing.DECLINED:
             if request.opened + 1 >= OPENINGS:
                 raise RefusedError("this request was opened again twice; ask anew with another code")
             request = replace(request, opened=request.opened + 1)
+        if chosen is not None:
+            self.state.done.append(chosen.offer.mailbox)
         self.state.chosen = None
         await self._bring(request)
 
     async def _bring(self, request: Request) -> None:
         self.state.request = replace(request, version=request.version + 1)
         self._save(self.state)
-        catchments = [self._catchment(*area) for area in self.state.areas]
+        catchments = [self.catchment(*area) for area in self.state.areas]
         await self._upload(self.state.request, [origin for catchment in catchments for origin in catchment.nodes])
 
     async def accept(self, found: Found, slot: bytes) -> None:
@@ -239,6 +248,7 @@ class User:
         if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):
             if await self.check() is not Standing.DECLINED:
                 raise RefusedError("another offer was accepted; only if its practice declines another can be chosen")
+            self.state.done.append(chosen.offer.mailbox)
             chosen = None
         if chosen is None:
             if offer not in [item.offer for item in await self.offers()]:
@@ -341,7 +351,7 @@ class User:
         if chosen is None or chosen.state not in (Standing.SENT, Standing.BOOKED):
             raise UnknownError("there is no appointment")
         offer = chosen.offer
-        chosen.sent += 1
+        chosen.sent = max(chosen.sent + 1, int(self.view.clock()))
         note = Note(self._asked().name, chosen.slot, chosen.sent, what, text, self.state.nonce)
         if text:
             chosen.words.append((int(self.view.clock()), False, text))

@@ -1,7 +1,8 @@
 """What one person's request is made of, and what must not be lost while it is under way.
 
     {0: [family name, given name, birth date], 1: group, 2: [nonce, five seeds, claim], 3: areas, 4: services,
-     5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes}        CBOR
+     5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes,
+     9: [secret of the recovery code, number of the last copy], 10: [mailbox of an offer that is over, …]}  CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -16,6 +17,7 @@ from enum import Enum
 from typing import Final, Self
 
 from peewit_clients.place import Asked
+from peewit_clients.recovery import SECRET_BYTES
 from peewit_federation import cbor
 from peewit_federation.appointment.messages import Offer
 from peewit_federation.appointment.request import Request
@@ -85,9 +87,15 @@ class UserState:
     writer_seed: bytes = field(repr=False)
     reply_seed: bytes = field(repr=False)
     claim: bytes = field(repr=False)
+    recovery: bytes = field(repr=False)
+    "Of the recovery code."
+    saved: int = 0
+    "Number of the last recovery copy."
     request: Request | None = None
     asked: dict[Asked, tuple[Blinded, TokenAsk]] = field(default_factory=dict, repr=False)
     chosen: Chosen | None = None
+    done: list[bytes] = field(default_factory=list)
+    "Mailboxes of offers that were accepted before, and came to nothing."
 
     @classmethod
     def new(
@@ -95,8 +103,11 @@ class UserState:
         randomness: Callable[[int], bytes], wishes: Extra = NO_WISHES,
     ) -> Self:  # fmt: skip
         """A request that nobody knows of yet."""
-        nonce, key, mail, writer, reply, claim = (randomness(size) for size in (NONCE_BYTES, 32, 32, 32, 32, 32))
-        return cls(person, group, areas, tuple(sorted(services)), wishes, nonce, key, mail, writer, reply, claim)
+        sizes = (NONCE_BYTES, 32, 32, 32, 32, 32, SECRET_BYTES)
+        nonce, key, mail, writer, reply, claim, recovery = map(randomness, sizes)
+        return cls(
+            person, group, areas, tuple(sorted(services)), wishes, nonce, key, mail, writer, reply, claim, recovery
+        )
 
     @property
     def key(self) -> SigningKey:
@@ -129,6 +140,7 @@ class UserState:
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
+            9: [self.recovery, self.saved], 10: self.done,
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -142,13 +154,15 @@ class UserState:
                 0: [str(family), str(given), str(born)], 1: str(group), 2: list(areas), 3: list(services),
                 4: [nonce, key, mail, writer, reply, claim], 5: bytes(request), 6: list(asked), 7: list(chosen),
                 8: [list(days), list(hours), int(step_free), list(languages), str(age_group)],
+                9: [bytes(recovery), int(saved)], 10: list(done),
             }:  # fmt: skip
                 wishes = _spans(days), _spans(hours), step_free, tuple(languages), age_group
                 person = Person(family, given, date.fromisoformat(born))
                 return cls(
                     person, group, tuple((m, a) for m, a in areas), tuple(services), wishes, nonce, key, mail, writer,
-                    reply, claim, Request.decode(request) if request else None, dict(_asked(*item) for item in asked),
-                    _chosen(*chosen) if chosen else None,
+                    reply, claim, recovery, saved, Request.decode(request) if request else None,
+                    dict(_asked(*item) for item in asked),
+                    _chosen(*chosen) if chosen else None, done,
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
 

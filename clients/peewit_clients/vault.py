@@ -27,14 +27,14 @@ class Vault:
     def __init__(self, path: Path, passphrase: str | None = None) -> None:
         """Open a vault that was made. Raises `OperatorError`."""
         self.path = path
-        self._box = nacl.secret.Aead(read_secret(_key_path(path), passphrase))
+        self._box = nacl.secret.Aead(read_secret(key_path(path), passphrase))
         self._lock = take_lock(path.with_name(path.name + ".lock"), path)
 
     @classmethod
     def make(cls, path: Path, passphrase: str | None = None) -> Self:
         """Make an empty vault. Raises `OperatorError` if there is one."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_secret(_key_path(path), nacl.utils.random(nacl.secret.Aead.KEY_SIZE), passphrase)
+        write_secret(key_path(path), nacl.utils.random(nacl.secret.Aead.KEY_SIZE), passphrase)
         return cls(path, passphrase)
 
     def __enter__(self) -> Self:
@@ -79,5 +79,6 @@ class Vault:
             raise OperatorError(f"{self.path}: {error.strerror}") from None
 
 
-def _key_path(path: Path) -> Path:
+def key_path(path: Path) -> Path:
+    """Where the key of a file lies."""
     return path.with_name(path.name + ".key")

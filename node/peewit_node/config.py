@@ -64,6 +64,8 @@ class Limits(BaseModel):
     connections: Annotated[int, Field(ge=1)] = 2_000
     mailboxes: Annotated[int, Field(ge=0)] = 1_000_000
     "That are kept here."
+    letters: Annotated[int, Field(ge=0)] = 500
+    "That wait for one mediator."
 
 
 class Admission(BaseModel):

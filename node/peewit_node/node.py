@@ -38,6 +38,7 @@ from peewit_node.answers import Answers
 from peewit_node.append import Appender
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.forward import Forwarder
+from peewit_node.appointment.letterboxes import Letterboxes
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
 from peewit_node.carry import Carrier
@@ -129,6 +130,7 @@ class Node:
         self.mail = MailRoutes(state, signed, self.mailboxes)
         self.queues = Queues(state, engine, registry, self.logs)
         self.queue_routes = QueueRoutes(state, signed, self.queues)
+        self.letterboxes = Letterboxes(state, engine, registry, signed)
         self.forwarder = Forwarder(state, engine, self.queues, self.peers, signed, clock, random)
         self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
@@ -205,6 +207,7 @@ class Node:
         app.add_routes(self.draw.routes())
         app.add_routes(self.mail.routes())
         app.add_routes(self.queue_routes.routes())
+        app.add_routes(self.letterboxes.routes())
         app.add_routes(self.forwarder.routes())
         app.add_routes(self.status.routes())
         runner = await self._runner(app)
@@ -298,6 +301,7 @@ class Node:
             try:
                 await self.mailboxes.expire(self.state.now())
                 await self.queues.expire()
+                await self.letterboxes.expire(self.state.now())
             except StorageError as error:
                 logger.warning("what has ended could not be deleted yet", reason=str(error))
             await asyncio.sleep(TIDY_S)

@@ -1,9 +1,9 @@
 """`/v1/mailboxes/…`: opened, written, read and emptied with signed requests (`peewit_federation.appointment`).
 
 POST /v1/mailboxes/<address>             opened, or its terms changed, by its owner
-POST /v1/mailboxes/<address>/messages    a message, by a practice that is admitted or by who has the owner's leave
-POST /v1/mailboxes/<address>/read        [[number, message], …]
-POST /v1/mailboxes/<address>/delete      [number, …]
+POST /v1/mailboxes/<address>/messages    a message, by an admitted practice, a mediator, or who has the owner's leave
+POST /v1/mailboxes/<address>/read        [message, …]
+POST /v1/mailboxes/<address>/delete      [SHA-256 of a message, …]
 
 Nothing here is logged: an address is nobody's business.
 """
@@ -51,7 +51,7 @@ class MailRoutes:
         owner, terms = await self._mailboxes.terms(address, now_s)
         if put.leave:
             check_leave(put.leave, owner, envelope.signer, now_s)
-        elif not terms.practices or not self._door.practices(envelope.signer):
+        elif not terms.practices or not self._known(envelope):
             raise RefusedError("only who has its owner's leave writes into this mailbox")
         await self._mailboxes.put(address, envelope.signer, put.message)
         return _done()
@@ -65,6 +65,10 @@ class MailRoutes:
         address, envelope = await self._by_owner(request)
         await self._mailboxes.delete(address, read_digests(envelope.body))
         return _done()
+
+    def _known(self, envelope: Envelope) -> bool:
+        """Whether its signer is an admitted practice, or a mediator's device."""
+        return bool(self._door.practices(envelope.signer) or self._door.mediators(envelope.key))
 
     async def _by_owner(self, request: web.Request) -> tuple[bytes, Envelope]:
         address = parse_hash(request.match_info["address"])

@@ -54,6 +54,7 @@ listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 [limits]
 # connections = 2000
 # mailboxes = 1000000
+# letters = 500                    # of practices, that wait for one mediator
 # request_timeout_s = 30.0        # for a request's head, and for its body
 # operator_entries = 10000000     # mirrored of one operator's log
 """

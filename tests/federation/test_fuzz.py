@@ -12,6 +12,17 @@ import pytest
 from peewit_federation import cbor
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
+from peewit_federation.appointment import notes
+from peewit_federation.appointment.applications import (
+    Application,
+    Decision,
+    Posted,
+    SharedKeys,
+    read_application,
+    read_decision,
+    read_shared,
+    sign_for,
+)
 from peewit_federation.appointment.envelope import Envelope, open_envelope
 from peewit_federation.appointment.mailbox import Put, Terms, check_leave, give_leave, read_digests, read_messages
 from peewit_federation.appointment.messages import (
@@ -82,6 +93,11 @@ def as_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
     return lambda data: parse(data.decode("utf-8", errors="replace"))
 
 
+NOTE = notes.Note(bytes(32), bytes(16), 7, notes.WORDS, "a word", bytes(32))
+APPLICATION = Application(
+    bytes(32), ROOT.public, bytes(1216), (bytes(16),), ("flu",), practice_data({"name": "clinic-a"}), "CODE"
+)
+DECISION = Decision(bytes(32), 1, "", b"data", bytes(32), ((bytes(16), bytes(32)),))
 PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "cbor": (cbor.decode, [s.encode() for s in SAMPLES]),
     "note": (Note.parse, [SPEC_NOTE.encode(), TORCHWOOD_NOTE.encode()]),
@@ -142,6 +158,12 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "offer": (lambda data: open_message(data, Offer), [sign_message(OFFER, ROOT)]),
     "accept": (Accept.decode, [ACCEPT.encode()]),
     "confirm": (lambda data: open_message(data, Confirm), [sign_message(CONFIRM, ROOT)]),
+    "practice's note": (lambda data: notes.read_practice_note(data, ROOT.public), [notes.sign_note(NOTE, ROOT)]),
+    "user's note": (lambda data: notes.read_user_note(data, bytes(32), bytes(32)), [NOTE.encode()]),
+    "application": (read_application, [sign_for(APPLICATION, ROOT)]),
+    "decision": (lambda data: read_decision(data, ROOT.public), [sign_for(DECISION, ROOT)]),
+    "shared keys": (lambda data: read_shared(data, ROOT.public), [sign_for(SharedKeys(DECISION.keys), ROOT)]),
+    "letter": (Posted.decode, [Posted(((bytes(32), bytes(4096 + 1136)),)).encode()]),
     "practice data": (
         lambda data: read_practice_data(data, bytes(32), commitment(bytes(32), data)),
         [practice_data({"name": "clinic-a"})],

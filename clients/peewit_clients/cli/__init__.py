@@ -53,6 +53,7 @@ def main() -> None:
     """Peewit: federated, end-to-end encrypted mediation of scarce medical appointments.
 
     \b
+    People and practices  peewit user, peewit provider
     Operators of nodes    peewit node, peewit operator, peewit charter
     Mediators             peewit mediator, peewit codes
     Anybody               peewit registry, peewit log, peewit fork

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -23,9 +19,20 @@ from peewit_clients.cli.common import (
     node_option,
     passphrase_for,
     read_charter,
-    read_text,
-    show_progress,
     with_pool,
+)
+from peewit_clients.cli.desk import applications, approve, keys, reject, trail
+from peewit_clients.cli.grants import catchments, provider
+from peewit_clients.cli.publishing import (
+    Work,
+    act_on,
+    device_option,
+    folder_option,
+    publishing,
+    root_option,
+    wait_option,
+    with_device,
+    would,
 )
 from peewit_clients.device_log import Progress
 from peewit_clients.device_state import DeviceState
@@ -41,60 +48,12 @@ from peewit_clients.mediator import (
     root_key,
     statement_effective,
 )
-from peewit_clients.plans import Plan, Planner
+from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
-from peewit_clients.tables import read_catchments, read_providers
-from peewit_federation.charter import Charter
-from peewit_federation.errors import OperatorError, PeewitError, RefusedError
+from peewit_federation.errors import PeewitError
 from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.statements.mediator import Catchment, Provider
-
-WAIT_S = 30.0
-folder_option = click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default="mediator",
-    show_default=True,
-    envvar="PEEWIT_MEDIATOR",
-    help="The mediator's folder.",
-)
-device_option = click.option("--device", "device", default="", help="Which device to use; the only one if left out.")
-wait_option = click.option(
-    "--wait", "wait_s", default=WAIT_S, show_default=True, help="Seconds to wait for it to be effective."
-)
-root_option = click.option(
-    "--root",
-    "root_path",
-    type=click.Path(path_type=Path),
-    help="The offline root key's file; FOLDER/root.key if left out.",
-)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every command that publishes is told."""
-
-    folder: Path
-    device: str
-    charter_path: Path
-    nodes: tuple[str, ...]
-    wait_s: float
-    dry_run: bool
-    as_json: bool
-
-
-def publishing(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every command that publishes, handed over as one `work`."""
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        work = Work(**{field.name: options.pop(field.name) for field in fields(Work)})
-        command(work=work, **options)
-
-    for option in (json_option, dry_run_option, wait_option, node_option, charter_option, device_option, folder_option):
-        run = option(run)
-    return run
 
 
 @click.group()
@@ -105,8 +64,14 @@ def mediator() -> None:
     1. peewit mediator init               makes the offline root; give its id and root key to operators
     2. peewit mediator device frontdesk   makes a device that may publish
     3. peewit mediator catchments import areas.csv
-    4. peewit mediator provider admit practices.csv
+    4. peewit mediator applications       practices that want to be admitted: approve or reject them
+       (or admit known ones from a table: peewit mediator provider admit practices.csv)
+    5. peewit mediator keys               every week: new keys for requests, to all practices
     """
+
+
+for command in (catchments, provider, applications, approve, reject, keys, trail):
+    mediator.add_command(command)
 
 
 @mediator.command()
@@ -118,7 +83,7 @@ def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> Non
     """Make a mediator: a root key that is kept offline."""
     if dry_run:
         line = f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json"
-        _would(line, as_json=as_json)
+        would(line, as_json=as_json)
         return
     passphrase = None
     if not no_passphrase:
@@ -162,7 +127,7 @@ def device(
             f"makes keys and a log in {folder}/devices/{name}; from then on this device can say anything in the "
             "mediator's name, until the root closes it"
         )
-        _would(line, as_json=as_json)
+        would(line, as_json=as_json)
         return
     path = root_path or folder / "root.key"
     charter = read_charter(charter_path) if publish else None
@@ -185,83 +150,6 @@ def device(
             click.echo(f"vouched for at {', '.join(taken)}")
     if as_json:
         emit({"device": name, "log": origin, "vouched_for_at": taken})
-
-
-@mediator.group()
-def catchments() -> None:
-    """Catchment areas."""
-
-
-@catchments.command(name="import")
-@click.argument("table", type=click.Path(path_type=Path))
-@publishing
-def import_(table: Path, work: Work) -> None:
-    """Open or change catchment areas from a CSV file.
-
-    \b
-    name,postcodes,services,groups,nodes,days
-    mitte,10115 10117 10119,flu measles,over80 staff all,north west,400
-    """
-    rows = read_catchments(read_text(table))
-
-    def plan(planner: Planner, role: Mediator) -> Plan:
-        return planner.catchments(rows, lambda name: role.state.subject(Catchment.KIND, name))
-
-    _act(plan, work)
-
-
-@mediator.group()
-def provider() -> None:
-    """Practices: admit, suspend, revoke."""
-
-
-@provider.command()
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--readmit", is_flag=True, help="Also admit practices that were revoked.")
-@publishing
-def admit(table: Path, readmit: bool, work: Work) -> None:
-    """Admit practices from a CSV file, or change what is said of them; lifts a suspension.
-
-    \b
-    name,areas,services,signing_key,encryption_key,days,street,…
-    practice-1,mitte,flu,<64 hex digits>,<base64>,400,…
-    Further columns are practice data: they stay on this device, the log gets a commitment.
-    """
-    rows = read_providers(read_text(table))
-
-    def plan(planner: Planner, role: Mediator) -> Plan:
-        return planner.providers(rows, lambda name: role.state.subject(Catchment.KIND, name), readmit=readmit)
-
-    _act(plan, work)
-
-
-@provider.command()
-@click.argument("name")
-@publishing
-def suspend(name: str, work: Work) -> None:
-    """Suspend a practice for now (NAME, or its subject in hexadecimal). `provider admit` lifts it."""
-
-    def plan(planner: Planner, role: Mediator) -> Plan:
-        subject, grant = role.provider(name)
-        return planner.suspend(name, Provider.KIND, subject, grant)
-
-    _act(plan, work)
-
-
-@provider.command()
-@click.argument("name")
-@click.option(
-    "--reason", default=0, show_default=True, help="1 key lost, 2 left, 3 admitted in error, 4 breach, 5 replaced."
-)
-@publishing
-def revoke(name: str, reason: int, work: Work) -> None:
-    """Revoke a practice: ends everything that was ever granted to it."""
-
-    def plan(planner: Planner, role: Mediator) -> Plan:
-        subject, _ = role.provider(name)
-        return planner.revoke(name, Provider.KIND, subject, reason)
-
-    _act(plan, work)
 
 
 @mediator.command()
@@ -311,7 +199,7 @@ def close(
         gone = max(0, (held.size if held else 0) - made.size)
         line = f"closes {name} at {made.size} entries; {gone} entries that nodes have now will count for nothing"
         if dry_run:
-            _would(line, as_json=as_json)
+            would(line, as_json=as_json)
             return
         click.echo(line, err=True)
         taken, failures = await hand_in(pool, statement)
@@ -343,7 +231,7 @@ def close(
 @publishing
 def publish(work: Work) -> None:
     """Send again what is stored on the device, for example after a crash or a partition."""
-    _act(lambda _planner, _role: Plan(), work)
+    act_on(lambda _planner, _role: Plan(), work)
 
 
 @mediator.command()
@@ -410,61 +298,4 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
             )
         complain(view)
 
-    _with_device(folder, device, charter, nodes, work)
-
-
-def _would(consequence: str, *, as_json: bool) -> None:
-    """What a command would do, said instead of doing it."""
-    if as_json:
-        emit({"dry_run": True, "consequences": [consequence]})
-    else:
-        click.echo(consequence)
-        click.echo("Nothing was signed or sent (--dry-run).", err=True)
-
-
-T = TypeVar("T")
-PlanMaker = Callable[[Planner, Mediator], Plan]
-
-
-def _act(make: PlanMaker, work: Work) -> None:
-    charter = read_charter(work.charter_path)
-
-    async def act(role: Mediator) -> Progress | None:
-        with Console(stderr=True).status("asking the nodes what they hold …"):
-            planner = await role.prepare()
-        closed = role.closed_at()
-        if closed is not None:
-            raise RefusedError(f"this device was closed at {closed} entries: what it says counts no more; use another")
-        plan = make(planner, role)
-        if work.dry_run and work.as_json:
-            emit({"dry_run": True, "consequences": plan.consequences, "statements": len(plan.statements)})
-            return None
-        for line in plan.consequences:
-            click.echo(line, err=work.as_json)
-        if work.dry_run:
-            click.echo("Nothing was signed or sent (--dry-run).", err=True)
-            return None
-        with Console(stderr=True).status(f"publishing {len(plan.statements)} statements …"):
-            progress = await role.publish(plan, wait_s=work.wait_s)
-        for edit in role.lost():
-            click.echo(
-                f"Your edit of {edit.subject.hex()[:16]}… was overtaken by another device; see `status`.", err=True
-            )
-        return progress
-
-    progress = _with_device(work.folder, work.device, charter, work.nodes, act)
-    if progress is not None:
-        show_progress(progress, as_json=work.as_json)
-
-
-def _with_device(
-    folder: Path, device: str, charter: Charter, nodes: tuple[str, ...], work: Callable[[Mediator], Awaitable[T]]
-) -> T:
-    Identity.load(folder)
-    found = sorted(path.parent.name for path in (folder / "devices").glob("*/device.sqlite"))
-    if not device:
-        if len(found) != 1:
-            raise OperatorError(f"{folder} has the devices {', '.join(found) or '(none)'}; choose one with --device")
-        device = found[0]
-    with DeviceState(folder / "devices" / device) as state:
-        return with_pool(charter, nodes, lambda pool: work(Mediator(folder, state, charter, pool)))
+    with_device(folder, device, charter, nodes, work)

@@ -33,7 +33,8 @@ class Note(Statement):
     request: bytes = labelled(2, Bytes(32))
     slot: bytes = labelled(3, Bytes(16))
     "The slot that it is about, as it was booked."
-    number: int = labelled(4, Uint(1 << 31))
+    number: int = labelled(4, Uint())
+    "At least the time in seconds, so that a device that was put back from a copy does not repeat one."
     what: int = labelled(5, Uint(WITHDRAW))
     "0 words, 1 the appointment is cancelled, 2 it is moved, 3 an offer is withdrawn before anybody accepted it."
     text: str = labelled(6, TEXT, "")

@@ -1,10 +1,11 @@
-"""Signed requests at a node: opened, checked against what was seen, and whether their signer is a practice."""
+"""Signed requests at a node: opened, checked against what was seen, and who their signer is to the registry."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from peewit_federation.appointment.envelope import ENVELOPE_BYTES_MAX, Envelope, Guard, open_envelope
+from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import Registry
 from peewit_federation.registry.subjects import Verdict
@@ -19,6 +20,7 @@ class SignedDoor:
     def __init__(self, state: NodeState, registry: Registry) -> None:
         self._state = state
         self._guard = Guard(state.operator.origin_hash, state.now())
+        self._registry = registry
         self._finder = Finder(registry)
 
     async def open(self, request: web.Request) -> Envelope:
@@ -32,3 +34,12 @@ class SignedDoor:
         """The grants by which the holder of a key (its id) may act as a practice now."""
         found = self._finder.everywhere(Provider.KIND, key, int(self._state.now()))
         return [item for item in found if item.verdict is Verdict.ACTIVE]
+
+    def mediators(self, key: bytes) -> list[bytes]:
+        """The mediators for which the holder of a log key (its public bytes) may speak: its device is not closed."""
+        origin = origin_hash(origin_of(key))
+        found = []
+        for mediator, cuts in self._registry.cuts.items():
+            if origin in cuts and self._registry.close_of(mediator, origin) is None:
+                found.append(mediator)
+        return found

@@ -1,0 +1,287 @@
+"""`peewit user status|offers|accept|show|note|cancel|withdraw|again|receipt`: what follows a request."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+import segno
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from peewit_clients.areas import Area, waiting
+from peewit_clients.checkin import check_in_code
+from peewit_clients.cli.common import emit
+from peewit_clients.cli.person import Me, clock, personal, with_user
+from peewit_clients.user import Found, User
+from peewit_clients.user_state import Chosen, Standing
+from peewit_federation.draw.tickets import Ticket
+from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.registry.subjects import Verdict
+
+ROUND_DAYS_S: Final = 86_400
+
+
+@click.command()
+@personal
+def status(me: Me) -> None:
+    """Where your request stands, who comes before you, and by which rule."""
+
+    async def look(user: User) -> None:
+        request, chosen = user.state.request, user.state.chosen
+        if request is None:
+            if me.as_json:
+                emit({"state": "nothing"})
+            me.tell("status_none")
+            return
+        if chosen is not None:
+            await user.check()
+        if me.as_json:
+            emit({"state": _state(user), "round": request.round, "group": request.group, **_times(chosen)})
+            return
+        if not request.wishes:
+            me.tell("status_withdrawn")
+            return
+        if chosen is not None and chosen.state is not Standing.DECLINED:
+            _tell_chosen(me, chosen)
+            _tell_practice(me, user)
+            _tell_words(me, chosen)
+            return
+        if chosen is not None:
+            me.tell("status_declined")
+        schedule = user.view.charter.schedule
+        days = round(schedule.round_s / ROUND_DAYS_S, 2) if schedule else 0
+        me.tell("status_waiting", round=request.round, group=request.group or me.say("everybody"), days=f"{days:g}")
+        for area in request.areas:
+            catchment = user.catchment(*area)
+            rank = catchment.groups.index(request.group) if request.group else len(catchment.groups)
+            counts = await waiting(user.view, Area(area[0], catchment))
+            before = sum(n for place, n in counts.items() if place < (rank, request.round))
+            same = counts.get((rank, request.round), 0)
+            me.tell("status_ahead", area="/".join(catchment.services[:3]), count=before, same=same)
+        me.tell("rule")
+        count = len(await user.offers())
+        if count:
+            me.tell("status_offers", count=count)
+
+    with_user(me, look)
+
+
+def _state(user: User) -> str:
+    if user.state.request is None or not user.state.request.wishes:
+        return "withdrawn"
+    return user.state.chosen.state.name.lower() if user.state.chosen else "waiting"
+
+
+def _times(chosen: Chosen | None) -> dict[str, object]:
+    if chosen is None:
+        return {}
+    begins_s = chosen.begins_s or next(b for slot, b, _, _ in chosen.offer.slots if slot == chosen.slot)
+    words = [{"time": at_s, "practice": theirs, "text": text} for at_s, theirs, text in chosen.words]
+    return {"begins": begins_s, "minutes": chosen.minutes, "practice": chosen.data, "words": words}
+
+
+def _tell_chosen(me: Me, chosen: Chosen) -> None:
+    begins_s = int(str(_times(chosen)["begins"]))
+    match chosen.state:
+        case Standing.SENT:
+            me.tell("status_sent", when=clock(begins_s))
+        case Standing.BOOKED:
+            me.tell("status_booked", when=clock(begins_s), minutes=chosen.minutes)
+            Console().print(escape(_address(chosen.data)), highlight=False)
+        case _:
+            me.tell("status_cancelled")
+
+
+def _tell_practice(me: Me, user: User) -> None:
+    """What a suspended or revoked practice means for who has an appointment there."""
+    verdict = user.practice_verdict()
+    if verdict is Verdict.SUSPENDED:
+        me.tell("practice_suspended")
+    elif verdict is not Verdict.ACTIVE and verdict is not None:
+        me.tell("practice_gone", verdict=verdict.value)
+
+
+def _tell_words(me: Me, chosen: Chosen) -> None:
+    for at_s, theirs, text in chosen.words:
+        me.tell("said_practice" if theirs else "said_you", when=clock(at_s), text=_plain(text))
+
+
+def _address(data: dict[str, str]) -> str:
+    return _plain(", ".join(value for value in data.values() if value))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _listed(found: list[Found]) -> list[tuple[Found, tuple[bytes, int, int, str]]]:
+    """Offers, slot by slot, in the order of time: what numbers mean."""
+    return sorted(((item, slot) for item in found for slot in item.offer.slots), key=lambda pair: pair[1][1:2])
+
+
+@click.command()
+@personal
+def offers(me: Me) -> None:
+    """Offers that practices made you, each checked. What is wrong with others is said."""
+
+    async def look(user: User) -> None:
+        listed = _listed(await user.offers())
+        if me.as_json:
+            emit([
+                {
+                    "number": number, "begins": slot[1], "minutes": slot[2], "service": slot[3],
+                    "until": item.offer.until, "practice": item.data,
+                }
+                for number, (item, slot) in enumerate(listed, start=1)
+            ])  # fmt: skip
+            return
+        say = me.say
+        columns = ("column_number", "column_when", "column_minutes", "column_service", "column_practice")
+        table = Table(*map(say, columns), say("column_answer"), title=say("offers_title"))
+        for number, (item, (_, begins_s, minutes, service)) in enumerate(listed, start=1):
+            until = say("offers_until", when=clock(item.offer.until))
+            address = escape(_address(item.data))
+            table.add_row(str(number), clock(begins_s), str(minutes), service, address, until)
+        if listed:
+            Console().print(table)
+            me.tell("offers_hint")
+        else:
+            me.tell("offers_none")
+        for reason in user.dropped:
+            me.tell("offers_dropped", reason=_plain(reason))
+
+    with_user(me, look)
+
+
+@click.command()
+@click.argument("number", type=int)
+@personal
+def accept(number: int, me: Me) -> None:
+    """Choose an offer, by its number in `offers`. Only now does this one practice learn your name."""
+
+    async def act(user: User) -> None:
+        chosen = user.state.chosen
+        if chosen is not None and chosen.state is Standing.SENT:
+            await user.again()
+        else:
+            listed = _listed(await user.offers())
+            if not 1 <= number <= len(listed):
+                raise UnknownError(f"there is no offer {number}; see `peewit user offers`")
+            item, slot = listed[number - 1]
+            await user.accept(item, slot[0])
+        if me.as_json:
+            emit({"state": "sent"})
+        me.tell("accept_sent")
+
+    with_user(me, act)
+
+
+@click.command()
+@personal
+def show(me: Me) -> None:
+    """Your appointment, with the code to show at the practice."""
+
+    async def look(user: User) -> None:
+        chosen = user.state.chosen
+        if chosen is None or await user.check() is not Standing.BOOKED:
+            raise RefusedError("there is no confirmed appointment; see `peewit user status`")
+        code = check_in_code(user.state.nonce)
+        if me.as_json:
+            emit({"check_in": code, **_times(chosen)})
+            return
+        _tell_chosen(me, chosen)
+        _tell_practice(me, user)
+        _tell_words(me, chosen)
+        click.echo()
+        me.tell("show_title")
+        segno.make(f"PEEWIT:{code}", error="m").terminal(compact=True)
+        me.tell("show_code", code=code)
+
+    with_user(me, look)
+
+
+@click.command()
+@click.argument("text")
+@personal
+def note(text: str, me: Me) -> None:
+    """Say something to the practice, for example that you use a wheelchair."""
+
+    async def act(user: User) -> None:
+        await user.note(text)
+        me.tell("note_done")
+
+    with_user(me, act)
+
+
+@click.command()
+@click.option("--text", default="", help="A word to the practice.")
+@personal
+def cancel(text: str, me: Me) -> None:
+    """Give the appointment back: the time goes to the next in line. You keep your place, see `again`."""
+
+    async def act(user: User) -> None:
+        await user.check()
+        await user.cancel(text)
+        me.tell("cancel_done")
+
+    with_user(me, act)
+
+
+@click.command()
+@personal
+def withdraw(me: Me) -> None:
+    """Take the request out of all queues, if you need no appointment any more."""
+
+    async def act(user: User) -> None:
+        await user.withdraw()
+        me.tell("withdraw_done")
+
+    with_user(me, act)
+
+
+@click.command()
+@personal
+def again(me: Me) -> None:
+    """Back into the queue, in the old place: after a cancelled appointment, or offers that were not answered."""
+
+    async def act(user: User) -> None:
+        if user.state.chosen is not None:
+            await user.check()
+        await user.reopen()
+        assert user.state.request is not None
+        group = user.state.request.group or me.say("everybody")
+        me.tell("again_done", round=user.state.request.round, group=group)
+
+    with_user(me, act)
+
+
+@click.command()
+@personal
+def receipt(me: Me) -> None:
+    """Prove the draw: recompute your priority from the proofs, and print them for others to check (--json)."""
+
+    async def look(user: User) -> None:
+        request = user.state.request
+        schedule = user.view.charter.schedule
+        if request is None or schedule is None:
+            raise UnknownError("nothing was asked for yet")
+        seats = schedule.seats_of(request.round)
+        publics = user.view.registry.rounds.keys(seats, request.round)
+        if publics is None:
+            raise RefusedError(f"the keys of round {request.round} are not known; it may be over")
+        priority = Ticket.decode(request.ticket).priority(request.name, publics).hex()
+        if me.as_json:
+            emit({
+                "request": request.name.hex(), "round": request.round, "group": request.group, "priority": priority,
+                "ticket": request.ticket.hex(), "keys": [public.hex() for public in publics],
+                "tokens": [[origin.hex(), token.hex()] for origin, token in request.tokens],
+            })  # fmt: skip
+        group = request.group or me.say("everybody")
+        me.tell("receipt_good", round=request.round, group=group, priority=priority[:16] + "…")
+
+    with_user(me, look)
+
+
+COMMANDS: Final = (status, offers, accept, show, note, cancel, withdraw, again, receipt)

@@ -1,0 +1,140 @@
+"""`peewit provider day|note|move|cancel`: appointments that are made."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from peewit_clients.appointments import Appointments
+from peewit_clients.calendar import Slot, read_day
+from peewit_clients.checkin import check_in_code
+from peewit_clients.cli.clinic import Clinic, clinical, local_day, local_time, of_day, opened, with_practice
+from peewit_clients.cli.common import dry_run_option, emit
+from peewit_clients.day_list import COLUMNS, rows, write_pdf
+from peewit_clients.office import Office
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import Booking
+from peewit_federation.errors import RefusedError, UnknownError
+
+
+@click.command()
+@click.argument("date", required=False)
+@click.option("--pdf", type=click.Path(path_type=Path, dir_okay=False), help="A list to print.")
+@clinical
+def day(date: str | None, pdf: Path | None, clinic: Clinic) -> None:
+    """Who comes on a day (2026-12-01; today if left out), with the codes that they show."""
+    at = date or local_day(time.time())
+    read_day(at)
+    with opened(clinic) as (_, state):
+        found = of_day(list(state.booked.values()), at, "")
+    if pdf is not None:
+        write_pdf(pdf, f"Appointments on {at}", found)
+        click.echo(f"{len(found)} appointments in {pdf}", err=clinic.as_json)
+    if clinic.as_json:
+        emit([dict(zip(COLUMNS, row, strict=True)) for row in rows(found)])
+        return
+    table = Table(*COLUMNS, title=f"Appointments on {at}")
+    for row in rows(found):
+        table.add_row(*map(escape, row))
+    Console().print(table if found else f"Nobody comes on {at}.")
+    for booking in found:
+        for at_s, theirs, text in booking.words:
+            who = booking.person.family_name if theirs else "you"
+            said = "".join(c if c.isprintable() else "?" for c in f"{who}, {local_time(at_s)}: {text}")
+            Console().print(escape(said), highlight=False)
+
+
+@click.command()
+@click.argument("code")
+@click.argument("text")
+@clinical
+def note(code: str, text: str, clinic: Clinic) -> None:
+    """Say something to a holder (CODE: as in the day list)."""
+
+    async def act(practice: Practice, _: Office) -> None:
+        held = {check_in_code(booking.accept.nonce): booking for booking in practice.state.booked.values()}
+        booking = held.get(code.upper())
+        if booking is None:
+            raise UnknownError(f"nobody with the code {code}; see `peewit provider day`")
+        await Appointments(practice).note(booking, text)
+
+    with_practice(clinic, act)
+    if not clinic.as_json:
+        click.echo("sent")
+
+
+@click.command()
+@click.option("--day", "date", required=True, help="2026-12-01")
+@click.option("--service", default="", help="Only this one.")
+@click.option("--text", default="", help="A word to the holders.")
+@dry_run_option
+@clinical
+def cancel(date: str, service: str, text: str, dry_run: bool, clinic: Clinic) -> None:
+    """Take all appointments of a day back. Their holders are told and keep their places in the queue."""
+    read_day(date)
+
+    async def act(practice: Practice, _: Office) -> int:
+        found = _found(practice, date, service)
+        if not dry_run:
+            await Appointments(practice).cancel(found, text)
+        return len(found)
+
+    count = with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"cancelled": 0 if dry_run else count, "dry_run": dry_run})
+    else:
+        click.echo(f"{count} people {'would be' if dry_run else 'are'} told that they cannot come on {date}")
+
+
+@click.command()
+@click.option("--day", "date", required=True, help="2026-12-01")
+@click.option("--to", "target", required=True, help="2026-12-02, where your calendar has free times")
+@click.option("--service", default="", help="Only this one.")
+@click.option("--text", default="", help="A word to the holders.")
+@dry_run_option
+@clinical
+def move(date: str, target: str, service: str, text: str, dry_run: bool, clinic: Clinic) -> None:
+    """Give all holders of a day times on another day. Whoever cannot come cancels, and keeps the place."""
+    read_day(date), read_day(target)
+
+    async def act(practice: Practice, _: Office) -> list[tuple[Booking, Slot]]:
+        found = _found(practice, date, service)
+        free = sorted(
+            (slot for slot in practice.state.free(practice.view.clock()) if local_day(slot.begins_s) == target),
+            key=lambda slot: (slot.begins_s, slot.name),
+        )
+        moves = []
+        for booking in found:
+            slot = next((slot for slot in free if slot.service == booking.slot.service), None)
+            if slot is None:
+                raise RefusedError(
+                    f"{target} has too few free times for the {len(found)} people of {date}; nobody was moved. "
+                    f"Add some with `peewit provider calendar add`"
+                )
+            free.remove(slot)
+            moves.append((booking, slot))
+        shown = [(booking.slot.begins_s, slot.begins_s) for booking, slot in moves]
+        if not dry_run:
+            await Appointments(practice).move(moves, text)
+        if not clinic.as_json:
+            for old_s, new_s in shown:
+                click.echo(f"{local_time(old_s)} -> {local_time(new_s)}")
+        return moves
+
+    moves = with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"moved": 0 if dry_run else len(moves), "dry_run": dry_run})
+    elif dry_run:
+        click.echo("Nobody was told (--dry-run).", err=True)
+
+
+def _found(practice: Practice, date: str, service: str) -> list[Booking]:
+    found = of_day(list(practice.state.booked.values()), date, service)
+    if not found:
+        raise UnknownError(f"nobody comes on {date}; see `peewit provider day {date}`")
+    return found

@@ -1,0 +1,152 @@
+"""What all commands of `peewit user` share: whose request it is, where it is kept, and in which language we speak."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from rich.console import Console
+
+from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
+from peewit_clients.letters import Letters
+from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.recovery import Recovery
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.secret_file import is_sealed
+from peewit_clients.user import User
+from peewit_clients.user_state import UserState
+from peewit_clients.vault import Vault, key_path
+from peewit_clients.words import LANGUAGES, Words, usual_language, words_in
+from peewit_federation.errors import MalformedError, OperatorError, SenderError
+
+T = TypeVar("T")
+PERSON: Final = r"[a-z0-9][a-z0-9-]{0,31}"
+
+
+@dataclass(frozen=True)
+class Me:
+    """What every command is told."""
+
+    folder: Path
+    person: str
+    charter_path: Path
+    nodes: tuple[str, ...]
+    language: str
+    as_json: bool
+
+    @property
+    def say(self) -> Words:
+        """Says things in the person's language."""
+        return words_in(self.language)
+
+    @property
+    def path(self) -> Path:
+        """Where the request is kept. Raises `MalformedError` or `OperatorError`."""
+        name = self.person
+        if not name:
+            known = sorted(path.stem for path in self.folder.glob("*.request"))
+            if len(known) > 1:
+                raise OperatorError(f"{self.folder} has requests of {', '.join(known)}; choose one with --person")
+            name = known[0] if known else "me"
+        if not re.fullmatch(PERSON, name, re.ASCII):
+            raise MalformedError(f"--person {name!r}: small letters, digits and hyphens, at most 32")
+        return self.folder / f"{name}.request"
+
+    def tell(self, line: str, **values: object) -> None:
+        """One line for the person."""
+        if not self.as_json:
+            Console(highlight=False, soft_wrap=True).print(self.say(line, **values), markup=False)
+
+
+def personal(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command, handed over as one `me`."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        command(me=Me(**{field.name: options.pop(field.name) for field in fields(Me)}), **options)
+
+    folder = click.option(
+        "--folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        default="peewit-user",
+        show_default=True,
+        envvar="PEEWIT_USER",
+        help="Where requests are kept, encrypted.",
+    )
+    person = click.option("--person", default="", help="Whose request, if there are several: any short name.")
+    language = click.option(
+        "--language", type=click.Choice(LANGUAGES), default=usual_language, help="Otherwise that of the system."
+    )
+    for option in (json_option, language, node_option, charter_option, person, folder):
+        run = option(run)
+    return run
+
+
+def passphrase(path: Path) -> str | None:
+    """Ask for the passphrase of a request, if it has one."""
+    if not key_path(path).exists():
+        raise OperatorError(f"there is no request in {path}; begin with `peewit user request`")
+    if not is_sealed(key_path(path)):
+        return None
+    return os.environ.get("PEEWIT_PASSPHRASE") or click.prompt("Passphrase", hide_input=True, err=True)
+
+
+def new_passphrase() -> str | None:
+    """A passphrase for a new request; none if it is left empty."""
+    given = os.environ.get("PEEWIT_PASSPHRASE")
+    if given is not None:
+        return given or None
+    text = "A passphrase for this device (empty: none, if nobody else uses it)"
+    found = click.prompt(text, default="", show_default=False, hide_input=True, confirmation_prompt=True, err=True)
+    return found or None
+
+
+def with_user(me: Me, work: Callable[[User], Awaitable[T]]) -> T:
+    """Open the request, do something, and keep what comes of it, here and as a recovery copy."""
+    path = me.path
+    with Vault(path, passphrase(path)) as vault:
+        data = vault.read()
+        if data is None:
+            raise OperatorError(f"{path} is empty; begin with `peewit user request`")
+        return run_user(me, vault, UserState.decode(data), work)
+
+
+def run_user(me: Me, vault: Vault, state: UserState, work: Callable[[User], Awaitable[T]]) -> T:
+    """Do something with an open request."""
+    charter = read_charter(me.charter_path)
+
+    async def run(pool: BackendPool) -> T:
+        view = RegistryView(charter, pool)
+        before = state.encode()
+        user = User(view, state, os.urandom, lambda state: vault.write(state.encode()))
+        await view.refresh([mediator for mediator, _ in state.areas])
+        try:
+            return await work(user)
+        finally:
+            if state.encode() != before and state.request is not None:
+                await _back_up(me, vault, user.letters, state)
+
+    return with_pool(charter, me.nodes, run)
+
+
+async def _back_up(me: Me, vault: Vault, letters: Letters, state: UserState) -> None:
+    state.saved += 1
+    vault.write(state.encode())
+    try:
+        await Recovery(letters, state.recovery).save(state.saved, state.encode())
+    except (UnreachableError, BackendError, SenderError):
+        state.saved -= 1
+        if not me.as_json:
+            click.echo(me.say("backup_late"), err=True)
+
+
+def clock(at_s: float) -> str:
+    """A time as people here write it."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))

@@ -1,0 +1,197 @@
+"""`peewit provider`: a practice that offers appointments to whoever is next in line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from peewit_clients.areas import find_areas, read_postcode
+from peewit_clients.cli.calendar import calendar
+from peewit_clients.cli.changes import cancel, day, move, note
+from peewit_clients.cli.clinic import Clinic, clinical, local_time, opened, with_practice
+from peewit_clients.cli.common import emit
+from peewit_clients.cli.person import new_passphrase
+from peewit_clients.drawer import Drawer
+from peewit_clients.office import Office
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import FACTS, PracticeState
+from peewit_clients.serve import Server, ServeSettings, Turn
+from peewit_federation import cbor
+from peewit_federation.errors import MalformedError, RefusedError, UnknownError
+
+LINES: Final = 12
+
+
+@click.group()
+def provider() -> None:
+    """Apply to your health district, keep a calendar, and offer times to whoever is next in line.
+
+    \b
+    1. peewit provider init --mediator ID         keys of this practice; ID: from your health district
+    2. peewit provider apply --name … --postcode … --service flu
+    3. peewit provider calendar add …             times that you offer
+    4. peewit provider run                        draws, offers and confirms while it runs
+    5. peewit provider day                        who comes today
+    """
+
+
+for command in (calendar, day, note, move, cancel):
+    provider.add_command(command)
+
+
+@provider.command()
+@click.option("--mediator", required=True, help="Id of the mediator that will vouch for you, 64 hexadecimal digits.")
+@clinical
+def init(mediator: str, clinic: Clinic) -> None:
+    """Make the keys of this practice. Whoever has the folder and its passphrase is the practice: back it up."""
+    try:
+        identity = bytes.fromhex(mediator)
+    except ValueError:
+        identity = b""
+    if len(identity) != 32:
+        raise MalformedError("--mediator: 64 hexadecimal digits are due, as `peewit mediator init` prints them")
+    with Drawer.make(clinic.path, new_passphrase()) as drawer:
+        state = PracticeState.new(identity, os.urandom)
+        drawer.write([state.item(FACTS)])
+    if clinic.as_json:
+        emit({"signing_key": state.key.public.hex()})
+    else:
+        click.echo(f"made {clinic.folder}; next: peewit provider apply")
+
+
+@provider.command()
+@click.option("--name", required=True, help="Of the practice, as patients know it.")
+@click.option("--street", default="", help="And number.")
+@click.option("--postcode", required=True, help="Where you are, and whose catchment areas you serve.")
+@click.option("--city", default="")
+@click.option("--phone", default="")
+@click.option("--access", default="", help="For example: step-free, lift.")
+@click.option("--service", "services", multiple=True, required=True, help="What you offer, for example flu.")
+@click.option("--code", default="", help="A signup code, if your health district sent you one.")
+@clinical
+def apply(
+    name: str, street: str, postcode: str, city: str, phone: str, access: str, services: tuple[str, ...], code: str,
+    clinic: Clinic,
+) -> None:  # fmt: skip
+    """Ask your health district to admit you. Only its devices can read what you say."""
+    fields = {"name": name, "street": street, "postcode": postcode, "city": city, "phone": phone, "access": access}
+    data = {key: value for key, value in fields.items() if value}
+
+    read_postcode(postcode)
+
+    async def act(practice: Practice, office: Office) -> list[str]:
+        found = await find_areas(practice.view, postcode, services)
+        places = [area.place for area in found if area.mediator == practice.state.mediator]
+        if not places:
+            raise UnknownError(f"your mediator has no catchment area for {postcode} that offers {', '.join(services)}")
+        return await office.apply(data, places, services, code)
+
+    taken = with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"taken_by": taken})
+    else:
+        click.echo(f"{' and '.join(taken)} hold your application; your health district decides. Look with:")
+        click.echo("  peewit provider status")
+
+
+@provider.command()
+@clinical
+def status(clinic: Clinic) -> None:
+    """Whether you are admitted, and what is going on."""
+
+    async def look(_: Practice, office: Office) -> str:
+        return await office.receive()
+
+    letter = with_practice(clinic, look)
+    with opened(clinic) as (_, state):
+        facts = {
+            "admitted": bool(state.data), "letter": letter, "areas": [place.area.hex() for place in state.places],
+            "slots": len(state.calendar),
+            "offers": len(state.offered), "booked": len(state.booked), "letters_to_send": len(state.letters),
+        }  # fmt: skip
+        name = cbor.decode(state.data).get("name", "") if state.data else ""
+    if clinic.as_json:
+        emit(facts)
+        return
+    if letter and letter not in ("admitted", "keys"):
+        click.echo(f"Your health district did not admit you: {letter}")
+    elif state.data:
+        click.echo(f"{name} is admitted, to {len(state.places)} catchment areas.")
+    elif state.application:
+        click.echo("You have applied; your health district has not decided yet.")
+    else:
+        click.echo("You have not applied yet: peewit provider apply")
+    click.echo(f"{facts['slots']} slots, {facts['offers']} offers out, {facts['booked']} booked")
+
+
+@provider.command()
+@click.option("--once", is_flag=True, help="One turn, and end.")
+@click.option("--every", "every_s", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True, help="Seconds.")
+@click.option("--slots", type=click.IntRange(1, 16), default=2, show_default=True, help="Offered to each person.")
+@click.option(
+    "--answer-hours", type=click.FloatRange(0.2, 72), default=24.0, show_default=True, help="To answer an offer."
+)
+@click.option(
+    "--notice-hours", type=click.FloatRange(0, 240), default=2.0, show_default=True,
+    help="Times that begin sooner are offered to nobody.",
+)  # fmt: skip
+@clinical
+def run(once: bool, every_s: float, slots: int, answer_hours: float, notice_hours: float, clinic: Clinic) -> None:
+    """Draw who is next, offer them times, and confirm. Runs until you end it (Ctrl-C); nothing is lost then."""
+    settings = ServeSettings(slots, int(answer_hours * 3600), int(notice_hours * 3600))
+
+    async def work(practice: Practice, office: Office) -> Turn:
+        server = Server(practice, office, settings)
+        if not practice.state.data:
+            await office.receive()
+            if not practice.state.data:
+                raise RefusedError("you are not admitted yet; see `peewit provider status`")
+        await office.open()
+        if once:
+            return await server.turn()
+        log: list[str] = []
+        with Live(_table(practice, log), console=Console(), auto_refresh=False) as live:
+            while True:
+                turn = await server.turn()
+                log += _lines(turn)
+                log += [f"! {line}" for line in dict.fromkeys(practice.complaints)]
+                practice.complaints.clear()
+                del log[:-LINES]
+                live.update(_table(practice, log), refresh=True)
+                await asyncio.sleep(every_s)
+
+    try:
+        turn = with_practice(clinic, work)
+    except KeyboardInterrupt:
+        click.echo("ended; `peewit provider run` goes on from here")
+        return
+    if clinic.as_json:
+        emit({"booked": len(turn.bookings), "offers": turn.offers, "notes": len(turn.notes), "ended": len(turn.ended)})
+        return
+    for line in _lines(turn) or ["nothing new"]:
+        click.echo(line)
+
+
+def _lines(turn: Turn) -> list[str]:
+    found = [f"from your health district: {turn.letter}"] if turn.letter else []
+    found += [f"booked {local_time(b.slot.begins_s)} {b.slot.service}" for b in turn.bookings]
+    found += [f"note for {local_time(b.slot.begins_s)}: {note.text or 'cancelled'}" for b, note in turn.notes]
+    found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
+    found += [f"{turn.offers} offers sent"] if turn.offers else []
+    found += [f"{turn.waiting} people whom no free time suits"] if turn.waiting else []
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in found]
+
+
+def _table(practice: Practice, log: list[str]) -> Table:
+    state, now_s = practice.state, practice.view.clock()
+    table = Table("free", "offered", "booked", "letters to send", "what happened", title="peewit provider run")
+    promised = sum(len(offer.slots) for offer in state.offered.values() if offer.until_s > now_s)
+    counts = (len(state.free(now_s)), promised, len(state.booked), len(state.letters))
+    table.add_row(*map(str, counts), "\n".join(log) or "nothing yet")
+    return table

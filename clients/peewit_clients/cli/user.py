@@ -1,0 +1,208 @@
+"""`peewit user`: a person's appointment, without an account and without a name at any node."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from peewit_clients.areas import Area, find_areas, read_postcode
+from peewit_clients.calendar import read_day
+from peewit_clients.cli.appointment import COMMANDS
+from peewit_clients.cli.common import emit, read_charter, with_pool
+from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, run_user
+from peewit_clients.letters import Letters
+from peewit_clients.place import with_code, with_work
+from peewit_clients.pool import BackendPool
+from peewit_clients.recovery import Recovery, read_code, write_code
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.user import User
+from peewit_clients.user_state import Extra, UserState
+from peewit_clients.vault import Vault, key_path
+from peewit_federation.draw.hashes import AREAS_MAX, Person
+from peewit_federation.errors import MalformedError, OperatorError, UnknownError
+
+EPOCH: Final = date(1970, 1, 1)
+
+
+@click.group()
+def user() -> None:
+    """Ask for an appointment, choose an offer, and show it at the practice.
+
+    \b
+    1. peewit user find 10115                     which areas serve a postcode
+    2. peewit user request --postcode 10115 …     a place in the queue
+    3. peewit user status                         how many come before you
+    4. peewit user offers, peewit user accept 1
+    5. peewit user show                           on the day
+    """
+
+
+for command in COMMANDS:
+    user.add_command(command)
+
+
+@user.command()
+@click.argument("postcode")
+@click.option("--service", "services", multiple=True, help="Only areas that offer this.")
+@personal
+def find(postcode: str, services: tuple[str, ...], me: Me) -> None:
+    """Catchment areas for a postcode. The whole list is fetched: nobody learns which one you look at."""
+    read_postcode(postcode)
+    found = _find(me, postcode, services)
+    if me.as_json:
+        emit([_plain(number, area) for number, area in enumerate(found, start=1)])
+        return
+    if not found:
+        me.tell("areas_none", postcode=postcode)
+        return
+    say, names = me.say, {o.origin_hash: o.name for o in read_charter(me.charter_path).operators}
+    columns = ("column_number", "column_services", "column_groups", "column_nodes")
+    table = Table(*map(say, columns), title=say("areas_title", postcode=postcode))
+    for number, area in enumerate(found, start=1):
+        c = area.catchment
+        groups = ", ".join((*c.groups, say("everybody")))
+        table.add_row(str(number), ", ".join(c.services), groups, ", ".join(names.get(n, "?") for n in c.nodes))
+    Console().print(table)
+
+
+def _find(me: Me, postcode: str, services: tuple[str, ...]) -> list[Area]:
+    charter = read_charter(me.charter_path)
+
+    async def look(pool: BackendPool) -> list[Area]:
+        return await find_areas(RegistryView(charter, pool), postcode, services)
+
+    return with_pool(charter, me.nodes, look)
+
+
+def _plain(number: int, area: Area) -> dict[str, object]:
+    c = area.catchment
+    return {
+        "number": number, "mediator": area.mediator.hex(), "area": c.area.hex(), "services": list(c.services),
+        "groups": list(c.groups), "postcodes": len(c.postcodes),
+    }  # fmt: skip
+
+
+@user.command()
+@click.option("--family", "family_name", required=True, help="Family name, as in the identity document.")
+@click.option("--given", "given_name", required=True, help="Given names.")
+@click.option("--born", required=True, help="Birth date: 1940-08-12.")
+@click.option("--postcode", required=True, help="Where you live.")
+@click.option("--service", "services", multiple=True, required=True, help="What you need, for example flu.")
+@click.option(
+    "--area", "numbers", multiple=True, type=int, help="Of `find`, the preferred first; the first by default."
+)
+@click.option("--group", default="", help="The group that you belong to, for example over80.")
+@click.option("--code", default="", help="Your signup code, if you were sent one.")
+@click.option("--days", multiple=True, help="Days that suit you: 2026-12-01..2026-12-10.")
+@click.option("--hours", multiple=True, help="Hours that suit you: 9-12.")
+@click.option("--step-free", is_flag=True, help="You need a way in without steps.")
+@click.option("--speak", "languages", multiple=True, help="Languages that you speak: de.")
+@personal
+def request(
+    family_name: str, given_name: str, born: str, postcode: str, services: tuple[str, ...], numbers: tuple[int, ...],
+    group: str, code: str, days: tuple[str, ...], hours: tuple[str, ...], step_free: bool, languages: tuple[str, ...],
+    me: Me,
+) -> None:  # fmt: skip
+    """Get a place in the queue. May be said again after a failure: it goes on where it stopped.
+
+    Your name stays on this device until you accept an offer, and then goes to that one practice only.
+    """
+    read_postcode(postcode)
+    person = Person(family_name, given_name, read_day(born))
+    extra: Extra = (
+        tuple(_span(text) for text in days), tuple(_hours(text) for text in hours), int(step_free), languages,
+        _age_group(person.born),
+    )  # fmt: skip
+    prove = with_code(code) if code else with_work
+    path = me.path
+    fresh = not key_path(path).exists()
+    with Vault.make(path, new_passphrase()) if fresh else Vault(path, passphrase(path)) as vault:
+        data = vault.read()
+        if data is None:
+            areas = _chosen(_find(me, postcode, services), numbers, postcode)
+            state = UserState.new(person, group, areas, services, os.urandom, extra)
+            vault.write(state.encode())
+        else:
+            state = UserState.decode(data)
+            if state.person != person:
+                raise OperatorError(f"{path} holds somebody else's request; choose another with --person")
+
+        async def ask(user: User) -> None:
+            await user.ask(prove)
+
+        run_user(me, vault, state, ask)
+        assert state.request is not None
+        code_text = write_code(state.recovery)
+        if me.as_json:
+            emit({"round": state.request.round, "group": state.group, "recovery_code": code_text})
+            return
+        shown = state.group or me.say("everybody")
+        me.tell("request_asked", round=state.request.round, group=shown)
+        me.tell("rule")
+        me.tell("request_recovery")
+        click.echo(f"\n    {code_text}\n")
+        me.tell("request_recovery_hint")
+
+
+def _chosen(found: list[Area], numbers: tuple[int, ...], postcode: str) -> tuple[tuple[bytes, bytes], ...]:
+    if not found:
+        raise UnknownError(f"no catchment area for {postcode} offers that; see `peewit user find {postcode}`")
+    chosen = numbers or (1,)
+    if len(set(chosen)) != len(chosen) or len(chosen) > AREAS_MAX:
+        raise MalformedError(f"--area: up to {AREAS_MAX} different numbers")
+    for number in chosen:
+        if not 1 <= number <= len(found):
+            raise UnknownError(f"--area {number}: `peewit user find {postcode}` shows 1 to {len(found)}")
+    return tuple((found[n - 1].mediator, found[n - 1].catchment.area) for n in chosen)
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("..")
+    days = read_day(first), read_day(last or first)
+    if days[1] < days[0]:
+        raise MalformedError(f"--days {text}: the last day is before the first")
+    return (days[0] - EPOCH).days, (days[1] - EPOCH).days
+
+
+def _hours(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) < int(last) <= 24):
+        raise MalformedError(f"--hours {text}: write it as 9-12, from 0 to 24")
+    return int(first), int(last)
+
+
+def _age_group(born: date) -> str:
+    """Ten years wide, so that a birth date cannot be told from it."""
+    years = max(0, (date.today() - born).days // 365) // 10 * 10
+    return f"{years}-{years + 9}"
+
+
+@user.command()
+@click.argument("code")
+@personal
+def restore(code: str, me: Me) -> None:
+    """Bring a request back on an empty device, from its recovery code."""
+    secret, charter, path = read_code(code), read_charter(me.charter_path), me.path
+    if key_path(path).exists():
+        raise OperatorError(f"{path} exists already; choose another name with --person")
+
+    async def load(pool: BackendPool) -> UserState:
+        letters = Letters(pool, RegistryView(charter, pool).clock, os.urandom)
+        number, data = await Recovery(letters, secret).load()
+        state = UserState.decode(data)
+        state.saved = number
+        return state
+
+    state = with_pool(charter, me.nodes, load)
+    with Vault.make(path, new_passphrase()) as vault:
+        vault.write(state.encode())
+    name = f"{state.person.given_name} {state.person.family_name}"
+    if me.as_json:
+        emit({"restored": path.stem})
+    else:
+        me.tell("restore_done", name=name)

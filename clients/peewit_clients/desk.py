@@ -1,0 +1,240 @@
+"""Where a mediator's device decides on applications, and gives practices the keys of their areas.
+
+    desk = Desk(mediator)
+    for filed in await desk.applications():
+        plan = desk.approve(planner, [filed], days=400)
+        …                              shown, then published: `Mediator.publish`
+        await desk.tell([filed])
+
+Rules kept here: everything can be said again; a decision is sent to the practice alone, and only once the grant is
+signed; a letter is deleted at the nodes when it is decided on. What was decided, by which device, stands in the
+device's own trail, never in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from peewit_clients.letters import Letters
+from peewit_clients.mediator import Mediator
+from peewit_clients.office import device_key, letter_nodes, post_letter
+from peewit_clients.plans import DAY_S, Plan, Planner
+from peewit_clients.pool import BackendError
+from peewit_clients.tables import ProviderRow
+from peewit_federation import cbor
+from peewit_federation.appointment.applications import (
+    Application,
+    Decision,
+    Posted,
+    SharedKeys,
+    decision_context,
+    letter_context,
+    read_application,
+    read_shared,
+    sign_for,
+    signer_of,
+)
+from peewit_federation.appointment.messages import practice_data
+from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
+from peewit_federation.keys import key_id
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import open_sealed, seal, xwing_public
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment, Provider
+
+ROTATION_S = 7 * DAY_S
+DECISION_S = 30 * DAY_S
+
+
+@dataclass(frozen=True)
+class Filed:
+    """An application that waits for a decision."""
+
+    number: str
+    "What people call it: the beginning of its hash."
+    digest: bytes
+    application: Application
+    data: dict[str, str]
+
+    @property
+    def subject(self) -> bytes:
+        """Of the grant that it asks for."""
+        return key_id(self.application.signing_key)
+
+
+class Desk:
+    """One device at work on applications and keys. `Mediator.prepare` comes first."""
+
+    def __init__(self, role: Mediator) -> None:
+        self.role = role
+        self.letters = Letters(role.pool, role.clock, role.random_bytes)
+        self.complaints: list[str] = []
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/letterboxes/{self.role.identity.id.hex()}"
+
+    async def applications(self) -> list[Filed]:
+        """Those that wait at any node, newest last. Keys that other devices share are taken over."""
+        found: dict[bytes, Filed] = {}
+        for backend in self.role.pool.order():
+            try:
+                answer = await self.letters.call(backend, self.role.state.key, self._path + "/read", b"")
+                items = cbor.decode(answer, size_bytes_max=16 << 20)
+            except BackendError as error:
+                self.complaints.append(f"{backend.name}: {error}")
+                continue
+            for item in items if isinstance(items, list) else []:
+                try:
+                    filed = self._open(Posted.decode(item))
+                except (SenderError, TypeError) as error:
+                    self.complaints.append(f"a letter at {backend.name}: {error}")
+                    continue
+                if filed is not None:
+                    found[filed.digest] = filed
+        newest: dict[bytes, Filed] = {}
+        for filed in sorted(found.values(), key=lambda filed: filed.application.time):
+            newest[filed.subject] = filed
+        return list(newest.values())
+
+    def _open(self, letter: Posted) -> Filed | None:
+        state, mediator = self.role.state, self.role.identity.id
+        public = xwing_public(state.encryption_seed)
+        sealed = dict(letter.copies).get(key_id(public))
+        if sealed is None:
+            return None  # it was written before this device was made
+        plain = open_sealed(state.encryption_seed, sealed, letter_context(mediator, public))
+        try:
+            application = read_application(plain)
+        except SenderError:
+            shared = read_shared(plain, device_key(self.role.view, mediator, signer_of(plain)))
+            for area, seed in shared.keys:
+                state.learn(Catchment.KIND, area, seed)
+            return None
+        if application.mediator != mediator:
+            raise RefusedError("an application to another mediator")
+        fields = cbor.decode(application.data)
+        if not isinstance(fields, dict) or not all(isinstance(x, str) for item in fields.items() for x in item):
+            raise MalformedError("a practice's data is a map of texts")
+        return Filed(letter.digest.hex()[:10], letter.digest, application, fields)
+
+    def approve(self, planner: Planner, filed: Sequence[Filed], days: int) -> Plan:
+        """What is to be signed to admit these practices. Raises `RefusedError` or `UnknownError`."""
+        names = self.role.state.names(Catchment.KIND)
+        rows = []
+        for one in filed:
+            for area in one.application.areas:
+                looked = self.role.view.finder.look(self.role.identity.id, Catchment.KIND, area, int(self.role.clock()))
+                if looked.verdict is not Verdict.ACTIVE:
+                    raise UnknownError(f"{one.number}: an area of the application is {looked.verdict.value}")
+            name = one.data.get("name", "").strip() or one.number
+            if self.role.state.subject(Provider.KIND, name) not in (None, one.subject):
+                name = f"{name} ({one.number})"  # two practices of one name are two
+            areas = tuple(names.get(area, area.hex()) for area in one.application.areas)
+            application = one.application
+            rows.append(
+                ProviderRow(
+                    name, areas, application.services, application.signing_key, application.encryption_key, days,
+                    one.data,
+                )
+            )  # fmt: skip
+        by_name = {name: subject for subject, name in names.items()}
+        return planner.providers(rows, lambda name: by_name.get(name) or bytes.fromhex(name), readmit=False)
+
+    async def tell(self, filed: Sequence[Filed]) -> list[str]:
+        """Send admitted practices their data and keys, and delete their letters; whom it could not be sent to."""
+        return await self._send([(one.subject, one) for one in filed])
+
+    async def deliver(self) -> list[str]:
+        """Send all practices that stand the keys of their areas; whom it could not be sent to. Harmless to repeat."""
+        now_s, mine = int(self.role.clock()), self.role.identity.id
+        fold = self.role.view.registry.folds.get(mine)
+        subjects = [subject for kind, subject in sorted(fold.subjects if fold else ()) if kind == Provider.KIND]
+        standing = [s for s in subjects if self.role.view.finder.look(mine, Provider.KIND, s, now_s).verdict
+                    is Verdict.ACTIVE]  # fmt: skip
+        failed = await self._send([(subject, None) for subject in standing])
+        keys = tuple((area, seed) for area, _ in self._areas() for seed in self._seeds(area))
+        if keys and len(self.role.view.registry.cuts.get(mine, {})) > 1:
+            plain = sign_for(SharedKeys(keys[:64]), self.role.state.key)
+            await post_letter(self.role.view, mine, plain, self.role.state.key.public)
+        return failed
+
+    async def _send(self, practices: Sequence[tuple[bytes, Filed | None]]) -> list[str]:
+        failed = []
+        for subject, filed in practices:
+            try:
+                await self._send_one(subject)
+            except (BackendError, SenderError) as error:
+                failed.append(f"{subject.hex()[:16]}…: {error}")
+                continue
+            if filed is not None:
+                self.role.state.note_down(int(self.role.clock()), "admitted", filed.number, filed.data.get("name", ""))
+                await self._drop(filed)
+        return failed
+
+    async def _send_one(self, subject: bytes) -> None:
+        grant = self.role.provider(subject.hex())[1]
+        assert isinstance(grant, Provider)
+        secret = self.role.state.secret(Provider.KIND, subject)
+        salt, fields = cbor.decode(secret) if secret else (b"", None)
+        keys = tuple((area, seed) for area in grant.areas for seed in self._seeds(area))
+        data = practice_data(fields) if fields is not None else b""
+        await self._decide(Decision(subject, 1, "", data, salt, keys[:64]), grant.encryption_key, grant.areas)
+
+    async def reject(self, filed: Filed, reason: str) -> None:
+        """Tell a practice why it is not admitted, and delete its letter."""
+        application = filed.application
+        await self._decide(Decision(filed.subject, 0, reason), application.encryption_key, application.areas)
+        self.role.state.note_down(int(self.role.clock()), "rejected", filed.number, reason)
+        await self._drop(filed)
+
+    async def _decide(self, decision: Decision, public: bytes, areas: Sequence[bytes]) -> None:
+        plain = sign_for(decision, self.role.state.key)
+        message = seal(public, plain, decision_context(decision.practice, public))
+        origins = letter_nodes(self.role.view, self.role.identity.id, areas)
+        await self.letters.put(decision.practice, origins, self.role.state.key, b"", message)
+
+    async def _drop(self, filed: Filed) -> None:
+        for backend in self.role.pool.order():
+            try:
+                body = cbor.encode([filed.digest])
+                await self.letters.call(backend, self.role.state.key, self._path + "/delete", body)
+            except BackendError as error:
+                self.complaints.append(f"{backend.name}: {error}")
+
+    # Keys of areas
+
+    def _areas(self) -> list[tuple[bytes, Catchment]]:
+        now_s, view, mine = int(self.role.clock()), self.role.view, self.role.identity.id
+        fold, found = view.registry.folds.get(mine), []
+        for kind, area in sorted(fold.subjects if fold else ()):
+            if kind == Catchment.KIND:
+                looked = view.finder.look(mine, kind, area, now_s)
+                statement = read_entry(view.standing_entry(looked) or b"", MEDIATOR_KINDS)
+                if looked.verdict is Verdict.ACTIVE and isinstance(statement, Catchment):
+                    found.append((area, statement))
+        return found
+
+    def _seeds(self, area: bytes) -> list[bytes]:
+        """Of the keys that the area has now, as far as this device knows them."""
+        statement = next((found for known, found in self._areas() if known == area), None)
+        publics = {public for _, public in statement.keys} if statement else set()
+        return [seed for seed in self.role.state.secrets(Catchment.KIND, area) if xwing_public(seed) in publics]
+
+    def rotate(self, planner: Planner) -> Plan:
+        """The next key for every area whose last one has begun, to be used a week after that."""
+        plan, now_s = Plan(), int(self.role.clock())
+        names = self.role.state.names(Catchment.KIND)
+        for area, statement in self._areas():
+            begins, public = max(statement.keys)
+            if begins > now_s:
+                continue
+            seed = self.role.random_bytes(32)
+            due = max(now_s + DAY_S, begins + ROTATION_S)
+            fresh = replace(statement, keys=((begins, public), (due, xwing_public(seed))))
+            plan.statements.append(planner.next_version(fresh).encode())
+            name = names.get(area, area.hex())
+            plan.names.append((Catchment.KIND, name, area, seed))
+            plan.consequences.append(f"a new key for requests in {name}, in use from {(due - now_s) // 3600} hours on")
+        return plan

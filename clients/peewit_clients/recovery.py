@@ -1,0 +1,111 @@
+"""A copy of a person's request at nodes, that only the recovery code finds and opens.
+
+    code       16 random bytes and 3 of their SHA-256, in base 32 (RFC 4648), in groups of five letters
+    mailbox    of the Ed25519 key with the seed SHA-256("peewit recovery mailbox v1" || secret), at two nodes
+    message    nonce || XChaCha20-Poly1305 under SHA-256("peewit recovery key v1" || secret), over
+               [number, state] padded to 48 KiB
+
+Rules kept here: nodes see a mailbox like any other, written and read by its owner; the copy with the highest number
+counts; older ones are deleted. A mistyped code is refused before anybody is asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+import nacl.exceptions
+import nacl.secret
+
+from peewit_clients.letters import Letters
+from peewit_clients.pool import BackendError, UnreachableError
+from peewit_federation import cbor
+from peewit_federation.appointment.mailbox import give_leave
+from peewit_federation.errors import LimitError, MalformedError, SenderError, UnknownError
+from peewit_federation.keys import SigningKey, key_id, sha256
+
+SECRET_BYTES: Final = 16
+CHECK_BYTES: Final = 3
+PADDED_BYTES: Final = 48 * 1024
+COPY_S: Final = 200 * 86_400
+NODES: Final = 2
+
+
+def write_code(secret: bytes) -> str:
+    """The code of a secret, as people write it down."""
+    check = sha256(b"peewit recovery code v1", secret)[:CHECK_BYTES]
+    text = base64.b32encode(secret + check).decode().rstrip("=")
+    return "-".join(text[start : start + 5] for start in range(0, len(text), 5))
+
+
+def read_code(code: str) -> bytes:
+    """The secret behind a code. Raises `MalformedError`."""
+    text = "".join(c for c in code.upper() if c.isalnum()).replace("0", "O").replace("1", "I").replace("8", "B")
+    try:
+        data = base64.b32decode(text + "=" * (-len(text) % 8))
+    except (binascii.Error, ValueError):
+        data = b""
+    secret = data[:SECRET_BYTES]
+    if len(data) != SECRET_BYTES + CHECK_BYTES:
+        raise MalformedError("that is no recovery code: it has 31 letters and digits, in groups of five")
+    if sha256(b"peewit recovery code v1", secret)[:CHECK_BYTES] != data[SECRET_BYTES:]:
+        raise MalformedError("a letter of the recovery code is wrong; compare it with your note")
+    return secret
+
+
+class Recovery:
+    """The copies of one request."""
+
+    def __init__(self, letters: Letters, secret: bytes) -> None:
+        self._letters = letters
+        self._key = SigningKey(sha256(b"peewit recovery mailbox v1", secret))
+        self._box = nacl.secret.Aead(sha256(b"peewit recovery key v1", secret))
+
+    async def save(self, number: int, state: bytes) -> None:
+        """Bring a copy to nodes, and delete older ones. Raises `UnreachableError` or `LimitError`."""
+        plain = cbor.encode([number, state])
+        if len(plain) + 4 > PADDED_BYTES:
+            raise LimitError(f"a state of {len(plain)} bytes has no room in a recovery copy")
+        padded = (len(plain).to_bytes(4, "big") + plain).ljust(PADDED_BYTES, b"\0")
+        message = bytes(self._box.encrypt(padded))
+        until_s = int(self._letters.clock()) + COPY_S
+        origins = await self._letters.open_mailbox(self._key, NODES, until_s, practices=False)
+        older = await self._letters.read(self._key, origins)
+        if len(older) > 1:
+            await self._letters.delete(self._key, origins, older[:-1])
+        leave = give_leave(self._key, key_id(self._key.public), until_s)
+        await self._letters.put(key_id(self._key.public), origins, self._key, leave, message)
+        if older:
+            await self._letters.delete(self._key, origins, older)
+
+    async def load(self) -> tuple[int, bytes]:
+        """The newest copy of any node. Raises `UnknownError`, or `UnreachableError` if no node answered."""
+        found: list[tuple[int, bytes]] = []
+        failures = []
+        for backend in self._letters.pool.order():
+            try:
+                messages = await self._letters.read(self._key, [backend.operator.origin_hash])
+            except (UnreachableError, BackendError) as error:
+                failures.append(str(error))
+                continue
+            for message in messages:
+                try:
+                    found.append(self._open(message))
+                except SenderError as error:
+                    self._letters.pool.complain(backend.name, f"a recovery copy: {error}")
+        if not found:
+            reasons = "; ".join(failures) or "their mailboxes are empty"
+            raise UnknownError(f"no node has a copy for this code ({reasons})")
+        return max(found)
+
+    def _open(self, message: bytes) -> tuple[int, bytes]:
+        try:
+            padded = bytes(self._box.decrypt(message))
+        except (nacl.exceptions.CryptoError, ValueError):
+            raise MalformedError("not sealed with this code") from None
+        size = int.from_bytes(padded[:4], "big")
+        match cbor.decode(padded[4 : 4 + size], size_bytes_max=PADDED_BYTES):
+            case [int(number), bytes(state)]:
+                return number, state
+        raise MalformedError("a recovery copy is [number, state]")

@@ -1,0 +1,111 @@
+"""A practice at work: it hears from its mediator, confirms, reads notes, draws the next in line, and offers them slots.
+
+    server = Server(practice, office, ServeSettings())
+    while True:
+        told = await server.turn()
+
+Rules kept here: whoever comes first in the proven order is offered first; who wishes what no free slot offers is passed
+over for now, without losing the place; as many are asked as there are free slots for their offers. One turn may be cut
+short anywhere; the next goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+from peewit_clients.appointments import Appointments
+from peewit_clients.calendar import Slot, fitting
+from peewit_clients.office import Office
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import Booking
+from peewit_federation.appointment.notes import Note
+from peewit_federation.errors import PeewitError, RefusedError
+
+DRAW_MAX = 200
+RECHECK_TURNS = 60
+NOTES_TURNS = 3
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How a practice offers."""
+
+    slots_per_offer: int = 2
+    answer_s: int = 24 * 3600
+    "How long an offer may be answered."
+    notice_s: int = 2 * 3600
+    "Slots that begin sooner are offered to nobody."
+    zone: tzinfo | None = None
+    "Of the practice; none: that of the machine."
+
+
+@dataclass
+class Turn:
+    """What happened in one turn."""
+
+    letter: str = ""
+    bookings: list[Booking] = field(default_factory=list)
+    notes: list[tuple[Booking, Note]] = field(default_factory=list)
+    ended: list[Booking] = field(default_factory=list)
+    offers: int = 0
+    waiting: int = 0
+    "Drawn whom no free slot suits."
+
+
+class Server:
+    """One practice's daily work."""
+
+    def __init__(self, practice: Practice, office: Office, settings: ServeSettings) -> None:
+        self.practice = practice
+        self.office = office
+        self.acts = Appointments(practice)
+        self.settings = settings
+        self._turns = 0
+
+    async def turn(self) -> Turn:
+        """Do what is to be done now. What fails is in the practice's complaints."""
+        told, practice = Turn(), self.practice
+        try:
+            await practice.view.refresh([practice.state.mediator])
+            if self._turns % NOTES_TURNS == 0:
+                told.letter = await self.office.receive()
+            told.bookings = await practice.confirm()
+            if self._turns % NOTES_TURNS == 0:
+                told.notes = await self.acts.read()
+            if self._turns % RECHECK_TURNS == 0:
+                told.ended = await self.acts.recheck()
+            if practice.state.data:
+                await self._offer(told)
+        except PeewitError as error:
+            practice.complaints.append(str(error))
+        self._turns += 1
+        return told
+
+    async def _offer(self, told: Turn) -> None:
+        practice, settings = self.practice, self.settings
+        for place in practice.state.places:
+            free = self._free()
+            if not free:
+                return
+            wanted = -(-len(free) // settings.slots_per_offer)
+            # Those for whom nothing is free come first in every draw; so we ask for as many more.
+            drawn = await practice.draw(place, min(DRAW_MAX, wanted + told.waiting))
+            for one in drawn:
+                free = self._free()
+                slots = fitting(free, one.wishes, settings.zone, settings.slots_per_offer)
+                if not slots:
+                    told.waiting += 1
+                    continue
+                until_s = min(
+                    int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2
+                )
+                try:
+                    await practice.offer(place, one, slots, until_s)
+                    told.offers += 1
+                except RefusedError as error:
+                    practice.complaints.append(str(error))
+
+    def _free(self) -> list[Slot]:
+        practice = self.practice
+        return practice.state.free(practice.view.clock() + self.settings.notice_s)

@@ -1,0 +1,165 @@
+"""`peewit user`, `peewit provider` and the mediator's desk, as people use them, over real nodes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peewit_clients.charters import usual_draw
+from peewit_node.config import Admission
+from tests.clients.test_cli import peewit
+from tests.federation_kit import NAMES, Federation
+from tests.node.test_draw import opened
+
+AREAS = "name,postcodes,services,groups,nodes,days\nmitte,10115 10117,flu,over80,north west,400\n"
+PERSON = ("--family", "Muster", "--given", "Erika", "--born", "1940-08-12", "--postcode", "10115", "--service", "flu")
+NO_PASSPHRASE = {"PEEWIT_PASSPHRASE": "", "PEEWIT_LANGUAGE": "en"}
+
+
+async def done(folder: Path, *words: str) -> str:
+    code, output, errors = await peewit(folder, *words, env=NO_PASSPHRASE)
+    assert code == 0, (words, errors)
+    return output
+
+
+async def found(folder: Path, *words: str) -> Any:
+    return json.loads(await done(folder, *words, "--json"))
+
+
+async def refused(folder: Path, expected: int, message: str, *words: str) -> None:
+    code, output, errors = await peewit(folder, *words, env=NO_PASSPHRASE)
+    assert (code, message in errors) == (expected, True), (words, code, output, errors)
+    assert "Traceback" not in errors
+
+
+@pytest.fixture
+async def people(tmp_path: Path) -> AsyncIterator[Federation]:
+    """Nodes with a draw, and a district with one area and a device."""
+    admission = Admission(kind="work", work_bits=4, groups=("over80",))
+    federation = Federation.make(tmp_path, draw=usual_draw(NAMES), admission=admission)
+    await federation.start()
+    identity = json.loads((await peewit(tmp_path, "mediator", "init", "--no-passphrase", "--json"))[1])
+    (tmp_path / "id").write_text(identity["id"])
+    for name in NAMES[:2]:
+        words = ("operator", "admit", identity["id"], "--root", identity["root"], "--postcodes", "1", "--data", name)
+        await done(tmp_path, *words)
+    await federation.agree()
+    for name in ("desk", "deputy"):
+        await done(tmp_path, "mediator", "device", name)
+    (tmp_path / "areas.csv").write_text(AREAS)
+    await done(tmp_path, "mediator", "catchments", "import", "areas.csv", "--device", "desk")
+    await opened(federation, ("", "over80"))
+    yield federation
+    await federation.stop()
+
+
+async def admitted(folder: Path) -> None:
+    await done(folder, "provider", "init", "--mediator", (folder / "id").read_text())
+    await refused(folder, 3, "not admitted yet", "provider", "run", "--once")
+    words = ("--name", "Clinic A", "--street", "Example Street 1", "--postcode", "10115", "--service", "flu")
+    await done(folder, "provider", "apply", *words)
+    (application,) = await found(folder, "mediator", "applications", "--device", "desk")
+    assert application["data"]["street"] == "Example Street 1"
+    number = application["number"]
+    await done(folder, "mediator", "approve", number, "--device", "desk")
+    assert await found(folder, "mediator", "applications", "--device", "desk") == []
+    assert "Clinic A is admitted" in await done(folder, "provider", "status")
+
+
+async def test_an_appointment_from_the_application_of_a_practice_to_its_end(people: Federation) -> None:
+    folder = people.folder
+    await admitted(folder)
+    day, next_day = (time.strftime("%Y-%m-%d", time.localtime(time.time() + n * 86_400)) for n in (2, 3))
+    times = ("--service", "flu", "--from", "09:00", "--to", "09:30", "--minutes", "10")
+    await done(folder, "provider", "calendar", "add", "--day", day, *times)
+    assert "over80, everybody" in await done(folder, "user", "find", "10115")
+    asked = await found(folder, "user", "request", *PERSON, "--group", "over80", "--hours", "9-12")
+    assert await found(folder, "user", "request", *PERSON, "--group", "over80") == asked, "saying it again is harmless"
+    assert "0 people of earlier groups or rounds" in await done(folder, "user", "status")
+    assert "1 offers sent" in await done(folder, "provider", "run", "--once")
+    assert len(await found(folder, "user", "offers")) == 2
+    await refused(folder, 3, "there is no offer 9", "user", "accept", "9")
+    await done(folder, "user", "accept", "2")
+    assert "booked" in await done(folder, "provider", "run", "--once")
+    shown = await found(folder, "user", "show")
+    assert "Ihr Termin" in await done(folder, "user", "show", "--language", "de")
+    listed = await found(folder, "provider", "day", day, "--pdf", "day.pdf")
+    assert [(row["name"], row["code"]) for row in listed] == [("Muster, Erika", shown["check_in"])]
+    assert (folder / "day.pdf").read_bytes().startswith(b"%PDF")
+    assert "The draw of this request is proven" in await done(folder, "user", "receipt")
+    await done(folder, "user", "note", "I use a wheelchair")
+    assert "wheelchair" in await done(folder, "provider", "run", "--once")
+    code = asked["recovery_code"]
+    await done(folder, "user", "restore", code, "--person", "erika-again")
+    again = ("--person", "erika-again")
+    back = await found(folder, "user", "show", *again)
+    assert (back["check_in"], back["begins"]) == (shown["check_in"], shown["begins"]), "back on an empty device"
+    await done(folder, "provider", "calendar", "add", "--day", next_day, *times)
+    await done(folder, "provider", "move", "--day", day, "--to", next_day, "--text", "the fridge is broken")
+    assert "fridge" in await done(folder, "user", "status", *again)
+    assert next_day in await done(folder, "user", "show", *again)
+    await done(folder, "provider", "calendar", "export", "out.ics")
+    assert (folder / "out.ics").read_text().count("BEGIN:VEVENT") == 1
+    await done(folder, "user", "cancel", "--text", "I am well", *again)
+    assert "I am well" in await done(folder, "provider", "run", "--once")
+    assert "Nobody comes" in await done(folder, "provider", "day", next_day)
+    await done(folder, "user", "again", *again)
+    await done(folder, "provider", "run", "--once")
+    await done(folder, "user", "accept", "1", *again)
+    assert "booked" in await done(folder, "provider", "run", "--once")
+    await done(folder, "provider", "cancel", "--day", next_day, "--text", "sorry")
+    assert "sorry" in await done(folder, "user", "status", *again)
+    await done(folder, "user", "withdraw", *again)
+    assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"
+
+
+async def test_a_deputy_opens_what_was_written_to_the_desk_and_gets_its_keys(people: Federation) -> None:
+    folder = people.folder
+    await admitted(folder)
+    await done(folder, "provider", "init", "--folder", "other", "--mediator", (folder / "id").read_text())
+    words = ("--name", "Clinic A", "--postcode", "10117", "--service", "flu", "--folder", "other")
+    await done(folder, "provider", "apply", *words)
+    await done(folder, "mediator", "keys", "--device", "desk")
+    (application,) = await found(folder, "mediator", "applications", "--device", "deputy")
+    reason = "send us your licence"
+    await done(folder, "mediator", "reject", application["number"], "--reason", reason, "--device", "deputy")
+    assert reason in await done(folder, "provider", "status", "--folder", "other")
+    await done(folder, "provider", "apply", *words)
+    await done(folder, "mediator", "approve", "--all", "--device", "deputy")
+    assert "admitted, to 1 catchment" in await done(folder, "provider", "status", "--folder", "other")
+    trail = await found(folder, "mediator", "trail", "--device", "deputy")
+    assert (trail[0]["what"], trail[0]["detail"]) == ("rejected", reason)
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() + 86_400 * 2))
+    times = ("--day", day, "--service", "flu", "--from", "09:00", "--to", "09:10", "--minutes", "10")
+    await done(folder, "provider", "calendar", "add", *times, "--folder", "other")
+    await done(folder, "user", "request", *PERSON)
+    assert "1 offers sent" in await done(folder, "provider", "run", "--once", "--folder", "other")
+    await done(folder, "provider", "calendar", "remove", "--day", day, "--text", "ill", "--folder", "other")
+    assert "took back: ill" in await done(folder, "user", "offers")
+
+
+async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -> None:
+    folder, bad = people.folder, refused
+    await bad(folder, 3, "is not a postcode", "user", "find", "1011x")
+    await bad(folder, 3, "no catchment area for 99999", "user", "request", *PERSON, "--postcode", "99999")
+    await bad(folder, 3, "is not a day", "user", "request", *PERSON, "--born", "12.8.1940")
+    await bad(folder, 3, "write it as 9-12", "user", "request", *PERSON, "--hours", "12-9")
+    await bad(folder, 3, "a signup code has", "user", "request", *PERSON, "--code", "ABC")
+    await bad(folder, 3, "'doctors'", "user", "request", *PERSON, "--group", "doctors", "--person", "x")
+    await bad(folder, 3, "small letters", "user", "status", "--person", "../x")
+    await bad(folder, 4, "there is no request", "user", "status", "--person", "nobody")
+    await bad(folder, 3, "no recovery code", "user", "restore", "ABCDE")
+    await bad(folder, 4, "holds no practice", "provider", "day")
+    await bad(folder, 3, "64 hexadecimal digits", "provider", "init", "--mediator", "12")
+    await done(folder, "provider", "init", "--mediator", (folder / "id").read_text())
+    await bad(folder, 4, "exists already", "provider", "init", "--mediator", (folder / "id").read_text())
+    words = ("provider", "apply", "--name", "a", "--service", "flu", "--postcode")
+    await bad(folder, 3, "no catchment area for 80331", *words, "80331")
+    await bad(folder, 3, "nobody comes on", "provider", "cancel", "--day", "2026-12-01")
+    await bad(folder, 3, "no application '1'", "mediator", "reject", "1", "--reason", "no", "--device", "desk")
+    await bad(folder, 2, "say --all", "mediator", "approve", "--device", "desk")

@@ -1,0 +1,32 @@
+"""The catalogues say the same things in every language."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from peewit_clients.words import LANGUAGES, catalogue, words_in
+
+USED = re.compile(r'(?:tell|say)\(\s*"([a-z_]+)"')
+CLI = Path(__file__).parents[2] / "clients" / "peewit_clients" / "cli"
+
+
+def test_every_language_says_the_same_with_the_same_values() -> None:
+    first = catalogue(LANGUAGES[0])
+    for language in LANGUAGES[1:]:
+        other = catalogue(language)
+        assert set(other) == set(first)
+        for name, line in first.items():
+            assert set(re.findall(r"{[a-z]+}", line)) == set(re.findall(r"{[a-z]+}", other[name])), name
+            assert line != other[name], f"{name} is not translated"
+
+
+def test_every_line_is_used_and_every_line_that_is_used_is_there() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in CLI.glob("*.py"))
+    used = set(USED.findall(source)) | set(re.findall(r'"((?:column|said|practice)_[a-z]+)"', source))
+    assert used - {"practice_data"} <= set(catalogue("en"))
+    assert set(catalogue("en")) <= used
+
+
+def test_a_line_is_said_with_its_values() -> None:
+    assert words_in("de")("show_code", code="ABCD-EFGH") == "Anmeldecode ABCD-EFGH"
