@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fpdf import FPDF
-
 from peewit_clients.checkin import check_in_code
 from peewit_clients.practice_state import Booking
 from peewit_federation.errors import OperatorError
@@ -30,6 +28,8 @@ def rows(bookings: Sequence[Booking]) -> list[tuple[str, ...]]:
 
 def write_pdf(path: Path, title: str, bookings: Sequence[Booking]) -> None:
     """One or more pages A4. Raises `OperatorError`."""
+    from fpdf import FPDF  # half a second, for one command only
+
     page = FPDF(format="A4")
     page.set_title(title)
     page.set_lang("en")

@@ -21,6 +21,8 @@ import aiohttp
 
 from peewit_federation.charter import Charter, Operator
 from peewit_federation.errors import PeewitError, SenderError
+from peewit_federation.oblivious.bhttp import PADDED_BYTES, Request, Response, pad
+from peewit_federation.oblivious.encapsulation import seal_request
 
 T = TypeVar("T")
 HEDGE_S: Final = 0.25
@@ -28,6 +30,11 @@ TIMEOUT_S: Final = 10.0
 BREAK_S: Final = 1.0
 BREAK_MAX_S: Final = 60.0
 BODY_BYTES_MAX: Final = 16 << 20
+
+RELAYS: Final = 3
+"So many other nodes are tried as carriers."
+RELAYED_BYTES_MAX: Final = PADDED_BYTES[-1] + 1024
+BAD_GATEWAY: Final = 502
 
 
 class BackendError(PeewitError):
@@ -78,6 +85,8 @@ class BackendPool:
     only: Sequence[str] = ()
     "Names of the nodes to use; all if empty."
     timeout_s: float = TIMEOUT_S
+    veil: Callable[[Backend], bytes] | None = None
+    "If set, nodes are asked through one another; gives a node's key for it, or nothing while it is not known."
     complaints: dict[str, list[str]] = field(default_factory=dict)
     "By node: what it was caught at."
 
@@ -199,6 +208,42 @@ class BackendPool:
     async def _request(
         self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int
     ) -> bytes:
+        key = self.veil(backend) if self.veil else b""
+        if key:
+            return await self._through(backend, key, Request(method, path, body or b""), size_bytes_max)
+        if self.veil and method == "POST":
+            raise BackendError("its log names no key for requests that come through another node")
+        return await self._direct(backend, method, path, body, size_bytes_max)
+
+    async def _through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
+        """Ask a node through another one (RFC 9458): one sees the address, the other the content."""
+        start, path = self.clock(), f"/v1/relay/{backend.operator.origin_hash.hex()}"
+        others = [b for b in self.order() if b is not backend and b.open_until_s <= self.clock()] or self.order()
+        relays = [b for b in others if b is not backend]
+        self.random.shuffle(relays)
+        reasons = []
+        for relay in relays[:RELAYS]:
+            sealed, answering = seal_request(key, pad(request.encode()), self.random.randbytes(32))
+            try:
+                answer = await self._direct(relay, "POST", path, sealed, RELAYED_BYTES_MAX)
+                response = Response.decode(answering.open(answer))
+            except BackendError as error:
+                reasons.append(f"{relay.name}: {error}")
+                continue
+            except SenderError as error:
+                reasons.append(f"{relay.name} or {backend.name}: {error}")
+                continue
+            self._succeeded(backend, start)
+            if len(response.content) > size_bytes_max:
+                raise BackendError(f"an answer of more than {size_bytes_max} bytes")
+            if response.status != 200:
+                title = _title(response.content) or f"HTTP status {response.status}"
+                raise BackendError(title, response.status, response.content)
+            return response.content
+        self._failed(backend)
+        raise BackendError("not reached through another node: " + ("; ".join(reasons) or "there is none"))
+
+    async def _direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
         start = self.clock()
         data_in = io.BytesIO(body) if body is not None else None
         try:
@@ -213,13 +258,17 @@ class BackendPool:
             self._failed(backend)
             raise BackendError(f"{type(error).__name__}") from error
         if response.status >= 500:
-            self._failed(backend)
+            if response.status != BAD_GATEWAY:  # which is about another node
+                self._failed(backend)
         else:
-            backend.failures, backend.open_until_s = 0, 0.0
-            backend.latency_s += 0.2 * (self.clock() - start - backend.latency_s)
+            self._succeeded(backend, start)
         if response.status != 200:
             raise BackendError(_title(data) or f"HTTP status {response.status}", response.status, data)
         return data
+
+    def _succeeded(self, backend: Backend, start: float) -> None:
+        backend.failures, backend.open_until_s = 0, 0.0
+        backend.latency_s += 0.2 * (self.clock() - start - backend.latency_s)
 
     def _failed(self, backend: Backend) -> None:
         backend.failures += 1

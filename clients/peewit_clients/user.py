@@ -135,7 +135,8 @@ class User:
         return seal(key, wishes, wishes_context(area, key, catchment.salt))
 
     async def _upload(self, request: Request, origins: Sequence[bytes]) -> None:
-        body, taken, refusals = request.sign(self.state.key), 0, []
+        shown = replace(request, wishes=()) if self.state.withdrawn else request
+        body, taken, refusals = shown.sign(self.state.key), 0, []
         for backend in self.letters.nodes(tuple(dict.fromkeys(origins))):
             try:
                 await self.view.pool.post(backend, "/v1/requests", body)
@@ -209,8 +210,18 @@ class User:
         await self._bring(self._asked())
 
     async def withdraw(self) -> None:
-        """Take the request out of all queues, for whoever wants no appointment any more. May be repeated."""
-        await self._bring(replace(self._asked(), wishes=()))
+        """Take the request out of all queues, for whoever wants no appointment any more. May be repeated.
+
+        Raises `RefusedError` while an appointment stands.
+        """
+        request, chosen = self._asked(), self.state.chosen
+        if chosen is not None and chosen.state in (Standing.SENT, Standing.BOOKED):
+            raise RefusedError("an appointment stands, or is being made; cancel it first")
+        self.state.withdrawn = True
+        if chosen is not None and chosen.state is Standing.CANCELLED:
+            self._save(self.state)  # a practice has claimed it, so it is in no queue
+        else:
+            await self._bring(request)
 
     async def reopen(self) -> None:
         """Ask again after a booking ended, or a practice never answered, in the old place.
@@ -228,6 +239,7 @@ class User:
         if chosen is not None:
             self.state.done.append(chosen.offer.mailbox)
         self.state.chosen = None
+        self.state.withdrawn = False
         await self._bring(request)
 
     async def _bring(self, request: Request) -> None:

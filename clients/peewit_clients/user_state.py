@@ -2,7 +2,8 @@
 
     {0: [family name, given name, birth date], 1: group, 2: [nonce, five seeds, claim], 3: areas, 4: services,
      5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes,
-     9: [secret of the recovery code, number of the last copy], 10: [mailbox of an offer that is over, …]}  CBOR
+     9: [secret of the recovery code, number of the last copy, whether withdrawn],
+     10: [mailbox of an offer that is over, …]}                                                        CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -91,6 +92,7 @@ class UserState:
     "Of the recovery code."
     saved: int = 0
     "Number of the last recovery copy."
+    withdrawn: bool = False
     request: Request | None = None
     asked: dict[Asked, tuple[Blinded, TokenAsk]] = field(default_factory=dict, repr=False)
     chosen: Chosen | None = None
@@ -140,7 +142,7 @@ class UserState:
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
-            9: [self.recovery, self.saved], 10: self.done,
+            9: [self.recovery, self.saved, self.withdrawn], 10: self.done,
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -154,13 +156,13 @@ class UserState:
                 0: [str(family), str(given), str(born)], 1: str(group), 2: list(areas), 3: list(services),
                 4: [nonce, key, mail, writer, reply, claim], 5: bytes(request), 6: list(asked), 7: list(chosen),
                 8: [list(days), list(hours), int(step_free), list(languages), str(age_group)],
-                9: [bytes(recovery), int(saved)], 10: list(done),
+                9: [bytes(recovery), int(saved), bool(withdrawn)], 10: list(done),
             }:  # fmt: skip
                 wishes = _spans(days), _spans(hours), step_free, tuple(languages), age_group
                 person = Person(family, given, date.fromisoformat(born))
                 return cls(
                     person, group, tuple((m, a) for m, a in areas), tuple(services), wishes, nonce, key, mail, writer,
-                    reply, claim, recovery, saved, Request.decode(request) if request else None,
+                    reply, claim, recovery, saved, withdrawn, Request.decode(request) if request else None,
                     dict(_asked(*item) for item in asked),
                     _chosen(*chosen) if chosen else None, done,
                 )  # fmt: skip

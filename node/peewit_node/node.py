@@ -30,6 +30,7 @@ from peewit_federation.errors import OperatorError, PeewitError, SenderError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.keys import sha256
 from peewit_federation.log.checkpoint import Checkpoint, Cosignature, cosign
+from peewit_federation.oblivious.encapsulation import GatewayKey
 from peewit_federation.places import Places
 from peewit_federation.statements.operator import CharterNotice
 from peewit_federation.statements.operator import Node as NodeStatement
@@ -58,6 +59,7 @@ from peewit_node.logs import Log, Logs
 from peewit_node.machine import LocalMachine, Machine
 from peewit_node.mirror import Mirror
 from peewit_node.node_state import NodeState
+from peewit_node.oblivious import Oblivious
 from peewit_node.own_log import OwnLog
 from peewit_node.peers import Peers
 from peewit_node.problems import problems
@@ -75,6 +77,8 @@ from peewit_node.views import Views
 DATABASE = "node.sqlite"
 ADMIN_SOCKET = "admin.sock"
 BODY_BYTES_MAX = 8 << 20
+LOOPBACK = "127.0.0.1"
+ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104
 CHARTER_CHECK_S = 5.0
 TIDY_S = 60.0
 PROTOCOL_VERSION = 1
@@ -131,6 +135,8 @@ class Node:
         self.queues = Queues(state, engine, registry, self.logs)
         self.queue_routes = QueueRoutes(state, signed, self.queues)
         self.letterboxes = Letterboxes(state, engine, registry, signed)
+        self.gateway_key = GatewayKey.of(encryption)
+        self.oblivious = Oblivious(state, self.peers, self.gateway_key, random, connector)
         self.forwarder = Forwarder(state, engine, self.queues, self.peers, signed, clock, random)
         self._door = Door(0, 0)
         self._runners: list[web.AppRunner] = []
@@ -197,20 +203,7 @@ class Node:
     async def _listen(self) -> None:
         config = self.state.config
         door = self._door = Door(config.limits.connections, config.limits.request_timeout_s)
-        app = web.Application(middlewares=[door.watch, problems, self.status.measure], client_max_size=BODY_BYTES_MAX)
-        timeout_s = config.limits.request_timeout_s
-        app.add_routes(LogRoutes(self.logs, self.keeper.registry, self.appender, timeout_s).routes())
-        app.add_routes(FederationRoutes(self.state, self.gossip, self.views).routes())
-        app.add_routes(
-            ClientRoutes(self.state, self.logs, self.keeper, self.views, self.answers, self.carrier).routes()
-        )
-        app.add_routes(self.draw.routes())
-        app.add_routes(self.mail.routes())
-        app.add_routes(self.queue_routes.routes())
-        app.add_routes(self.letterboxes.routes())
-        app.add_routes(self.forwarder.routes())
-        app.add_routes(self.status.routes())
-        runner = await self._runner(app)
+        runner = await self._runner(self._application(door))
         tls = None
         if config.tls:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -221,6 +214,14 @@ class Node:
         server = await listen(runner, door, *config.address, tls)
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
+        host, port = config.address[0], self.port
+        if tls:
+            # What came through another node is asked of ourselves, which needs no certificate.
+            host = LOOPBACK
+            inner = await listen(await self._runner(self._application(door)), door, host, 0, None)
+            self._servers.append(inner)
+            port = inner.sockets[0].getsockname()[1]
+        self.oblivious.inside = f"http://{LOOPBACK if host in ANY_ADDRESS else _bracketed(host)}:{port}"
         admin = await self._runner(
             web.Application(middlewares=[problems]), AdminRoutes(self.own, self.status, self.admission)
         )
@@ -228,6 +229,23 @@ class Node:
         socket.unlink(missing_ok=True)
         await web.UnixSite(admin, str(socket)).start()
         socket.chmod(0o600)
+
+    def _application(self, door: Door) -> web.Application:
+        app = web.Application(middlewares=[door.watch, problems, self.status.measure], client_max_size=BODY_BYTES_MAX)
+        timeout_s = self.state.config.limits.request_timeout_s
+        app.add_routes(LogRoutes(self.logs, self.keeper.registry, self.appender, timeout_s).routes())
+        app.add_routes(FederationRoutes(self.state, self.gossip, self.views).routes())
+        app.add_routes(
+            ClientRoutes(self.state, self.logs, self.keeper, self.views, self.answers, self.carrier).routes()
+        )
+        app.add_routes(self.draw.routes())
+        app.add_routes(self.mail.routes())
+        app.add_routes(self.queue_routes.routes())
+        app.add_routes(self.letterboxes.routes())
+        app.add_routes(self.forwarder.routes())
+        app.add_routes(self.oblivious.routes())
+        app.add_routes(self.status.routes())
+        return app
 
     async def _runner(self, app: web.Application, admin: AdminRoutes | None = None) -> web.AppRunner:
         if admin:
@@ -246,7 +264,9 @@ class Node:
         operator, charter = self.state.operator, self.state.charter
         encryption = self.state.encryption_public
         mine = [
-            NodeStatement(operator.url, self.state.witness_key.public, (PROTOCOL_VERSION,), encryption).encode(),
+            NodeStatement(
+                operator.url, self.state.witness_key.public, (PROTOCOL_VERSION,), encryption, self.gateway_key.public
+            ).encode(),
             CharterNotice(charter.number, charter.digest).encode(),
         ]
         key = f"said-{sha256(*mine).hex()}"
@@ -362,6 +382,7 @@ class Node:
         await self._door.shut()
         await self.state.cancel_all()
         await self.peers.close()
+        await self.oblivious.close()
         await self.engine.close()
         (self.state.config.data / ADMIN_SOCKET).unlink(missing_ok=True)
 
@@ -392,6 +413,10 @@ def _check_keys(state: NodeState) -> None:
             raise OperatorError(
                 f"{state.config.data / name}.key is not the {name} key of operator {state.operator.name}"
             )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _encryption_seed(path: Path, random: Random) -> bytes:

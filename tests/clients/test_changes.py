@@ -231,3 +231,19 @@ async def test_a_practice_whose_power_goes_at_any_step_goes_on_from_its_disk(sur
             assert all(kind != BOOKING for kind, *_ in drawer.read())
             with pytest.raises(OperatorError, match="in use by another command"):
                 Drawer(path, "open sesame")
+
+
+async def test_who_withdraws_is_drawn_by_nobody_and_comes_back_in_the_old_place(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        await user.withdraw()
+        assert await practice.draw(surgery.place, 1) == []
+        await user.reopen()
+        await offered(surgery, user, practice, 1)
+        with pytest.raises(RefusedError, match="cancel it first"):
+            await user.withdraw()
+        await user.cancel()
+        await user.withdraw()
+        await user.reopen()
+        await offered(surgery, user, surgery.practice(view, "clinic-b"), 2)

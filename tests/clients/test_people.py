@@ -112,7 +112,7 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     await done(folder, "provider", "run", "--once")
     await done(folder, "user", "accept", "1", *again)
     assert "booked" in await done(folder, "provider", "run", "--once")
-    await done(folder, "provider", "cancel", "--day", next_day, "--text", "sorry")
+    await done(folder, "provider", "cancel", "--day", day, "--text", "sorry")
     assert "sorry" in await done(folder, "user", "status", *again)
     await done(folder, "user", "withdraw", *again)
     assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"

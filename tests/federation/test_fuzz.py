@@ -58,6 +58,8 @@ from peewit_federation.log.note import Note, VerifierKey
 from peewit_federation.log.policy import parse_policy
 from peewit_federation.log.proof_file import LogProof
 from peewit_federation.log.tiles import Tile, encode_bundle, split_bundle
+from peewit_federation.oblivious import bhttp
+from peewit_federation.oblivious.encapsulation import GatewayKey, seal_request
 from peewit_federation.places import Places
 from peewit_federation.statements.carried import Close as CloseStatement
 from peewit_federation.statements.carried import open_carried, sign_close
@@ -158,6 +160,10 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "offer": (lambda data: open_message(data, Offer), [sign_message(OFFER, ROOT)]),
     "accept": (Accept.decode, [ACCEPT.encode()]),
     "confirm": (lambda data: open_message(data, Confirm), [sign_message(CONFIRM, ROOT)]),
+    "binary request": (bhttp.Request.decode, [bhttp.Request("POST", "/v1/draw", b"x", fields=(("a", "b"),)).encode()]),
+    "binary response": (bhttp.Response.decode, [bhttp.Response(200, b"x", (("a", "b"),)).encode()]),
+    "gateway": (GatewayKey(bytes(32)).open, [seal_request(GatewayKey(bytes(32)).public, b"x", seed("e"))[0]]),
+    "answer through a relay": (seal_request(GatewayKey(bytes(32)).public, b"x", seed("e"))[1].open, [bytes(60)]),
     "practice's note": (lambda data: notes.read_practice_note(data, ROOT.public), [notes.sign_note(NOTE, ROOT)]),
     "user's note": (lambda data: notes.read_user_note(data, bytes(32), bytes(32)), [NOTE.encode()]),
     "application": (read_application, [sign_for(APPLICATION, ROOT)]),

@@ -40,7 +40,7 @@ def status(me: Me) -> None:
         if me.as_json:
             emit({"state": _state(user), "round": request.round, "group": request.group, **_times(chosen)})
             return
-        if not request.wishes:
+        if user.state.withdrawn:
             me.tell("status_withdrawn")
             return
         if chosen is not None and chosen.state is not Standing.DECLINED:
@@ -69,7 +69,7 @@ def status(me: Me) -> None:
 
 
 def _state(user: User) -> str:
-    if user.state.request is None or not user.state.request.wishes:
+    if user.state.request is None or user.state.withdrawn:
         return "withdrawn"
     return user.state.chosen.state.name.lower() if user.state.chosen else "waiting"
 

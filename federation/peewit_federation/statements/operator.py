@@ -37,6 +37,9 @@ class Node(Statement):
     versions: tuple[int, ...] = labelled(4, Many(Uint(1000), 16))
     "Protocol versions that it speaks."
     encryption_key: bytes = labelled(5, Bytes(0, XWING_PUBLIC_BYTES), b"")
+    "To which other nodes seal what they hand over."
+    oblivious_key: bytes = labelled(6, Bytes(0, 32), b"")
+    "X25519: to which clients seal requests that come through another node; the same for everybody, as it stands here."
 
 
 @dataclass(frozen=True)
