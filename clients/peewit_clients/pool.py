@@ -21,6 +21,7 @@ import aiohttp
 
 from peewit_federation.charter import Charter, Operator
 from peewit_federation.errors import PeewitError, SenderError
+from peewit_federation.keys import sha256
 from peewit_federation.oblivious.bhttp import PADDED_BYTES, Request, Response, pad
 from peewit_federation.oblivious.encapsulation import seal_request
 
@@ -87,6 +88,8 @@ class BackendPool:
     timeout_s: float = TIMEOUT_S
     veil: Callable[[Backend], bytes] | None = None
     "If set, nodes are asked through one another; gives a node's key for it, or nothing while it is not known."
+    guard: bytes = b""
+    "If set, the same nodes carry as long as they can: so fewer pairs of nodes see both ends in the course of time."
     complaints: dict[str, list[str]] = field(default_factory=dict)
     "By node: what it was caught at."
 
@@ -221,6 +224,8 @@ class BackendPool:
         others = [b for b in self.order() if b is not backend and b.open_until_s <= self.clock()] or self.order()
         relays = [b for b in others if b is not backend]
         self.random.shuffle(relays)
+        if self.guard:
+            relays.sort(key=lambda relay: sha256(self.guard, relay.operator.origin_hash))
         reasons = []
         for relay in relays[:RELAYS]:
             sealed, answering = seal_request(key, pad(request.encode()), self.random.randbytes(32))

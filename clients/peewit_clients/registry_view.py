@@ -188,14 +188,17 @@ class RegistryView:
                 self.registry.settle(mediator, origin, close, branch)
         await self._fold(mediators)
 
-    def go_through_others(self) -> None:
-        """From now on ask each node through another one, as soon as its key is known from its operator's log."""
+    def go_through_others(self, guard: bytes) -> None:
+        """From now on ask each node through another one, as soon as its key is known from its operator's log.
+
+        `guard`: any secret of whoever asks; it decides which nodes carry, the same ones every time.
+        """
 
         def key(backend: Backend) -> bytes:
             node = self.registry.nodes.get(backend.operator.origin_hash)
             return node.oblivious_key if node else b""
 
-        self.pool.veil = key
+        self.pool.veil, self.pool.guard = key, guard
 
     # Questions
 

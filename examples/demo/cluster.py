@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from examples.demo.relay import Cables
-from peewit_clients.charters import Card, compose_charter
+from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_federation.charter import Charter, parse_charter
 from peewit_node.setup import init_node
 
@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 POSTCODES = ROOT / "examples" / "data" / "postcodes-de.csv"
 REGIONS = {"north": "23", "west": "456", "south": "789", "east": "01"}
 QUORUM = 3
+ROUND_S = 45
+"A week in earnest."
 
 
 class Cluster:
@@ -54,7 +56,8 @@ class Cluster:
             )
             cards.append(Card.parse(card.encode()))
             shutil.copy(ROOT / "config" / "demo" / f"{name}.toml", self.folder / name / "node.toml")
-        text = compose_charter("demonstration", cards, QUORUM)
+        draw = usual_draw(self.names, round_s=ROUND_S)
+        text = compose_charter("demonstration", cards, QUORUM, draw=draw)
         (self.folder / "charter.toml").write_text(text, encoding="utf-8")
         self.charter = parse_charter(text.encode())
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))

@@ -1,4 +1,4 @@
-"""The seven steps of the demonstration, each checked while it is told."""
+"""The steps of the demonstration, each checked while it is told; the last ones are in `appointments`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from examples.demo.appointments import Appointments
 from examples.demo.cluster import POSTCODES, QUORUM, Cluster
 from examples.demo.country import District, admit_all, make_districts, publish_all
 from peewit_clients.device_log import DeviceLog
@@ -62,6 +63,7 @@ class Story:
         await self.cut_in_two(districts)
         await self.catch_a_thief(districts)
         await self.come_back()
+        await Appointments(self, districts).tell()
         table = Table("what was measured", "value", title="\nIn numbers", title_justify="left")
         for what, value in self.rows:
             table.add_row(what, value)

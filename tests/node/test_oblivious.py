@@ -21,7 +21,7 @@ from peewit_federation.oblivious.encapsulation import seal_request
 from peewit_node import oblivious
 from peewit_node.http_server import read_body
 from tests.clients.surgery import Surgery
-from tests.federation_kit import NAMES, Federation
+from tests.federation_kit import NAMES, Federation, seed
 from tests.federation_kit_http import post
 
 
@@ -63,7 +63,7 @@ async def test_a_person_asks_for_everything_through_other_nodes(
     seen.watch(monkeypatch)
     surgery = await Surgery.open(tmp_path)
     async with surgery.view() as view:
-        view.go_through_others()
+        view.go_through_others(seed("guard"))
         seen.requests.clear()
         user = surgery.user(view)
         request = await user.ask(with_work)
@@ -81,7 +81,7 @@ async def test_a_person_asks_for_everything_through_other_nodes(
 
 async def test_it_works_with_a_node_dead_and_says_when_nobody_carries(surgery: Surgery) -> None:
     async with surgery.view() as view:
-        view.go_through_others()
+        view.go_through_others(seed("guard"))
         await surgery.federation.stop(NAMES[3])
         await surgery.user(view).ask(with_work)
         backend = next(b for b in view.pool.backends if b.name == NAMES[0])
@@ -134,7 +134,7 @@ async def test_without_a_key_in_the_log_nothing_is_posted(federation: Federation
     charter = federation.nodes["north"].state.charter
     async with BackendPool(charter) as pool:
         view = RegistryView(charter, pool)
-        view.go_through_others()
+        view.go_through_others(seed("guard"))
         with pytest.raises(BackendError, match="names no key"):
             await pool.post(pool.backends[0], "/v1/requests", cbor.encode([]))
         veil = pool.veil

@@ -124,7 +124,7 @@ def run_user(me: Me, vault: Vault, state: UserState, work: Callable[[User], Awai
 
     async def run(pool: BackendPool) -> T:
         view = RegistryView(charter, pool)
-        view.go_through_others()
+        view.go_through_others(state.recovery)
         before = state.encode()
         user = User(view, state, os.urandom, lambda state: vault.write(state.encode()))
         await view.refresh([mediator for mediator, _ in state.areas])

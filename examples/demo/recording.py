@@ -1,0 +1,100 @@
+"""What nodes are sent, written down where it leaves a person's device: the truth about who learns what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from rich.table import Table
+
+from peewit_clients.pool import Backend, BackendPool
+from peewit_federation.appointment.request import open_request
+from peewit_federation.draw.api import DrawAsk
+from peewit_federation.errors import PeewitError
+from peewit_federation.oblivious.bhttp import Request
+
+RELAY = "/v1/relay/"
+
+
+@dataclass
+class Ledger:
+    """All that nodes saw."""
+
+    addresses: dict[str, set[int]] = field(default_factory=dict)
+    "By node: people whose address it saw (each has one here: a number)."
+    hashes: dict[str, set[bytes]] = field(default_factory=dict)
+    "By node: the H that it saw."
+    sizes: dict[str, set[int]] = field(default_factory=dict)
+    "By node: sizes of what it carried."
+    drawn: dict[str, set[bytes]] = field(default_factory=dict)
+    "By node: the H of which it saw which practice drew them."
+    links: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    "By (who carried, who read): people of whom the two together know H."
+    direct: int = 0
+    "Requests that went to a node by themselves."
+
+    def carried(self, person: int, relay: str, target: str, size: int, request: Request) -> None:
+        """A person's device asked `target` through `relay`."""
+        self.addresses.setdefault(relay, set()).add(person)
+        self.sizes.setdefault(relay, set()).add(size)
+        name = _hash_in(request)
+        if name is not None:
+            self.hashes.setdefault(target, set()).add(name)
+            self.links.setdefault((relay, target), set()).add(person)
+
+    def tables(self, nodes: tuple[str, ...], people: int) -> list[Table]:
+        """Who learnt what: by node, and by pair of nodes."""
+        one = Table(
+            "node", "addresses", "H", "of them drawn by which practice", "address and H", "sizes carried",
+            title=f"Who learnt what of {people} people: each node by itself", title_justify="left",
+        )  # fmt: skip
+        for node in nodes:
+            sizes = ", ".join(f"{size // 1024} kB" for size in sorted(self.sizes.get(node, ())))
+            one.add_row(
+                node, str(len(self.addresses.get(node, ()))), str(len(self.hashes.get(node, ()))),
+                str(len(self.drawn.get(node, ()))), str(len(self.links.get((node, node), ()))), sizes,
+            )  # fmt: skip
+        two = Table(
+            "pair", "people whose address and H the two could put together",
+            title="and pairs of nodes whose operators collude", title_justify="left",
+        )  # fmt: skip
+        for a, b in combinations(nodes, 2):
+            linked = self.links.get((a, b), set()) | self.links.get((b, a), set())
+            two.add_row(f"{a} + {b}", str(len(linked)))
+        return [one, two]
+
+
+def _hash_in(request: Request) -> bytes | None:
+    """The H that a request shows to who reads it."""
+    try:
+        if request.path == "/v1/requests":
+            return open_request(request.content).name
+        if request.path == "/v1/draw":
+            return DrawAsk.decode(request.content).request
+    except PeewitError:
+        return None
+    return None
+
+
+class RecordedPool(BackendPool):
+    """A person's pool, with a ledger."""
+
+    ledger: Ledger
+    person: int
+
+    async def _through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
+        self._asked = backend.name, request
+        return await super()._through(backend, key, request, size_bytes_max)
+
+    async def _direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
+        if path.startswith(RELAY):
+            target, request = self._asked_for(path), self._asked[1]
+            self.ledger.carried(self.person, backend.name, target, len(body or b""), request)
+        else:
+            self.ledger.direct += 1
+            self.ledger.addresses.setdefault(backend.name, set()).add(self.person)
+        return await super()._direct(backend, method, path, body, size_bytes_max)
+
+    def _asked_for(self, path: str) -> str:
+        origin = bytes.fromhex(path.removeprefix(RELAY))
+        return next(b.name for b in self.backends if b.operator.origin_hash == origin)
