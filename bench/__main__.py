@@ -7,9 +7,16 @@ import sys
 
 import structlog
 
-from bench import fold, gossip, http, mirror, simulation
+from bench import appointments, fold, gossip, http, mirror, simulation
 
-PARTS = {"gossip": gossip.run, "http": http.run, "mirror": mirror.run, "fold": fold.run, "simulation": simulation.run}
+PARTS = {
+    "gossip": gossip.run,
+    "http": http.run,
+    "mirror": mirror.run,
+    "fold": fold.run,
+    "appointments": appointments.run,
+    "simulation": simulation.run,
+}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar
 from peewit_clients.charters import Card, Draw, compose_charter
 from peewit_federation.draw.blind_rsa import TokenKey
 from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.carried import Device, sign_device
 from peewit_federation.statements.codec import Statement
 from peewit_federation.statements.mediator import Catchment, Provider
@@ -54,6 +55,10 @@ class PooledMachine(LocalMachine):
         while number > len(self.pool):
             self.pool.append(await super().token_key(bits))
         return self.pool[number - 1]
+
+
+DEVICE_KEY = xwing_public(seed("device encryption"))
+"To which letters are sealed: one for all devices of tests."
 
 
 @dataclass
@@ -136,7 +141,7 @@ class TestMediator:
 
     def device(self, log: SigningKey | None = None) -> bytes:
         log = log or self.log
-        return sign_device(Device(self.id, self.root.public, log.public, bytes(1216)), self.root, log)
+        return sign_device(Device(self.id, self.root.public, log.public, DEVICE_KEY), self.root, log)
 
 
 def catchment(

@@ -108,3 +108,25 @@ def test_nothing_but_its_edges_reads_a_clock_or_draws_random_numbers_in_the_node
         text = path.read_text(encoding="utf-8")
         if path.name not in ("node.py", "cli.py", "status.py"):
             assert not re.search(r"time\.time\(|os\.urandom|secrets\.|uuid", text), path
+
+
+def test_every_table_has_its_purpose_and_lifetime_on_paper() -> None:
+    text = (ROOT / "docs" / "compliance" / "retention.md").read_text(encoding="utf-8")
+    schema = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "node").rglob("*.sql"))
+    device = (ROOT / "clients" / "peewit_clients" / "device_state.py").read_text(encoding="utf-8")
+    for where, source in (("node", schema), ("device", device)):
+        lines = [line for line in text.split("\n") if line.startswith(f"| {where}:")]
+        for table in re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", source):
+            assert any(f"`{table}`" in line for line in lines), f"{where}: {table}"
+
+
+def test_every_kind_of_message_is_on_the_protocols_page() -> None:
+    from peewit_federation.appointment import applications, messages, notes, request
+    from peewit_federation.statements.codec import Statement
+
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    modules = {module.__name__ for module in (applications, messages, notes, request)}
+    kinds = [kind for kind in Statement.__subclasses__() if kind.__module__ in modules]
+    assert len(kinds) == 9
+    for kind in kinds:
+        assert f"| {kind.KIND} | " in text, kind

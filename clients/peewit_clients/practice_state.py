@@ -125,12 +125,12 @@ class PracticeState:
         """With which it signs."""
         return SigningKey(self.key_seed)
 
-    def free(self, now_s: float) -> list[Slot]:
-        """Slots of the calendar that are neither past, nor promised, nor booked."""
+    def free(self, now_s: float, notice_s: float = 0.0) -> list[Slot]:
+        """Slots of the calendar that do not begin within `notice_s`, and are neither promised nor booked."""
         promised = {name for offer in self.offered.values() if offer.until_s > now_s for name in offer.slots}
         return [
             slot for name, slot in self.calendar.items()
-            if slot.begins_s > now_s and name not in promised and name not in self.booked
+            if slot.begins_s > now_s + notice_s and name not in promised and name not in self.booked
         ]  # fmt: skip
 
     def item(self, kind: int, name: bytes = b"") -> Item:

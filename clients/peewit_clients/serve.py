@@ -108,4 +108,4 @@ class Server:
 
     def _free(self) -> list[Slot]:
         practice = self.practice
-        return practice.state.free(practice.view.clock() + self.settings.notice_s)
+        return practice.state.free(practice.view.clock(), self.settings.notice_s)

@@ -40,6 +40,7 @@ class SqliteFile:
         try:
             self._writer = self._open_writer()
             self._reader = self._connect(f"file:{path}?mode=ro")
+            self._looker = self._connect(f"file:{path}?mode=ro")
         except BaseException:
             self._lock.close()
             raise
@@ -72,6 +73,13 @@ class SqliteFile:
         """The rows of a query, from the reading connection. Raises `StorageError`."""
         try:
             return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"the database: {error}") from error
+
+    def look(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        """The same from a connection of its own, which nobody else keeps busy."""
+        try:
+            return self._looker.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise StorageError(f"the database: {error}") from error
 
@@ -132,6 +140,7 @@ class SqliteFile:
         return None
 
     def close(self) -> None:
+        self._looker.close()
         self._reader.close()
         self._writer.close()
         self._lock.close()
@@ -162,6 +171,10 @@ class SqliteEngine:
 
     async def fetch(self, sql: str, *parameters: Any) -> list[Row]:
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._file.fetch, sql, parameters)
+
+    async def look(self, sql: str, *parameters: Any) -> list[Row]:
+        # Going to another thread and back costs ten times what it takes.
+        return self._file.look(sql, parameters)
 
     async def write(self, *writes: Write) -> None:
         if self._broken:

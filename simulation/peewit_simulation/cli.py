@@ -17,7 +17,7 @@ from peewit_federation.errors import OperatorError
 from peewit_simulation import check, files
 from peewit_simulation.faults import Fault
 from peewit_simulation.generate import draw
-from peewit_simulation.hunt import Result, shrink
+from peewit_simulation.hunt import Result, run_bookings, run_seed, shrink
 from peewit_simulation.hunt import hunt as hunt_seeds
 from peewit_simulation.report import facts, scenario_facts, show, show_shortened
 from peewit_simulation.scenario import Scenario, simulate
@@ -184,13 +184,14 @@ def _keep(scenario: Scenario, folder: Path) -> Path:
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=HUNT, show_default=True, help="What is kept."
 )
+@click.option("--appointments", is_flag=True, help="People and practices book; otherwise a district publishes.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool) -> None:
+def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, appointments: bool, as_json: bool) -> None:
     """Search random scenarios for a broken promise; stop at the first, and shorten it.
 
     The next hunt goes on where this one stopped: with the seed that broke a promise, until it holds. `--from` skips it.
     """
-    state = folder / "next"
+    state = folder / ("next-appointments" if appointments else "next")
     begin = first if first is not None else _resume(state)
     try:
         folder.mkdir(exist_ok=True, parents=True)
@@ -204,7 +205,11 @@ def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool)
         console=Console(stderr=True), transient=True, disable=as_json,
     ) as bar:  # fmt: skip
         task = bar.add_task(f"seeds from {begin}", total=seeds)
-        for result in hunt_seeds(range(begin, begin + seeds), jobs):
+        for result in hunt_seeds(range(begin, begin + seeds), jobs, run_bookings if appointments else run_seed):
+            if result.promise and appointments:
+                bar.stop()
+                _found_booking(result, as_json=as_json)
+                raise SystemExit(BROKEN)
             if result.promise:
                 bar.update(task, description=f"seed {result.seed} breaks a promise")
                 short = shrink(draw(result.seed), result.promise, lambda text: bar.update(task, description=text))
@@ -224,7 +229,7 @@ def hunt_(seeds: int, first: int | None, jobs: int, folder: Path, as_json: bool)
     else:
         click.echo(
             f"{done} seeds from {begin} on, {simulated_s / 3600:.1f} simulated hours: every promise held. "
-            f"Go on with `peewit hunt`."
+            f"Go on with `peewit hunt{' --appointments' if appointments else ''}`."
         )
 
 
@@ -238,6 +243,15 @@ def _resume(state: Path) -> int:
         return int(text)
     except (OSError, UnicodeDecodeError) as error:
         raise OperatorError(f"{state}: {error}; delete it, or say where to begin: --from 0") from None
+
+
+def _found_booking(result: Result, *, as_json: bool) -> None:
+    """There is no file: a town is drawn from its seed alone."""
+    if as_json:
+        emit({"seed": result.seed, "broken": {"promise": result.promise, "what": result.what}})
+        return
+    click.echo(f"seed {result.seed} breaks {result.promise}: {result.what}")
+    click.echo(f"Repeat it: peewit hunt --appointments --from {result.seed} --seeds 1")
 
 
 def _found(result: Result, short: Scenario, folder: Path, *, as_json: bool) -> None:

@@ -16,16 +16,17 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
-from peewit_clients.charters import Card, compose_charter, usual_quorum
+from peewit_clients.charters import Card, Draw, compose_charter, usual_quorum
 from peewit_federation.charter import Charter, parse_charter
 from peewit_federation.log.policy import WITNESSES_MAX
-from peewit_node.config import Gossip, Limits, NodeConfig
+from peewit_node.config import Admission, Gossip, Limits, NodeConfig
 from peewit_node.node import DATABASE, Node
 from peewit_node.setup import init_node
 from peewit_simulation.history import History
 from peewit_simulation.kernel.host import Host
 from peewit_simulation.kernel.network import Conditions, Network
 from peewit_simulation.kernel.world import World
+from peewit_simulation.machine import SimMachine
 from peewit_simulation.storage import SimEngine
 
 PORT: Final = 8100
@@ -48,6 +49,7 @@ class Simulation:
         engine: MakeEngine = SimEngine,
         freshness_s: tuple[int, int] = (15, 40),
         founded: Path | None = None,
+        draw: Draw | None = None,
     ) -> None:
         """`founded` is a folder that `keep` made of another world with as many nodes: its federation goes on here."""
         self.world = World(seed)
@@ -67,6 +69,8 @@ class Simulation:
         "How to start who is no node, by the name of the host."
         self.closed: dict[bytes, list[bytes]] = {}
         "By origin hash: the entries at which a root closed a log."
+        self._draw = draw
+        self._machine = SimMachine()
         self._gossip = gossip or Gossip(view_interval_s=10.0, backoff_max_s=8.0)
         self.log_lines: list[str] | None = None
         "Lines that nodes log, if somebody wants them."
@@ -124,8 +128,9 @@ class Simulation:
             return parse_charter((self.folder / "charter.toml").read_bytes())
         voters = min(len(cards), WITNESSES_MAX)
         text = compose_charter(
-            "simulated", cards, usual_quorum(voters), mirrors=self.names[voters:], freshness_s=self._freshness_s
-        )
+            "simulated", cards, usual_quorum(voters), mirrors=self.names[voters:], freshness_s=self._freshness_s,
+            draw=self._draw,
+        )  # fmt: skip
         (self.folder / "charter.toml").write_text(text, encoding="utf-8")
         return parse_charter(text.encode())
 
@@ -150,6 +155,7 @@ class Simulation:
             listen=f"{host.address}:{PORT}",
             gossip=self._gossip,
             limits=Limits(),
+            admission=Admission(kind="open", per_minute=100_000),
         )
 
     def start(self, *names: str) -> None:
@@ -173,6 +179,7 @@ class Simulation:
             clock=host.wall,
             random=self.world.stream("node", name, host.life),
             connector=host.connector,
+            machine=self._machine,
         )
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from peewit_simulation.bookings import simulate_bookings
 from peewit_simulation.checkers import BrokenPromiseError
 from peewit_simulation.federation import sweep
 from peewit_simulation.generate import draw
@@ -54,12 +55,25 @@ def run_seed(seed: int) -> Result:
     return run_one(draw(seed))
 
 
-def hunt(seeds: range, jobs: int) -> Iterator[Result]:
+def run_bookings(seed: int) -> Result:
+    """Let people and practices make appointments in the world of a seed, in this process."""
+    gc.freeze()
+    start = time.perf_counter()
+    try:
+        outcome = simulate_bookings(seed)
+    except Exception as error:
+        where = traceback.format_exc(limit=-4)
+        return Result(seed, type(error).__name__, f"{error}\n{where}", "", 0.0, time.perf_counter() - start)
+    broken = outcome.broken or BrokenPromiseError("", "")
+    return Result(seed, broken.promise, broken.what, "", outcome.simulated_s, time.perf_counter() - start)
+
+
+def hunt(seeds: range, jobs: int, run: Callable[[int], Result] = run_seed) -> Iterator[Result]:
     """Run many seeds, `jobs` at once, each in a process of its own."""
     context = multiprocessing.get_context("fork")
     try:
         with context.Pool(jobs, maxtasksperchild=1) as pool:
-            yield from pool.imap_unordered(run_seed, seeds)
+            yield from pool.imap_unordered(run, seeds)
     finally:
         sweep()
 

@@ -46,6 +46,9 @@ class SimEngine:
         self._fence()
         return self._file.fetch(sql, parameters)
 
+    async def look(self, sql: str, *parameters: Any) -> list[Row]:
+        return await self.fetch(sql, *parameters)
+
     async def write(self, *writes: Write) -> None:
         async with self._lock:
             await asyncio.sleep(self._random.expovariate(2 / SYNC_S))

@@ -11,10 +11,12 @@ import pytest
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.drawer import Drawer
+from peewit_clients.office import Office
 from peewit_clients.place import with_work
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import BOOKING, FACTS, PracticeState
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing
 from peewit_federation.appointment.notes import CANCEL, WORDS
@@ -247,3 +249,19 @@ async def test_who_withdraws_is_drawn_by_nobody_and_comes_back_in_the_old_place(
         await user.withdraw()
         await user.reopen()
         await offered(surgery, user, surgery.practice(view, "clinic-b"), 2)
+
+
+async def test_offers_that_end_before_the_notice_keep_their_slots(surgery: Surgery) -> None:
+    """A slot that is promised for an hour is not free because nobody is offered what begins within two."""
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        practice.state.calendar = {slot(1).name: slot(1)}
+        practice.state.places = [surgery.place]
+        for name in ("one", "two"):
+            await surgery.user(view, name).ask(with_work)
+        server = Server(practice, Office(view, practice.state, os.urandom), ServeSettings(1, SOON_S, 2 * SOON_S))
+        await practice.draw(surgery.place, 2)
+        await Office(view, practice.state, os.urandom).open()
+        turns = [await server.turn() for _ in range(2)]
+        assert [turn.offers for turn in turns] == [1, 0]
+        assert not practice.complaints

@@ -45,11 +45,9 @@ class Finder:
 
     def everywhere(self, kind: int, subject: bytes, now_s: int) -> list[Found]:
         """What every mediator says of a subject, those that know nothing left out."""
-        found = [
-            self.look(mediator, kind, subject, now_s)
-            for mediator, fold in sorted(self.registry.folds.items())
-            if (kind, subject) in fold.subjects
-        ]
+        name = kind, subject
+        knowing = sorted(mediator for mediator, fold in self.registry.folds.items() if name in fold.subjects)
+        found = [self.look(mediator, kind, subject, now_s) for mediator in knowing]
         return [item for item in found if item.verdict is not Verdict.UNKNOWN]
 
     def catchments(self, now_s: int, postcode: str | None = None, service: str | None = None) -> Iterator[Found]:

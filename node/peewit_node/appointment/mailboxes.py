@@ -41,7 +41,7 @@ class Mailboxes:
         """Open the mailbox of a public key, or change its terms. Raises `RefusedError` or `QuotaError`."""
         if not now_s < terms.until_s <= now_s + LIFETIME_S_MAX:
             raise RefusedError(f"a mailbox ends within {LIFETIME_S_MAX // 86_400} days")
-        known = await self._engine.fetch("SELECT 1 FROM mailboxes WHERE address = ?", key_id(owner))
+        known = await self._engine.look("SELECT 1 FROM mailboxes WHERE address = ?", key_id(owner))
         if not known and self._count >= self._mailboxes_max:
             raise QuotaError("this node keeps as many mailboxes as it can; use another")
         self._count += not known
@@ -49,7 +49,7 @@ class Mailboxes:
 
     async def terms(self, address: bytes, now_s: float) -> tuple[bytes, Terms]:
         """The owner's public key and terms. Raises `UnknownError`."""
-        rows = await self._engine.fetch("SELECT public, until, practices FROM mailboxes WHERE address = ?", address)
+        rows = await self._engine.look("SELECT public, until, practices FROM mailboxes WHERE address = ?", address)
         if not rows or rows[0][1] <= now_s:
             raise UnknownError("there is no such mailbox at this node, or it has ended")
         public, until_s, practices = rows[0]
@@ -63,12 +63,12 @@ class Mailboxes:
             await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
         except WriteConflictError:
             known = "SELECT 1 FROM messages WHERE address = ? AND digest = ?"
-            if not await self._engine.fetch(known, address, digest):
+            if not await self._engine.look(known, address, digest):
                 raise QuotaError("this mailbox is full; its owner has to read it first") from None
 
     async def read(self, address: bytes) -> list[bytes]:
         """All messages, oldest first."""
-        rows = await self._engine.fetch("SELECT body FROM messages WHERE address = ? ORDER BY number", address)
+        rows = await self._engine.look("SELECT body FROM messages WHERE address = ? ORDER BY number", address)
         return [row[0] for row in rows]
 
     async def delete(self, address: bytes, digests: list[bytes]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from peewit_federation.appointment.request import Request, area_name, open_request
+from peewit_federation.cose import Sign1
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
 from peewit_federation.registry.find import Finder
@@ -34,6 +35,10 @@ MISSES_MAX: Final = 3
 DRAW_MAX: Final = 50
 LEASES_MAX: Final = 200
 "Of one practice in one area."
+CATCHMENTS_MAX: Final = 10_000
+COUNTED_PER_S: Final = 10_000
+TOLD_S_MAX: Final = 60.0
+"How long a count is told, which grows with what it costs."
 ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
 PUT: Final = (
@@ -114,20 +119,33 @@ class Queues:
         self.changed = asyncio.Event()
         "Set whenever something changed that other nodes should know."
         self.changed.set()
-        self._drawing = asyncio.Lock()
+        self._leasing: set[tuple[bytes, bytes]] = set()
+        "Requests (by area) whose lease is being written."
+        self._catchments: dict[bytes, Catchment] = {}
+        "What was read lately, by the hash of the entry."
+        self._told: dict[bytes, tuple[float, list[Waiting]]] = {}
+        "By area: how many waited, and until when that is told."
 
     async def catchment(self, mediator: bytes, area: bytes) -> Catchment | None:
         """A catchment area, as its mediator last described it."""
         found = self._finder.look(mediator, Catchment.KIND, area, int(self._state.now()))
         if found.verdict is not Verdict.ACTIVE or found.standing is None:
             return None
+        known = self._catchments.get(found.standing.digest)
+        if known is not None:
+            return known
         cut = self._registry.cuts.get(mediator, {}).get(found.standing.origin)
         log = self._logs.get(found.standing.origin, cut.branch) if cut else None
         if log is None:
             return None
         (entry,) = await self._logs.entries(log, found.standing.index, found.standing.index + 1)
         statement = read_entry(entry, MEDIATOR_KINDS)
-        return statement if isinstance(statement, Catchment) else None
+        if not isinstance(statement, Catchment):
+            return None
+        if len(self._catchments) >= CATCHMENTS_MAX:
+            self._catchments.clear()
+        self._catchments[found.standing.digest] = statement
+        return statement
 
     async def ours(self, mediator: bytes, area: bytes) -> Catchment | None:
         """The same, if we hold its queue."""
@@ -154,7 +172,7 @@ class Queues:
             writes.append(Write(PUT, row))
         await self._write(*writes)
         query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
-        ((version, body, state),) = await self._engine.fetch(query, ours[0][0], request.name)
+        ((version, body, state),) = await self._engine.look(query, ours[0][0], request.name)
         if body != data:
             done = ", and it is claimed" if state == CLAIMED else ""
             raise ConflictError(f"this node has version {version} of this request{done}")
@@ -178,17 +196,21 @@ class Queues:
         an answer that was lost costs nobody a place.
         """
         now = int(self._state.now())
-        async with self._drawing:
-            ((leases,),) = await self._engine.fetch(LEASED, area, practice, now)
-            rows = await self._engine.fetch(DRAW, now, area, now, practice, min(count, DRAW_MAX + leases))
-            fresh = [request for request, _, ours in rows if not ours][: min(DRAW_MAX, LEASES_MAX - leases)]
-            try:
-                await self._write(
-                    *(Write(LEASE, (now + LEASE_S, practice, area, request, now), 1) for request in fresh)
-                )
-            except WriteConflictError:
-                return []  # one of them was withdrawn just now; the practice asks again
-        return [body for request, body, ours in rows if ours or request in fresh]
+        ((leases,),) = await self._engine.look(LEASED, area, practice, now)
+        limit = min(count, DRAW_MAX + leases) + len(self._leasing)
+        rows = await self._engine.look(DRAW, now, area, now, practice, limit)
+        # Nothing is awaited from here until they are ours, so that nobody else takes the same ones.
+        free = [row for row in rows if row[2] or (area, row[0]) not in self._leasing][: min(count, DRAW_MAX + leases)]
+        fresh = [request for request, _, ours in free if not ours][: min(DRAW_MAX, LEASES_MAX - leases)]
+        taking = {(area, request) for request in fresh}
+        self._leasing |= taking
+        try:
+            await self._write(*(Write(LEASE, (now + LEASE_S, practice, area, request, now), 1) for request in fresh))
+        except WriteConflictError:
+            return []  # one of them was withdrawn just now; the practice asks again
+        finally:
+            self._leasing -= taking
+        return [body for request, body, ours in free if ours or request in fresh]
 
     async def offered(self, area: bytes, request: bytes, practice: bytes, until_s: int) -> None:
         """A practice has made an offer: nobody else draws the request before it may be answered."""
@@ -208,10 +230,10 @@ class Queues:
 
         The first claim is final. Raises `SenderError`s.
         """
-        rows = await self._engine.fetch("SELECT body, state, holder, area FROM requests WHERE request = ?", request)
+        rows = await self._engine.look("SELECT body, state, holder, area FROM requests WHERE request = ?", request)
         if not rows:
             raise UnknownError("there is no such request at this node")
-        opened = open_request(rows[0][0])
+        opened = Request.decode(Sign1.parse(rows[0][0]).payload)  # it was verified when it came
         if any(replace(opened, opened=before).claimed_by(secret) for before in range(opened.opened)):
             raise ConflictError("this request was opened again since: that claim counts no more")
         if place not in opened.areas or not opened.claimed_by(secret):
@@ -221,7 +243,7 @@ class Queues:
         if all(state == WITHDRAWN for _, state, _, _ in rows):
             raise ConflictError("this request was withdrawn")
         await self._write(*(Write(CLAIM, (secret, practice, area, request)) for _, _, _, area in rows))
-        rows = await self._engine.fetch("SELECT holder FROM requests WHERE request = ? AND state = 2", request)
+        rows = await self._engine.look("SELECT holder FROM requests WHERE request = ? AND state = 2", request)
         if {holder for (holder,) in rows} != {practice}:
             raise ConflictError("another practice has claimed this request")
 
@@ -253,14 +275,14 @@ class Queues:
 
     async def _opened(self, request: bytes) -> int:
         query = "SELECT coalesce(max(opened), 0) FROM requests WHERE request = ?"
-        ((opened,),) = await self._engine.fetch(query, request)
+        ((opened,),) = await self._engine.look(query, request)
         return int(opened)
 
     async def _take_over(self, area: bytes, request: Request, told: Told) -> None:
         """Another node's lease or offer: it may hold a request back no longer than it could here."""
         now = int(self._state.now())
         query = "SELECT misses FROM requests WHERE area = ? AND request = ?"
-        rows = await self._engine.fetch(query, area, request.name)
+        rows = await self._engine.look(query, area, request.name)
         if not rows:
             return
         misses = min(told.misses, rows[0][0] + 1)
@@ -271,16 +293,23 @@ class Queues:
             "SELECT 1 FROM requests WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) "
             "AND (free_at < ? OR misses < ?)"
         )
-        if await self._engine.fetch(known, *guard):
+        if await self._engine.look(known, *guard):
             await self._write(Write(TAKE_OVER, (*row, *guard)))
 
     async def waiting(self, area: bytes) -> list[Waiting]:
         """How many wait in an area: anybody may know."""
+        until_s, told = self._told.get(area, (0.0, []))
+        if self._state.now() < until_s:
+            return told
         query = (
             "SELECT rank, round, count(*) FROM requests WHERE area = ? AND state = 0 "
             "GROUP BY rank, round ORDER BY rank, round"
         )
-        return [Waiting(*row) for row in await self._engine.fetch(query, area)]
+        told = [Waiting(*row) for row in await self._engine.fetch(query, area)]
+        if told:
+            # Counting a million takes a while, and anybody may ask.
+            self._told[area] = self._state.now() + min(TOLD_S_MAX, sum(w.count for w in told) / COUNTED_PER_S), told
+        return told
 
     async def expire(self) -> None:
         """Delete requests that have waited too long, and what ended with their rounds."""

@@ -10,3 +10,11 @@ CREATE TABLE letters (
     until INTEGER NOT NULL,          -- POSIX seconds
     PRIMARY KEY (mediator, digest)
 );
+-- A claim names a request in whatever area; a practice is asked how much it has drawn; what has ended is looked for.
+-- What is drawn is found, and what is held passed over, without reading the requests themselves.
+DROP INDEX requests_in_order;
+CREATE INDEX requests_in_order ON requests (area, state, rank, round, priority, free_at, leased, holder);
+CREATE INDEX requests_by_name ON requests (request);
+CREATE INDEX requests_by_round ON requests (round);
+CREATE INDEX requests_leased ON requests (area, holder) WHERE leased = 1;
+CREATE INDEX mailboxes_by_end ON mailboxes (until);

@@ -1,0 +1,350 @@
+"""Appointments in a simulated world: people and practices with the real clients, while hosts crash and links fail.
+
+    outcome = simulate_bookings(seed)
+    outcome.broken            the promise that did not hold, or None
+
+Rules kept here: people and practices keep their state on their own disk, and after a crash go on from there; whoever
+fails tries again. What must hold is judged in `checkers.bookings`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+from typing import Any, Final
+
+from peewit_clients.calendar import Slot
+from peewit_clients.charters import usual_draw
+from peewit_clients.device_state import DeviceState
+from peewit_clients.drawer import Drawer
+from peewit_clients.mediator import Mediator
+from peewit_clients.office import Office
+from peewit_clients.place import with_work
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import FACTS, SLOT, PracticeState
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.serve import Server, ServeSettings
+from peewit_clients.tables import CatchmentRow, ProviderRow
+from peewit_clients.user import User
+from peewit_clients.user_state import Standing, UserState
+from peewit_clients.vault import Vault
+from peewit_federation import cbor
+from peewit_federation.appointment.messages import practice_data
+from peewit_federation.appointment.queue_api import Place
+from peewit_federation.appointment.request import area_name
+from peewit_federation.draw.hashes import Person
+from peewit_federation.errors import PeewitError
+from peewit_federation.sealed import xwing_public
+from peewit_simulation.actors import POSTCODES, District, pool_of
+from peewit_simulation.checkers import BrokenPromiseError
+from peewit_simulation.faults import Fault, apply, calm
+from peewit_simulation.federation import Simulation
+from peewit_simulation.generate import draw
+from peewit_simulation.kernel.host import Host
+
+CLINICS, PEOPLE = 2, 5
+SLOTS_EACH: Final = 3
+PAUSE_S: Final = 3.0
+OPENING_S: Final = 120.0
+ANSWER_S: Final = 660
+CALM_S: Final = 1000.0
+"Longer than an offer that nobody answers keeps its slot."
+DAY_S: Final = 86_400
+
+
+class Actor:
+    """Somebody with a device: it works while its host is up."""
+
+    def __init__(self, town: Town, name: str, address: str) -> None:
+        self.town = town
+        self.sim = town.sim
+        self.host: Host = town.sim.add_host(name, address)
+        self.host.folder.mkdir(exist_ok=True)
+        self.random = town.sim.world.stream(name)
+        self.sim.people[name] = self.start
+
+    def start(self) -> None:
+        self.host.boot()
+        self.host.spawn(self._live())
+
+    async def _live(self) -> None:
+        async with pool_of(self.sim, self.host) as pool:
+            view = RegistryView(self.sim.charter, pool, self.host.wall)
+            while True:
+                try:
+                    await view.refresh([self.town.place.mediator])
+                    await self.step(view)
+                except PeewitError as error:
+                    self.sim.world.note(self.host.name, type(error).__name__)
+                await asyncio.sleep(PAUSE_S * (0.5 + self.random.random()))
+
+    async def step(self, view: RegistryView) -> None:
+        """Do what is to be done next."""
+        raise NotImplementedError
+
+
+class Clinic(Actor):
+    """A practice."""
+
+    def __init__(self, town: Town, number: int) -> None:
+        super().__init__(town, f"clinic-{number}", f"127.6.0.{number + 1}")
+        keys = self.sim.seed_of(self.host.name, "signing"), self.sim.seed_of(self.host.name, "encryption")
+        self.state = PracticeState(town.district.identity.id, *keys)
+        self.path = self.host.folder / "practice"
+        self.priorities: dict[bytes, set[bytes]] = {}
+        "By `H`: those that it computed."
+        self._view: RegistryView | None = None
+        self._server: Server | None = None
+        self._mailbox = False
+        "Whether its mediator can write to it."
+
+    def admitted(self, secret: bytes, area_seed: bytes) -> None:
+        """Take over what its mediator sends, and make a calendar."""
+        state = self.state
+        state.salt, fields = cbor.decode(secret)
+        state.data = practice_data(fields)
+        state.area_seeds = {area_name(self.town.place.mediator, self.town.place.area): [area_seed]}
+        state.places = [self.town.place]
+        for number in range(SLOTS_EACH):
+            name = self.sim.seed_of(self.host.name, "slot", number)[:16]
+            state.calendar[name] = Slot(name, int(self.host.wall()) + DAY_S + 600 * number, 10, "flu")
+        with Drawer.make(self.path) as drawer:
+            drawer.write([state.item(FACTS), *(state.item(SLOT, name) for name in state.calendar)])
+
+    async def step(self, view: RegistryView) -> None:
+        if self._view is not view:
+            self._open(view)
+        assert self._server is not None
+        if not self._mailbox:
+            await self._office.open()
+            self._mailbox = True
+        await self._server.turn()
+        self._server.practice.complaints.clear()
+
+    def _open(self, view: RegistryView) -> None:
+        """Go on from the disk, after a crash."""
+        drawer = Drawer(self.path)
+        self.host.at_crash.append(drawer.close)
+        state = PracticeState.load(drawer.read())
+        assert state is not None
+        self.state, self._view, random = state, view, self.sim.world.stream(self.host.name, self.host.life)
+        practice = self.town.practice(view, state, random.randbytes, drawer.write)
+        self._watch(practice)
+        office = self._office = Office(view, state, random.randbytes, drawer.write)
+        self._server = Server(practice, office, ServeSettings(slots_per_offer=1, answer_s=ANSWER_S))
+
+    def _watch(self, practice: Practice) -> None:
+        real = practice.draw
+
+        async def drawn(place: Place, count: int) -> Any:
+            found = await real(place, count)
+            for one in found:
+                self.priorities.setdefault(one.request.name, set()).add(one.order[2])
+            return found
+
+        practice.draw = drawn  # type: ignore[method-assign]
+
+    def on_disk(self) -> PracticeState:
+        """What it would go on from now."""
+        if self.host.alive:
+            return self.state
+        with Drawer(self.path) as drawer:
+            state = PracticeState.load(drawer.read())
+        assert state is not None
+        return state
+
+
+class Patient(Actor):
+    """Somebody who wants an appointment."""
+
+    def __init__(self, town: Town, number: int) -> None:
+        super().__init__(town, f"person-{number}", f"127.7.0.{number + 1}")
+        self.person = Person("Musterfrau", f"Number {number}", date(1940, 8, 12))
+        self.path = self.host.folder / "request"
+        self.saved: UserState | None = None
+        "As it was last made durable."
+
+    def prepare(self) -> None:
+        """Begin with an empty device."""
+        place = self.town.place
+        areas = ((place.mediator, place.area),)
+        state = UserState.new(self.person, "", areas, ("flu",), self.random.randbytes)
+        with Vault.make(self.path) as vault:
+            vault.write(state.encode())
+        self.saved = state
+
+    async def step(self, view: RegistryView) -> None:
+        vault = Vault(self.path)
+        self.host.at_crash.append(vault.close)
+        try:
+            data = vault.read()
+            assert data is not None
+            state = UserState.decode(data)
+            view.go_through_others(state.recovery)
+            random = self.sim.world.stream(self.host.name, self.host.life, int(self.sim.world.now_s * 1000))
+            await self._step(User(view, state, random.randbytes, partial(self._save, vault)))
+        finally:
+            with suppress(ValueError):
+                self.host.at_crash.remove(vault.close)
+            vault.close()
+
+    def _save(self, vault: Vault, state: UserState) -> None:
+        vault.write(state.encode())
+        self.saved = UserState.decode(state.encode())
+
+    @staticmethod
+    async def _step(user: User) -> None:
+        await user.ask(with_work)
+        chosen = user.state.chosen
+        if chosen is None:
+            for found in (await user.offers())[:1]:
+                await user.accept(found, found.offer.slots[0][0])
+        elif chosen.state is Standing.SENT:
+            await user.again()
+            await user.check()
+            if chosen.state is Standing.SENT and user.view.clock() > chosen.offer.until + 60:
+                await user.reopen()
+        elif chosen.state is not Standing.BOOKED:
+            await user.reopen()
+
+    @property
+    def booked(self) -> bool:
+        """Whether its device knows of an appointment."""
+        return bool(self.saved and self.saved.chosen and self.saved.chosen.state is Standing.BOOKED)
+
+
+MakePractice = Callable[..., Practice]
+
+
+@dataclass
+class Outcome:
+    """What came of a seed."""
+
+    seed: int
+    broken: BrokenPromiseError | None
+    simulated_s: float
+    booked: int
+    events: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Town:
+    """Everybody."""
+
+    def __init__(self, sim: Simulation, practice: MakePractice = Practice) -> None:
+        self.sim = sim
+        self.practice = practice
+        self.district = District(sim)
+        self.place = Place(self.district.identity.id, bytes(16))
+        self.leaks: list[str] = []
+
+    def open(self) -> None:
+        """Start nodes, admit the district, publish an area and practices, and wait until a round is open."""
+        sim, district = self.sim, self.district
+        sim.start()
+        sim.run(OPENING_S, lambda: len(sim.nodes) == len(sim.names))
+        for name in sim.names[:2]:
+            sim.on(name, sim.nodes[name].own.append(district.admission()))
+        sim.run(OPENING_S, lambda: all(
+            district.identity.id in node.keeper.registry.admissions for node in sim.nodes.values()
+        ))  # fmt: skip
+        district.host.boot()
+        self.clinics = [Clinic(self, number) for number in range(CLINICS)]
+        secrets, area_seed, area = self._on_district(self._publish())
+        self.place = Place(district.identity.id, area)
+        self.people = [Patient(self, number) for number in range(PEOPLE)]
+        assert sim.run(OPENING_S, self._round_is_open), "no round was opened"
+        for clinic, secret in zip(self.clinics, secrets, strict=True):
+            clinic.admitted(secret, area_seed)
+            clinic.start()
+        for person in self.people:
+            person.prepare()
+            person.start()
+
+    def _on_district(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.sim.on(self.district.host.name, work, OPENING_S)
+
+    async def _publish(self) -> tuple[list[bytes], bytes, bytes]:
+        district, sim = self.district, self.sim
+        async with pool_of(sim, district.host) as pool:
+            with DeviceState(district.host.folder / "devices" / district.device) as device:
+                role = Mediator(
+                    district.host.folder, device, sim.charter, pool,
+                    clock=district.host.wall, random_bytes=district.random.randbytes,
+                )  # fmt: skip
+                planner = await role.prepare()
+                row = CatchmentRow("mitte", POSTCODES, ("flu",), (), sim.names[:2], 400)
+                plan = planner.catchments([row], lambda _: None)
+                ((_, _, area, area_seed),) = plan.names
+                rows = [
+                    ProviderRow(
+                        clinic.host.name, ("mitte",), ("flu",), clinic.state.key.public,
+                        xwing_public(clinic.state.encryption_seed), 400, {"name": clinic.host.name},
+                    )
+                    for clinic in self.clinics
+                ]  # fmt: skip
+                admitted = planner.providers(rows, lambda _: area, readmit=False)
+                plan.statements += admitted.statements
+                progress = await role.publish(plan, wait_s=60)
+                assert progress.effective, progress.words()
+                return [secret for _, _, _, secret in admitted.names], area_seed, area
+
+    def _round_is_open(self) -> bool:
+        schedule = self.sim.charter.schedule
+        assert schedule is not None
+        now_s = self.district.host.wall()
+        return all(
+            (number := node.keeper.registry.rounds.open_round(schedule, now_s)) is not None
+            and all(
+                node.keeper.registry.rounds.token_key(o.origin_hash, number, "") for o in self.sim.charter.operators
+            )
+            for node in self.sim.nodes.values()
+        )
+
+
+def simulate_bookings(seed: int, practice: MakePractice = Practice, faults: tuple[Fault, ...] | None = None) -> Outcome:
+    """People book while things go wrong, as a seed has it (or `faults`); then nothing does, until all are served."""
+    from peewit_simulation.checkers.bookings import Bookings
+
+    scenario = draw(seed, 4)
+    names = tuple(f"n{number:03}" for number in range(4))
+    with Simulation(seed, 4, freshness_s=(300, 3600), draw=usual_draw(names)) as sim:
+        town = Town(sim, practice)
+        town.open()
+        promises, broken, start_s = Bookings(town), None, sim.world.now_s
+        for fault in scenario.faults if faults is None else faults:
+            if "patient" in repr(fault.with_) or "district" in repr(fault.with_) or fault.do == "skew":
+                fault = _among_us(fault)
+            sim.world.at(start_s + fault.at_s, partial(apply, sim, fault))
+        try:
+            end_s = start_s + scenario.faulty_s
+            while sim.world.now_s < end_s:
+                sim.run(1.0)
+                promises.watch()
+            calm(sim)
+            end_s = sim.world.now_s + CALM_S
+            while sim.world.now_s < end_s and not all(person.booked for person in town.people):
+                sim.run(1.0)
+                promises.watch()
+            promises.end()
+        except BrokenPromiseError as error:
+            broken = error
+        booked = sum(person.booked for person in town.people)
+        return Outcome(seed, broken, sim.world.now_s, booked, sim.history.events)
+
+
+def _among_us(fault: Fault) -> Fault:
+    """The same fault, for practices and people instead of who is not here; clocks that are no more than 10 s off."""
+    if fault.do == "skew":
+        name, seconds, drift = fault.with_
+        return replace(fault, with_=(name, seconds / 3, drift))
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(renamed(part) for part in value)
+        return {"patient": "person-0", "district": "clinic-0"}.get(value, value)
+
+    return replace(fault, with_=renamed(fault.with_))

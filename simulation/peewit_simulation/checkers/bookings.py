@@ -1,0 +1,68 @@
+"""Promises about appointments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from peewit_node.engine import Write
+from peewit_simulation.checkers import Checker
+
+if TYPE_CHECKING:
+    from peewit_simulation.bookings import Town
+
+NAME = b"Musterfrau"
+
+
+class Bookings(Checker):
+    """What a person was told one practice holds; nobody has two; every `H` has one priority; nodes know no name."""
+
+    def __init__(self, town: Town) -> None:
+        super().__init__(town.sim)
+        self.town = town
+        self._leak = ""
+        for name, node in town.sim.nodes.items():
+            node.engine.watchers.append(partial(self._stored, name))  # type: ignore[attr-defined]
+
+    def _stored(self, node: str, writes: Sequence[Write]) -> None:
+        for write in writes:
+            if any(isinstance(value, bytes) and NAME in value for value in write.parameters):
+                self._leak = node
+
+    def watch(self) -> None:
+        if self._leak:
+            raise self.broken(f"node {self._leak} stored a person's name")
+        held = {clinic.host.name: clinic.on_disk().booked for clinic in self.town.clinics}
+        for person in self.town.people:
+            if not person.booked:
+                continue
+            assert person.saved is not None
+            chosen, request = person.saved.chosen, person.saved.request
+            assert chosen is not None
+            assert request is not None
+            holders = [name for name, booked in held.items() if chosen.slot in booked]
+            if [held[name][chosen.slot].request for name in holders] != [request.name]:
+                raise self.broken(f"{person.host.name} was told that its time is confirmed; it is held by {holders}")
+        times = Counter(booking.request for booked in held.values() for booking in booked.values())
+        told = {p.saved.request.name for p in self.town.people if p.booked and p.saved and p.saved.request}
+        twice = [name for name, count in times.items() if count > 1 and name in told]
+        if twice:
+            raise self.broken(f"{twice[0].hex()[:16]} has two appointments, and knows of one")
+
+    def end(self) -> None:
+        self.watch()
+        waiting = [person.host.name for person in self.town.people if not person.booked]
+        if waiting:
+            states = {p.host.name: p.saved.chosen.state.name if p.saved and p.saved.chosen else "none"
+                      for p in self.town.people if not p.booked}  # fmt: skip
+            raise self.broken(f"there is a time for everybody, and long after the faults nobody told {states}")
+        priorities: dict[bytes, set[bytes]] = {}
+        for clinic in self.town.clinics:
+            for name, found in clinic.priorities.items():
+                priorities.setdefault(name, set()).update(found)
+        if any(len(found) != 1 for found in priorities.values()):
+            raise self.broken("one request has two priorities")
+        if not priorities:
+            raise self.broken("nobody was ever drawn")

@@ -1,0 +1,130 @@
+"""Between practices and their mediator: what others could forge or fill."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from peewit_clients.letters import Letters
+from peewit_clients.office import Office, letter_nodes, post_letter, work
+from peewit_clients.practice_state import PracticeState
+from peewit_clients.registry_view import RegistryView
+from peewit_federation import cbor
+from peewit_federation.appointment.applications import (
+    Decision,
+    Posted,
+    decision_context,
+    letter_context,
+    read_application,
+    sign_for,
+)
+from peewit_federation.appointment.envelope import Envelope
+from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.sealed import OVERHEAD_BYTES, SIZE_CLASSES, open_sealed, seal, xwing_public
+from tests.clients.surgery import Surgery
+from tests.federation_kit import NAMES, seed
+from tests.federation_kit_http import post
+
+FIELDS = {"name": "clinic-c", "postcode": "10115"}
+
+
+@pytest.fixture
+async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
+    found = await Surgery.open(tmp_path)
+    yield found
+    await found.federation.stop()
+
+
+async def applied(surgery: Surgery, view: RegistryView) -> tuple[Office, PracticeState]:
+    state = PracticeState(surgery.mediator.id, seed("clinic-c"), seed("clinic-c", "encryption"))
+    office = Office(view, state, os.urandom)
+    await office.apply(FIELDS, [surgery.place], ["flu"])
+    return office, state
+
+
+async def decide(
+    surgery: Surgery, view: RegistryView, state: PracticeState, signer: SigningKey, writer: SigningKey
+) -> None:
+    """Send a decision to a practice, signed by somebody and written by somebody."""
+    practice, public = key_id(state.key.public), xwing_public(state.encryption_seed)
+    plain = sign_for(Decision(practice, 1, "", b"\xa0", bytes(32), ((surgery.place.area, seed("key")),)), signer)
+    message = seal(public, plain, decision_context(practice, public))
+    letters = Letters(view.pool, time.time, os.urandom)
+    origins = letter_nodes(view, surgery.mediator.id, [surgery.place.area])
+    await letters.put(practice, origins, writer, b"", message)
+
+
+async def test_a_decision_by_somebody_else_counts_for_nothing(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        office, state = await applied(surgery, view)
+        # Another practice may write into the mailbox, but not decide.
+        await decide(surgery, view, state, SigningKey(seed("clinic-a")), SigningKey(seed("clinic-a")))
+        assert await office.receive() == ""
+        assert not state.data
+        assert not state.area_seeds
+        assert any("does not speak for" in line for lines in view.pool.complaints.values() for line in lines)
+        await decide(surgery, view, state, surgery.device.key, surgery.device.key)
+        assert await office.receive() == "admitted"
+        assert state.data
+
+
+async def test_an_application_is_sealed_to_the_device_and_read_by_nobody_else(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        _, state = await applied(surgery, view)
+        rows = []
+        for node in surgery.federation.nodes.values():
+            rows += await node.engine.fetch("SELECT body FROM letters")
+        assert len(rows) == 2, "two nodes hold it"
+        ((_, sealed),) = Posted.decode(rows[0][0]).copies
+        device = next(iter(surgery.federation.nodes.values())).keeper.registry.vouched.device(surgery.device.origin)
+        assert device is not None
+        context = letter_context(surgery.mediator.id, device.encryption_key)
+        plain = open_sealed(seed("device encryption"), sealed, context)
+        assert read_application(plain).signing_key == state.key.public
+        assert all(b"clinic-c" not in body for (body,) in rows)
+
+
+async def test_letters_cost_work_and_a_letterbox_is_bounded_and_only_its_mediator_reads(surgery: Surgery) -> None:
+    node, mediator = surgery.federation.nodes["north"], surgery.mediator.id
+    url = f"{surgery.federation.url('north')}/v1/letterboxes/{mediator.hex()}"
+    copies = tuple((seed("key", n), bytes(OVERHEAD_BYTES + SIZE_CLASSES[0])) for n in range(1))
+    status, answer = await post(url, Posted(copies).encode())
+    assert (status, b"costs work" in answer) == (403, True)
+    done = work(Posted(copies), mediator)
+    node.state.config.limits.letters = 1
+    for _ in range(2):
+        assert (await post(url, done.encode()))[0] == 200, "the same again is no second one"
+    other = work(Posted(((seed("other"), copies[0][1]),)), mediator)
+    status, answer = await post(url, other.encode())
+    assert (status, b"letterbox is full" in answer) == (429, True)
+    nobody = f"{surgery.federation.url('north')}/v1/letterboxes/{bytes(32).hex()}"
+    assert (await post(nobody, done.encode()))[0] == 404
+
+    async def asked(key: SigningKey, what: str, body: bytes, expected: int) -> bytes:
+        path = f"/v1/letterboxes/{mediator.hex()}/{what}"
+        origin, now_ms = node.state.operator.origin_hash, int(time.time() * 1000)
+        envelope = Envelope("POST", path, origin, now_ms, os.urandom(16), key.public, body)
+        status, answer = await post(surgery.federation.url("north") + path, envelope.sign(key))
+        assert status == expected, answer
+        return answer
+
+    for stranger in ("stranger", "clinic-a"):
+        await asked(SigningKey(seed(stranger)), "read", b"", 403)
+        await asked(SigningKey(seed(stranger)), "delete", cbor.encode([done.digest]), 403)
+    assert cbor.decode(await asked(surgery.device.key, "read", b"", 200)) == [done.encode()]
+    await asked(surgery.device.key, "delete", cbor.encode([done.digest]), 200)
+    assert cbor.decode(await asked(surgery.device.key, "read", b"", 200)) == []
+    assert (await post(url, done.encode()))[0] == 200
+    await node.letterboxes.expire(time.time() + 31 * 86_400)
+    assert await node.engine.fetch("SELECT count(*) FROM letters") == [(0,)]
+
+
+async def test_with_no_node_a_letter_is_not_lost_silently(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        await surgery.federation.stop(*NAMES)
+        with pytest.raises(Exception, match="no node took the letter"):
+            await post_letter(view, surgery.mediator.id, b"hello")

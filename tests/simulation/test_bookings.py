@@ -1,0 +1,65 @@
+"""Appointments in simulated worlds: what holds, and that the checkers see it when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from peewit_clients.calendar import Slot
+from peewit_clients.practice import Drawn, Practice
+from peewit_clients.practice_state import BOOKING, Booking, Offered
+from peewit_federation.appointment.messages import Accept
+from peewit_federation.appointment.queue_api import Place
+from peewit_simulation.bookings import PEOPLE, simulate_bookings
+from peewit_simulation.faults import Fault
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_everybody_gets_one_appointment_whatever_goes_wrong(seed: int) -> None:
+    outcome = simulate_bookings(seed)
+    assert outcome.broken is None
+    assert outcome.booked == PEOPLE
+
+
+class Forgetful(Practice):
+    """Confirms before it is durable, and so forgets when the power goes."""
+
+    def keep(self, *names: tuple[int, bytes]) -> None:
+        super().keep(*(name for name in names if name[0] != BOOKING))
+
+
+def test_a_practice_that_confirms_what_it_has_not_stored_is_caught() -> None:
+    crashes = tuple(
+        Fault(at_s, what, (f"clinic-{n}",)) for n in (0, 1) for at_s, what in ((25.0, "crash"), (26.0, "restart"))
+    )
+    assert simulate_bookings(3, faults=crashes).broken is None, "the honest one forgets nothing"
+    broken = simulate_bookings(3, Forgetful, crashes).broken
+    assert broken is not None
+    assert "was told that its time is confirmed" in broken.what
+
+
+class Greedy(Practice):
+    """Promises one slot to everybody, and books it for each."""
+
+    async def offer(self, place: Place, drawn: Drawn, slots: Sequence[Slot], until_s: int) -> None:
+        first = min(self.state.calendar.values(), key=lambda slot: slot.name)
+        kept, self.state.offered = self.state.offered, {}
+        booked, self.state.booked = self.state.booked, {}
+        try:
+            await super().offer(place, drawn, [first], until_s)
+        finally:
+            self.state.offered = {**kept, **self.state.offered}
+            self.state.booked = {**booked, **self.state.booked}
+
+    async def _book(self, offered: Offered, accept: Accept, slot: Slot) -> Booking | None:
+        self.state.booked.pop(slot.name, None)
+        await asyncio.sleep(0)
+        return await super()._book(offered, accept, slot)
+
+
+def test_a_practice_that_gives_one_time_to_two_people_is_caught() -> None:
+    broken = simulate_bookings(4, Greedy, ()).broken
+    assert broken is not None
+    assert "was told that its time is confirmed" in broken.what
