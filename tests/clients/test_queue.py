@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,7 +21,9 @@ from peewit_federation.cose import sign1
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
+from peewit_node.appointment import queue
 from peewit_node.appointment.queue import CLAIMED, Queues
+from peewit_node.sqlite import SqliteFile
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
 from tests.federation_kit import seed
 from tests.federation_kit_http import get, post
@@ -253,3 +257,14 @@ async def test_a_huge_request_does_not_stop_the_nodes_of_a_queue_from_telling_ea
             return sum(row.count for row in await surgery.federation.nodes["west"].queues.waiting(area)) == 3
 
         await until_async(arrived)
+
+
+@pytest.mark.parametrize("name", ["DRAW", "LEASED", "LEASE", "OFFERED", "CLAIM", "TAKE_OVER"])
+async def test_no_question_to_a_queue_reads_all_that_wait(tmp_path: Path, name: str) -> None:
+    SqliteFile(tmp_path / "node.sqlite").close()
+    sql = getattr(queue, name)
+    with closing(sqlite3.connect(tmp_path / "node.sqlite")) as database:
+        steps = database.execute("EXPLAIN QUERY PLAN " + sql, (0,) * sql.count("?")).fetchall()
+    assert steps
+    assert all("SEARCH" in step[3] or "SUBQUERY" in step[3] for step in steps), steps
+    assert not any("requests_in_order" in step[3] for step in steps) or name == "DRAW", steps

@@ -55,10 +55,10 @@ PUT: Final = (
 )
 DRAW: Final = (
     "SELECT request, body, free_at > ? FROM requests WHERE area = ? AND state = 0 "
-    "AND (free_at <= ? OR (leased = 1 AND holder = ?)) ORDER BY rank, round, priority LIMIT ?"
+    "AND (free_at <= ? OR (+leased = 1 AND holder = ?)) ORDER BY rank, round, priority LIMIT ?"
 )
 LEASED: Final = (
-    "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND leased = 1 AND state = 0 AND free_at > ?"
+    "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND leased = 1 AND +state = 0 AND free_at > ?"
 )
 LEASE: Final = (
     "UPDATE requests SET free_at = ?, holder = ?, leased = 1, change = (SELECT max(change) + 1 FROM requests) "

@@ -13,7 +13,7 @@ CREATE TABLE letters (
 -- A claim names a request in whatever area; a practice is asked how much it has drawn; what has ended is looked for.
 -- What is drawn is found, and what is held passed over, without reading the requests themselves.
 DROP INDEX requests_in_order;
-CREATE INDEX requests_in_order ON requests (area, state, rank, round, priority, free_at, leased, holder);
+CREATE INDEX requests_in_order ON requests (area, state, rank, round, priority, free_at);
 CREATE INDEX requests_by_name ON requests (request);
 CREATE INDEX requests_by_round ON requests (round);
 CREATE INDEX requests_leased ON requests (area, holder) WHERE leased = 1;
