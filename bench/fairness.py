@@ -21,7 +21,9 @@ EARLY_SHARE = 0.2
 
 def waits(arrivals: float, seed: int) -> list[tuple[int, bool, int]]:
     """(round asked in, whether of the first group, rounds waited) of everybody who was served."""
-    random, queue, served = Random(seed), [], []
+    random = Random(seed)
+    queue: list[tuple[bool, int, float, bool]] = []
+    served: list[tuple[int, bool, int]] = []
     for number in range(ROUNDS):
         count = sum(random.random() < arrivals / 4 for _ in range(PLACES * 4))
         for _ in range(count):
