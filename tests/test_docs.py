@@ -130,3 +130,10 @@ def test_every_kind_of_message_is_on_the_protocols_page() -> None:
     assert len(kinds) == 9
     for kind in kinds:
         assert f"| {kind.KIND} | " in text, kind
+
+
+def test_every_test_that_a_paper_names_exists() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "compliance").glob("*.md")]:
+        for name in re.findall(r"`(test_[a-z0-9_]+)(?:…)?`", page.read_text(encoding="utf-8")):
+            assert f"def {name}" in tests, (page.name, name)

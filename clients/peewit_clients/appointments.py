@@ -14,6 +14,7 @@ calendar. A holder who was cancelled keeps the place: only their own client can 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from peewit_clients.calendar import Slot
 from peewit_clients.practice import KEPT_S, Practice
@@ -31,6 +32,9 @@ from peewit_federation.appointment.notes import (
 from peewit_federation.errors import PeewitError, RefusedError, SenderError
 from peewit_federation.keys import key_id
 from peewit_federation.sealed import open_sealed, seal, xwing_public
+
+KEPT_AFTER_S: Final = 30 * 86_400
+"So long after an appointment its practice still knows who came."
 
 
 class Appointments:
@@ -145,6 +149,20 @@ class Appointments:
             self._practice.keep((BOOKING, name))
             await self._practice.letters.delete(mail_key, offered.boxes, messages)
         return notes
+
+    async def forget(self) -> int:
+        """Delete what is long over: who came, and when; how many."""
+        async with self._practice.one:
+            before_s = self._practice.view.clock() - KEPT_AFTER_S
+            booked = [name for name, booking in self._state.booked.items() if booking.slot.begins_s < before_s]
+            past = [name for name, slot in self._state.calendar.items() if slot.begins_s < before_s]
+            for name in booked:
+                del self._state.booked[name]
+            for name in past:
+                del self._state.calendar[name]
+            if booked or past:
+                self._practice.keep(*((BOOKING, name) for name in booked), *((SLOT, name) for name in past))
+        return len(booked)
 
     async def recheck(self) -> list[Booking]:
         """Show the claims of all bookings again; those that do not count any more, whose slots are free now.

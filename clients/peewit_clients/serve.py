@@ -75,6 +75,7 @@ class Server:
                 told.notes = await self.acts.read()
             if self._turns % RECHECK_TURNS == 0:
                 told.ended = await self.acts.recheck()
+                await self.acts.forget()
             if practice.state.data:
                 await self._offer(told)
         except PeewitError as error:

@@ -265,3 +265,18 @@ async def test_offers_that_end_before_the_notice_keep_their_slots(surgery: Surge
         turns = [await server.turn() for _ in range(2)]
         assert [turn.offers for turn in turns] == [1, 0]
         assert not practice.complaints
+
+
+async def test_a_month_after_an_appointment_its_practice_has_forgotten_who_came(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        await booked(surgery, view, practice)
+        acts, begins_s = Appointments(practice), slot(1).begins_s
+        monkeypatch.setattr(view, "clock", lambda: begins_s + 29 * 86_400.0)
+        assert await acts.forget() == 0
+        monkeypatch.setattr(view, "clock", lambda: begins_s + 31 * 86_400.0)
+        assert await acts.forget() == 1
+        assert not practice.state.booked
+        assert not practice.state.calendar
