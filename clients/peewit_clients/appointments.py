@@ -33,6 +33,9 @@ from peewit_federation.errors import PeewitError, RefusedError, SenderError
 from peewit_federation.keys import key_id
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 
+WORDS_KEPT: Final = 50
+"Of one appointment, on both sides."
+PAST_S: Final = 86_400
 KEPT_AFTER_S: Final = 30 * 86_400
 "So long after an appointment its practice still knows who came."
 
@@ -119,6 +122,8 @@ class Appointments:
         found = []
         async with self._practice.one:
             for name, booking in list(self._state.booked.items()):
+                if self._is_past(booking):
+                    continue
                 try:
                     found += [(booking, note) for note in await self._read(name, booking)]
                 except PeewitError as error:
@@ -142,6 +147,7 @@ class Appointments:
         for note in sorted(notes, key=lambda note: note.number):
             booking.seen = note.number
             booking.words.append((int(self._practice.view.clock()), True, note.text))
+            del booking.words[:-WORDS_KEPT]
             if note.what == CANCEL:
                 del self._state.booked[name]
                 break
@@ -149,6 +155,9 @@ class Appointments:
             self._practice.keep((BOOKING, name))
             await self._practice.letters.delete(mail_key, offered.boxes, messages)
         return notes
+
+    def _is_past(self, booking: Booking) -> bool:
+        return booking.slot.begins_s + PAST_S < self._practice.view.clock()
 
     async def forget(self) -> int:
         """Delete what is long over: who came, and when; how many."""
@@ -173,12 +182,17 @@ class Appointments:
         async with self._practice.one:
             for name, booking in list(self._state.booked.items()):
                 try:
-                    if await self._practice.claim(booking.offered.request, booking.offered.place, booking.accept.claim):
+                    request, place = booking.offered.request, booking.offered.place
+                    if self._is_past(booking) or await self._practice.claim(
+                        request, place, booking.accept.claim, held=True
+                    ):
                         continue
                 except PeewitError as error:
                     self._practice.complaints.append(str(error))
                     continue
                 del self._state.booked[name]
-                self._practice.keep((BOOKING, name))
+                letter = self._letter(booking, CANCEL, "")  # for a holder who did not ask for it
+                self._practice.keep((BOOKING, name), letter)
                 ended.append(booking)
+            await self._practice.deliver()
         return ended

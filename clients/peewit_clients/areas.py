@@ -13,7 +13,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
-from peewit_federation.errors import MalformedError
+from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.statements.codec import POSTCODE
 from peewit_federation.statements.mediator import Catchment
 
@@ -61,7 +61,7 @@ async def waiting(view: RegistryView, area: Area) -> dict[tuple[int, int], int]:
         try:
             rows = cbor.decode(await view.pool.fetch(backend, f"/v1/queue/{name}"), size_bytes_max=1 << 20)
             told = {(int(rank), int(number)): int(count) for rank, number, count in rows}
-        except (BackendError, MalformedError, TypeError, ValueError):
+        except (BackendError, SenderError, TypeError, ValueError):
             continue
         if sum(told.values()) > sum(best.values()):
             best = told

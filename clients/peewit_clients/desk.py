@@ -82,7 +82,7 @@ class Desk:
             try:
                 answer = await self.letters.call(backend, self.role.state.key, self._path + "/read", b"")
                 items = cbor.decode(answer, size_bytes_max=16 << 20)
-            except BackendError as error:
+            except (BackendError, SenderError) as error:
                 self.complaints.append(f"{backend.name}: {error}")
                 continue
             for item in items if isinstance(items, list) else []:
@@ -227,8 +227,8 @@ class Desk:
         plan, now_s = Plan(), int(self.role.clock())
         names = self.role.state.names(Catchment.KIND)
         for area, statement in self._areas():
-            begins, public = max(statement.keys)
-            if begins > now_s:
+            begins, public = max(statement.keys, default=(0, b""))
+            if begins > now_s or not public:
                 continue
             seed = self.role.random_bytes(32)
             due = max(now_s + DAY_S, begins + ROTATION_S)

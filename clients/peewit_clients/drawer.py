@@ -87,7 +87,10 @@ class Drawer:
                     if body is None:
                         self._database.execute("DELETE FROM items WHERE tag = ?", (tag,))
                     else:
-                        box = bytes(self._box.encrypt(cbor.encode([kind, name, body]), tag))
+                        item = cbor.encode([kind, name, body])
+                        if len(item) > ITEM_BYTES_MAX:
+                            raise OperatorError(f"{self.path}: {len(item)} bytes at once; nothing was changed")
+                        box = bytes(self._box.encrypt(item, tag))
                         self._database.execute("INSERT OR REPLACE INTO items VALUES (?, ?)", (tag, box))
         except sqlite3.Error as error:
             raise OperatorError(f"{self.path}: {error}; nothing was changed") from None

@@ -36,6 +36,8 @@ RELAYS: Final = 3
 "So many other nodes are tried as carriers."
 RELAYED_BYTES_MAX: Final = PADDED_BYTES[-1] + 1024
 BAD_GATEWAY: Final = 502
+PUBLIC: Final = ("/log/", "/v1/views", "/v1/heads/", "/v1/evidence/")
+"What is asked directly while no keys are known: the operators' logs, which name them."
 
 
 class BackendError(PeewitError):
@@ -214,7 +216,7 @@ class BackendPool:
         key = self.veil(backend) if self.veil else b""
         if key:
             return await self._through(backend, key, Request(method, path, body or b""), size_bytes_max)
-        if self.veil and method == "POST":
+        if self.veil and (method == "POST" or not path.startswith(PUBLIC)):
             raise BackendError("its log names no key for requests that come through another node")
         return await self._direct(backend, method, path, body, size_bytes_max)
 
@@ -228,8 +230,8 @@ class BackendPool:
             relays.sort(key=lambda relay: sha256(self.guard, relay.operator.origin_hash))
         reasons = []
         for relay in relays[:RELAYS]:
-            sealed, answering = seal_request(key, pad(request.encode()), self.random.randbytes(32))
             try:
+                sealed, answering = seal_request(key, pad(request.encode()), self.random.randbytes(32))
                 answer = await self._direct(relay, "POST", path, sealed, RELAYED_BYTES_MAX)
                 response = Response.decode(answering.open(answer))
             except BackendError as error:

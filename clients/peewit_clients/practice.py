@@ -15,7 +15,7 @@ are kept in one step (`practice_state`), so that every step can be taken again. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,6 +83,8 @@ class Practice:
         "One offer or round of answers at a time: slots are promised and booked between awaits."
         self._randomness = randomness
         self._save = save
+        self.unreadable = 0
+        "Requests of the last draw that could not be used."
         self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
         "By area: requests that were leased to us beyond what was asked for, and until when."
 
@@ -102,9 +104,9 @@ class Practice:
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
         await self.view.refresh([self.state.mediator])  # requests of rounds that we do not know would be lost on us
         catchment, now_s = self.catchment(place), self.view.clock()
-        self._drop_ended(now_s)
         until_s, kept = self._surplus.pop(place, (0.0, []))
         found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
+        self.unreadable = 0
         errors = []
         backends = self.letters.nodes(catchment.nodes)
         for backend in backends:
@@ -114,7 +116,7 @@ class Practice:
                 body = encode_draw(place, count - len(found))
                 data = await self.letters.call(backend, self.state.key, "/v1/queue/draw", body)
                 answer = cbor.decode(data, size_bytes_max=16 << 20)
-            except BackendError as error:
+            except (BackendError, SenderError) as error:
                 errors.append(f"{backend.name}: {error}")
                 continue
             for item in answer if isinstance(answer, list) else []:
@@ -122,6 +124,7 @@ class Practice:
                     drawn = self._read(place, catchment, item)
                 except SenderError as error:
                     self.complaints.append(f"a request at {backend.name}: {error}")
+                    self.unreadable += 1
                     continue
                 held = found.get(drawn.request.name)
                 if held is None or held.request.version < drawn.request.version:
@@ -133,9 +136,13 @@ class Practice:
         self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
         return ordered[:count]
 
-    def _drop_ended(self, now_s: float) -> None:
-        """Forget offers that nobody can accept any more."""
-        ended = [name for name, offer in self.state.offered.items() if offer.until_s + GRACE_S <= now_s]
+    def _drop_ended(self, now_s: float, unread: Set[bytes]) -> None:
+        """Forget offers that nobody can accept any more; of those `unread` an accept may still lie somewhere."""
+        ended = [
+            name
+            for name, offer in self.state.offered.items()
+            if offer.until_s + (KEPT_S if name in unread else GRACE_S) <= now_s
+        ]
         for name in ended:
             del self.state.offered[name]
         if ended:
@@ -182,15 +189,16 @@ class Practice:
                 if promised or slot.name in state.booked:
                     raise RefusedError("that slot is promised or booked already")
             seed, mail_key = self._randomness(32), SigningKey(self._randomness(32))
+            request = drawn.request
+            context = offer_context(request.mailbox, drawn.wishes.reply_key)
+            seal(drawn.wishes.reply_key, b"", context)  # who asks may have sent anything
             last_s = max(until_s, *(slot.begins_s for slot in slots)) + KEPT_S
             boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, last_s, practices=False)
-            request = drawn.request
             offer = Offer(
                 request.name, state.mediator, tuple((s.name, s.begins_s, s.minutes, s.service) for s in slots), until_s,
                 state.data, state.salt, xwing_public(seed), key_id(mail_key.public), boxes,
                 give_leave(mail_key, drawn.wishes.writer, last_s),
             )  # fmt: skip
-            context = offer_context(request.mailbox, drawn.wishes.reply_key)
             message = seal(drawn.wishes.reply_key, sign_message(offer, state.key), context)
             promised_slots = {slot.name: slot for slot in slots}
             state.offered[request.name] = Offered(
@@ -209,7 +217,7 @@ class Practice:
                 refusals = await self._tell(
                     offer.place, "/v1/queue/offered", encode_offered(offer.place, name, offer.until_s)
                 )
-                offer.told = not any(error.status == 0 or error.status >= 500 for error in refusals)
+                offer.told = not any(error.status in (0, 403) or error.status >= 500 for error in refusals)
                 if offer.told:
                     self.keep((OFFER, name))
 
@@ -253,17 +261,18 @@ class Practice:
 
         What cannot be done now, because nodes do not answer, is done when this is called again.
         """
-        made = []
+        made, unread = [], set()
         async with self.one:
             for name, offered in list(self.state.offered.items()):
                 try:
                     booking = await self._confirm_one(name, offered)
                 except PeewitError as error:
                     self.complaints.append(str(error))
+                    unread.add(name)
                     continue
                 if booking is not None:
                     made.append(booking)
-            self._drop_ended(self.view.clock())
+            self._drop_ended(self.view.clock(), unread)
             await self._tell_offers()
             await self.deliver()
         return made
@@ -281,8 +290,13 @@ class Practice:
                 continue
             slot = offered.slots[accept.slot]
             booking = await self._book(offered, accept, slot)
+            try:
+                answer = self._answer(accept, booking)
+            except SenderError:  # a reply key that is none: nobody can be told, so nothing is made
+                if booking:
+                    del self.state.booked[slot.name]
+                raise
             del self.state.offered[name]
-            answer = self._answer(accept, booking)
             # Booked or forgotten, and what is to be said of it: in one step.
             self.keep((OFFER, name), (BOOKING, slot.name), answer)
             await self.letters.delete(mail_key, offered.boxes, [message])
@@ -308,22 +322,23 @@ class Practice:
         booking = self.state.booked[slot.name] = Booking(slot, accept, offered)
         return booking
 
-    async def claim(self, request: Request, place: Place, secret: bytes) -> bool:
+    async def claim(self, request: Request, place: Place, secret: bytes, *, held: bool = False) -> bool:
         """Show the secret to the nodes of all of its areas; False if it is another's, or was opened again.
 
-        May be repeated. Raises `UnreachableError` if none answers that decides.
+        The nodes of its first area decide: one that refuses is enough to decline, but of what is `held` only all that
+        answer can say that it is lost. May be repeated. Raises `UnreachableError` if none answers that decides.
         """
         body = encode_claim(place, request.name, secret)
         await self.view.refresh(sorted({mediator for mediator, _ in request.areas}))
-        agreed = 0
         for number, area in enumerate(request.areas):
             nodes = self.letters.nodes(self.catchment(Place(*area)).nodes)
             refusals = await self._tell(Place(*area), "/v1/queue/claim", body)
-            if any(error.status == 409 for error in refusals):
+            lost = sum(error.status == 409 for error in refusals)
+            agreed = len(nodes) - len(refusals)
+            if number == 0 and lost and not (held and agreed):
                 return False
-            agreed += len(nodes) - len(refusals)
             if number == 0 and not agreed:
-                # The nodes of the first area decide: without them two practices might both be told yes.
+                # Without those who decide two practices might both be told yes.
                 raise UnreachableError(
                     "no node that decides on this request answered: " + "; ".join(map(str, refusals))
                 )

@@ -17,10 +17,11 @@ from datetime import tzinfo
 from peewit_clients.appointments import Appointments
 from peewit_clients.calendar import Slot, fitting
 from peewit_clients.office import Office
-from peewit_clients.practice import Practice
+from peewit_clients.practice import Drawn, Practice
 from peewit_clients.practice_state import Booking
 from peewit_federation.appointment.notes import Note
-from peewit_federation.errors import PeewitError, RefusedError
+from peewit_federation.appointment.queue_api import Place
+from peewit_federation.errors import PeewitError, SenderError
 
 DRAW_MAX = 200
 RECHECK_TURNS = 60
@@ -62,6 +63,8 @@ class Server:
         self.acts = Appointments(practice)
         self.settings = settings
         self._turns = 0
+        self._passed: dict[Place, int] = {}
+        "By area: how many of those who come first no free slot suits."
 
     async def turn(self) -> Turn:
         """Do what is to be done now. What fails is in the practice's complaints."""
@@ -84,28 +87,40 @@ class Server:
         return told
 
     async def _offer(self, told: Turn) -> None:
-        practice, settings = self.practice, self.settings
+        practice = self.practice
         for place in practice.state.places:
             free = self._free()
             if not free:
                 return
-            wanted = -(-len(free) // settings.slots_per_offer)
-            # Those for whom nothing is free come first in every draw; so we ask for as many more.
-            drawn = await practice.draw(place, min(DRAW_MAX, wanted + told.waiting))
-            for one in drawn:
-                free = self._free()
-                slots = fitting(free, one.wishes, settings.zone, settings.slots_per_offer)
-                if not slots:
-                    told.waiting += 1
-                    continue
-                until_s = min(
-                    int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2
-                )
-                try:
-                    await practice.offer(place, one, slots, until_s)
-                    told.offers += 1
-                except RefusedError as error:
-                    practice.complaints.append(str(error))
+            asked = -(-len(free) // self.settings.slots_per_offer) + self._passed.get(place, 0)
+            while True:
+                # Those for whom nothing is free come first in every draw: beyond them somebody may fit.
+                drawn = await practice.draw(place, min(DRAW_MAX, asked))
+                offers, passed = await self._offer_to(place, drawn)
+                seen = len(drawn) + practice.unreadable
+                if offers or seen < asked or asked >= DRAW_MAX:
+                    break
+                asked *= 2
+            self._passed[place] = passed + practice.unreadable
+            told.offers += offers
+            told.waiting += self._passed[place]
+
+    async def _offer_to(self, place: Place, drawn: list[Drawn]) -> tuple[int, int]:
+        """Offer to whom something suits: how many got an offer, and how many were passed over."""
+        practice, settings, offers, passed = self.practice, self.settings, 0, 0
+        for one in drawn:
+            slots = fitting(self._free(), one.wishes, settings.zone, settings.slots_per_offer)
+            if not slots:
+                passed += 1
+                continue
+            until_s = min(int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2)
+            try:
+                await practice.offer(place, one, slots, until_s)
+                offers += 1
+            except SenderError as error:
+                practice.complaints.append(str(error))
+                passed += 1
+        return offers, passed
 
     def _free(self) -> list[Slot]:
         practice = self.practice

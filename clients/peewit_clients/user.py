@@ -24,7 +24,7 @@ from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.registry_view import MEANING, RegistryView
 from peewit_clients.user_state import Chosen, Standing, UserState
-from peewit_federation.appointment.mailbox import give_leave
+from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, give_leave
 from peewit_federation.appointment.messages import (
     DECLINED,
     Accept,
@@ -63,7 +63,9 @@ from peewit_federation.sealed import Context, open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 
+WORDS_KEPT: Final = 20
 MAILBOX_S: Final = 100 * 86_400
+AFTER_S: Final = 7 * 86_400
 MAILBOX_NODES: Final = 2
 
 
@@ -74,6 +76,10 @@ class Found:
     offer: Offer
     practice: Provider
     data: dict[str, str]
+
+
+class OverError(RefusedError):
+    """An offer that nobody can accept any more."""
 
 
 class User:
@@ -131,40 +137,65 @@ class User:
 
     @staticmethod
     def _seal(area: bytes, catchment: Catchment, wishes: bytes, now_s: float) -> bytes:
-        key = max((begins, key) for begins, key in catchment.keys if begins <= now_s)[1]
+        _, key = max(((begins, key) for begins, key in catchment.keys if begins <= now_s), default=(0, b""))
+        if not key:
+            raise UnknownError("this catchment area has no key for requests yet")
         return seal(key, wishes, wishes_context(area, key, catchment.salt))
 
-    async def _upload(self, request: Request, origins: Sequence[bytes]) -> None:
+    async def _upload(self, request: Request, origins: Sequence[bytes]) -> bool:
+        """Bring a request to nodes; whether one of them says that it is claimed."""
         shown = replace(request, wishes=()) if self.state.withdrawn else request
-        body, taken, refusals = shown.sign(self.state.key), 0, []
+        body, taken, refusals, claimed = shown.sign(self.state.key), 0, [], False
         for backend in self.letters.nodes(tuple(dict.fromkeys(origins))):
             try:
                 await self.view.pool.post(backend, "/v1/requests", body)
                 taken += 1
             except BackendError as error:
                 refusals.append(f"{backend.name}: {error}")
-        if not taken:
+                claimed = claimed or error.status == 409
+        if not taken and not claimed:
             raise UnreachableError("no node of these areas took the request: " + "; ".join(refusals))
+        return claimed
 
     async def offers(self) -> list[Found]:
         """Offers that may be accepted now. Why others may not is in `dropped`."""
         request = self._asked()
         messages = await self.letters.read(self.state.mail_key, request.mailbox_nodes)
         await self.view.refresh([mediator for mediator, _ in request.areas])
-        found: list[Found] = []
-        notes = []
+        found: dict[bytes, Found] = {}
+        notes: list[bytes] = []
+        noted: list[bytes] = []
+        gone: list[bytes] = []
         self.dropped.clear()
         for message in messages:
             try:
-                found.append(self._check(request, message))
+                found[message] = self._check(request, message)
+            except OverError as error:
+                self.dropped.append(str(error))
+                gone.append(message)
             except SenderError as error:
                 try:
                     notes.append(open_sealed(self.state.reply_seed, message, self._note_context(request)))
+                    noted.append(message)
                 except SenderError:
                     self.dropped.append(str(error))
-        return [
-            item for item in found if item.offer.mailbox not in self.state.done and not self._withdrawn(item, notes)
-        ]
+                    if not self._opens(request, message):
+                        gone.append(message)
+        back = [message for message, item in found.items() if self._withdrawn(item, notes)]
+        gone += [*back, *noted] if back else []
+        if gone:
+            # A practice may leave two letters: what is over makes room for the next.
+            await self.letters.delete(self.state.mail_key, request.mailbox_nodes, gone)
+        return [item for message, item in found.items() if message not in back]
+
+    def _opens(self, request: Request, message: bytes) -> bool:
+        """Whether it is an offer to us at all."""
+        try:
+            context = offer_context(request.mailbox, xwing_public(self.state.reply_seed))
+            open_sealed(self.state.reply_seed, message, context)
+        except SenderError:
+            return False
+        return True
 
     def _note_context(self, request: Request) -> Context:
         return note_context(request.mailbox, xwing_public(self.state.reply_seed))
@@ -185,6 +216,8 @@ class User:
         offer, signed = open_message(open_sealed(self.state.reply_seed, message, context), Offer)
         if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
             raise ForgeryError("an offer for another request, or by a practice of another mediator")
+        if self.view.clock() >= offer.until or offer.mailbox in self.state.done:
+            raise OverError("an offer that has ended, or was accepted before and came to nothing")
         practice = self._require_acting(offer, signed.kid)
         verify_message(signed, Offer, practice.signing_key)
         if not any(area in practice.areas for mediator, area in request.areas if mediator == offer.mediator):
@@ -202,7 +235,7 @@ class User:
         if fresh is None or not fresh.may_book:
             raise RefusedError("what is known of this practice is too old to send it a name; try again")
         if now_s >= offer.until:
-            raise RefusedError("an offer that has ended")
+            raise OverError("an offer that has ended")
         return practice
 
     async def renew(self) -> None:
@@ -240,13 +273,17 @@ class User:
             self.state.done.append(chosen.offer.mailbox)
         self.state.chosen = None
         self.state.withdrawn = False
-        await self._bring(request)
+        claimed = await self._bring(request)
+        if claimed and request.opened + 1 < OPENINGS:
+            # A practice that declined, or another, had claimed it at some node already.
+            await self._bring(replace(self._asked(), opened=request.opened + 1))
 
-    async def _bring(self, request: Request) -> None:
+    async def _bring(self, request: Request) -> bool:
+        """Bring the next version; whether a node holds it for claimed."""
         self.state.request = replace(request, version=request.version + 1)
         self._save(self.state)
         catchments = [self.catchment(*area) for area in self.state.areas]
-        await self._upload(self.state.request, [origin for catchment in catchments for origin in catchment.nodes])
+        return await self._upload(self.state.request, [o for catchment in catchments for o in catchment.nodes])
 
     async def accept(self, found: Found, slot: bytes) -> None:
         """Choose a slot, and tell this one practice who will come. May be repeated.
@@ -273,13 +310,17 @@ class User:
 
     async def again(self) -> None:
         """Send the accept again, for whoever does not know whether it was sent. Harmless if it was."""
-        if self.state.chosen is None:
+        chosen = self.state.chosen
+        if chosen is None:
             raise UnknownError("no offer was accepted yet")
-        await self._send(self.state.chosen)
+        self._require_acting(chosen.offer, chosen.practice.subject)
+        await self._send(chosen)
 
     async def _send(self, chosen: Chosen) -> None:
         offer = chosen.offer
-        mail_key, until_s = SigningKey(chosen.mail_seed), int(self.view.clock() + MAILBOX_S)
+        last_s = max(begins for _, begins, _, _ in offer.slots) + AFTER_S
+        until_s = min(max(int(self.view.clock() + MAILBOX_S), last_s), int(self.view.clock() + LIFETIME_S_MAX - 60))
+        mail_key = SigningKey(chosen.mail_seed)
         if not chosen.message:
             chosen.boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s, practices=False)
             chosen.message = self._sealed(chosen, mail_key, until_s)
@@ -343,6 +384,7 @@ class User:
         chosen.seen = note.number
         if note.text:
             chosen.words.append((int(self.view.clock()), True, note.text))
+            del chosen.words[:-WORDS_KEPT]
         if note.what == CANCEL:
             chosen.state = Standing.CANCELLED
         elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
@@ -367,6 +409,7 @@ class User:
         note = Note(self._asked().name, chosen.slot, chosen.sent, what, text, self.state.nonce)
         if text:
             chosen.words.append((int(self.view.clock()), False, text))
+            del chosen.words[:-WORDS_KEPT]
         self._save(self.state)
         message = seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))
         await self.letters.put(offer.mailbox, offer.mailbox_nodes, self.state.writer, offer.leave, message)

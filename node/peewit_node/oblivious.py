@@ -11,12 +11,14 @@ answer inside.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Final
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from peewit_federation.api import ANSWER_BYTES_MAX
 from peewit_federation.errors import MalformedError, UnknownError
@@ -99,7 +101,7 @@ class Oblivious:
         data = inner.content if inner.method == "POST" else None
         try:
             async with self._session.request(
-                inner.method, self.inside + inner.path, data=data, allow_redirects=False
+                inner.method, URL(self.inside + inner.path, encoded=True), data=data, allow_redirects=False
             ) as found:
                 parts, size = [], 0
                 async for part in found.content.iter_any():
@@ -113,4 +115,5 @@ class Oblivious:
 
 
 def _plain(path: str) -> bool:
-    return path.isascii() and path.isprintable() and not set(path) & set(" #\\") and ".." not in path
+    # Nothing that an URL library would read as another path than we do.
+    return re.fullmatch(r"[A-Za-z0-9._~/?=&,:+-]+", path, re.ASCII) is not None and ".." not in path

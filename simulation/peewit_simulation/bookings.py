@@ -204,10 +204,11 @@ class Patient(Actor):
             for found in (await user.offers())[:1]:
                 await user.accept(found, found.offer.slots[0][0])
         elif chosen.state is Standing.SENT:
-            await user.again()
             await user.check()
             if chosen.state is Standing.SENT and user.view.clock() > chosen.offer.until + 60:
                 await user.reopen()
+            elif chosen.state is Standing.SENT:
+                await user.again()
         elif chosen.state is not Standing.BOOKED:
             await user.reopen()
 

@@ -20,7 +20,7 @@ from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing
 from peewit_federation.appointment.notes import CANCEL, WORDS
-from peewit_federation.errors import OperatorError, RefusedError
+from peewit_federation.errors import ConflictError, OperatorError, RefusedError
 from peewit_federation.registry.subjects import Verdict
 from tests.clients.surgery import QUEUE_NODES, Surgery, slot
 
@@ -280,3 +280,83 @@ async def test_a_month_after_an_appointment_its_practice_has_forgotten_who_came(
         assert await acts.forget() == 1
         assert not practice.state.booked
         assert not practice.state.calendar
+
+
+async def test_one_lying_node_neither_ends_a_booking_nor_keeps_a_person_waiting(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user, acts = await booked(surgery, view, practice), Appointments(practice)
+        liar = surgery.federation.nodes[QUEUE_NODES[1]]
+
+        async def refuse(*_: object) -> None:
+            raise ConflictError("another practice has claimed this request")
+
+        monkeypatch.setattr(liar.queues, "claim", refuse)
+        assert await acts.recheck() == [], "the other node of the queue knows better"
+        other = surgery.user(view, "Next")
+        await other.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        await practice.offer(surgery.place, drawn, [slot(5)], int(time.time()) + SOON_S)
+        (found,) = await other.offers()
+        await other.accept(found, slot(5).name)
+        assert await practice.confirm() == []
+        assert await other.check() is Standing.DECLINED
+        monkeypatch.undo()
+        await other.reopen()
+        await offered(surgery, other, surgery.practice(view, "clinic-b"), 6)
+        assert user.state.chosen is not None
+
+
+async def test_whoever_fits_is_served_though_others_come_first(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People whom no free time suits, and requests that nobody can answer, hold nobody up."""
+    async with surgery.view() as view:
+        for number in range(6):
+            picky = surgery.user(view, f"Picky {number}", "over80")
+            picky.state.services = ("measles",)
+            await picky.ask(with_work)
+        broken = surgery.user(view, "Broken", "over80")
+        with monkeypatch.context() as patch:
+            patch.setattr("peewit_clients.user.xwing_public", lambda _: b"\xff" * 1216)
+            await broken.ask(with_work)
+        last = surgery.user(view, "Last")
+        await last.ask(with_work)
+        practice = surgery.practice(view)
+        practice.state.calendar = {slot(1).name: slot(1)}
+        practice.state.places = [surgery.place]
+        office = Office(view, practice.state, os.urandom)
+        await office.open()
+        server = Server(practice, office, ServeSettings(1, SOON_S))
+        turns = [await server.turn() for _ in range(2)]
+        assert sum(turn.offers for turn in turns) == 1
+        assert len(await last.offers()) == 1
+
+
+async def test_offers_that_are_over_make_room_in_the_mailbox(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        request = await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        for number in range(4):
+            practice.state.calendar[slot(number).name] = slot(number)
+            await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+            assert len(await user.offers()) == 1, number
+            await Appointments(practice).withdraw([slot(number).name], "no")
+            assert await user.offers() == []
+        assert not practice.state.letters, "every letter found room"
+        assert request.mailbox_nodes
+
+
+async def test_a_holder_who_never_stops_talking_fills_no_store(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user, acts = await booked(surgery, view, practice), Appointments(practice)
+        (booking,) = practice.state.booked.values()
+        booking.words += [(0, True, "x" * 1000)] * 100
+        await user.note("and another thing")
+        await acts.read()
+        assert len(booking.words) == 50
+        assert booking.words[-1][2] == "and another thing"

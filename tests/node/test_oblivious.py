@@ -114,7 +114,7 @@ async def test_a_relay_carries_only_to_nodes_of_the_charter_and_a_gateway_answer
     for method, path in (
         ("DELETE", "/v1/views"), ("GET", "/metrics"), ("GET", "/status.json"), ("POST", "/federation/v1/exchange"),
         ("POST", f"/v1/relay/{origin}"), ("POST", "/v1/gateway"), ("GET", "/v1/../metrics"), ("GET", "http://x/v1/"),
-        ("GET", "/v1/a b"), ("GET", "@127.0.0.1/v1/"),
+        ("GET", "/v1/a b"), ("GET", "@127.0.0.1/v1/"), ("GET", "/v1/%2e%2e/metrics"), ("POST", f"/v1/%72elay/{origin}"),
     ):  # fmt: skip
         await through(Request(method, path), 502)
     status, _ = await post(f"{url}/v1/relay/{bytes(32).hex()}", b"")

@@ -55,7 +55,8 @@ def status(me: Me) -> None:
         me.tell("status_waiting", round=request.round, group=request.group or me.say("everybody"), days=f"{days:g}")
         for area in request.areas:
             catchment = user.catchment(*area)
-            rank = catchment.groups.index(request.group) if request.group else len(catchment.groups)
+            groups = catchment.groups
+            rank = groups.index(request.group) if request.group in groups else len(groups)
             counts = await waiting(user.view, Area(area[0], catchment))
             before = sum(n for place, n in counts.items() if place < (rank, request.round))
             same = counts.get((rank, request.round), 0)
@@ -163,7 +164,7 @@ def accept(number: int, me: Me) -> None:
 
     async def act(user: User) -> None:
         chosen = user.state.chosen
-        if chosen is not None and chosen.state is Standing.SENT:
+        if chosen is not None and await user.check() is Standing.SENT:
             await user.again()
         else:
             listed = _listed(await user.offers())

@@ -127,6 +127,8 @@ def run_user(me: Me, vault: Vault, state: UserState, work: Callable[[User], Awai
         view.go_through_others(state.recovery)
         before = state.encode()
         user = User(view, state, os.urandom, lambda state: vault.write(state.encode()))
+        # First who is whose operator, which everybody asks; then what concerns us, through others.
+        await view.refresh([])
         await view.refresh([mediator for mediator, _ in state.areas])
         try:
             return await work(user)

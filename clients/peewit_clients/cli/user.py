@@ -192,7 +192,10 @@ def restore(code: str, me: Me) -> None:
         raise OperatorError(f"{path} exists already; choose another name with --person")
 
     async def load(pool: BackendPool) -> UserState:
-        letters = Letters(pool, RegistryView(charter, pool).clock, os.urandom)
+        view = RegistryView(charter, pool)
+        view.go_through_others(secret)
+        await view.refresh([])
+        letters = Letters(pool, view.clock, os.urandom)
         number, data = await Recovery(letters, secret).load()
         state = UserState.decode(data)
         state.saved = number

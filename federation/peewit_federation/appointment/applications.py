@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from peewit_federation import cbor
-from peewit_federation.appointment.messages import DATA_BYTES_MAX
+from peewit_federation.appointment.messages import DATA_BYTES_MAX, TIME
 from peewit_federation.cose import Sign1, sign1
 from peewit_federation.errors import MalformedError, RefusedError
 from peewit_federation.keys import XWING_PUBLIC_BYTES, PublicKey, SigningKey, key_id, sha256
@@ -45,7 +45,7 @@ class Application(Statement):
     "Name, address and so on: CBOR map of texts."
     code: str = labelled(8, CODE, "")
     "A signup code, where the mediator asks for one."
-    time: int = labelled(9, Uint(), 0)
+    time: int = labelled(9, TIME, 0)
     "POSIX seconds."
 
 

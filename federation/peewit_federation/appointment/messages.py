@@ -27,6 +27,8 @@ from peewit_federation.statements.codec import SERVICE, Bytes, Many, Record, Sta
 DATA_BYTES_MAX: Final = 2048
 SLOTS_MAX: Final = 16
 NAME: Final = Text("name", r"[^\x00-\x1f\x7f]{0,320}")
+TIME: Final = Uint(1 << 40)
+"POSIX seconds, of some thirty thousand years."
 DAY: Final = Text("date", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 CONFIRMED, DECLINED = 1, 0
 T = TypeVar("T", bound=Statement)
@@ -41,10 +43,10 @@ class Offer(Statement):
     request: bytes = labelled(2, Bytes(32))
     mediator: bytes = labelled(3, Bytes(32))
     slots: tuple[tuple[bytes, int, int, str], ...] = labelled(
-        4, Many(Record((Bytes(16), Uint(), Uint(1440), SERVICE)), SLOTS_MAX, ordered=True)
+        4, Many(Record((Bytes(16), TIME, Uint(1440), SERVICE)), SLOTS_MAX, ordered=True)
     )
     "(id, POSIX time of the beginning, minutes, service)"
-    until: int = labelled(5, Uint())
+    until: int = labelled(5, TIME)
     "POSIX time until which it may be accepted."
     data: bytes = labelled(6, Bytes(0, DATA_BYTES_MAX))
     "Name, address and so on, as the mediator has verified them: CBOR map of texts."
@@ -96,7 +98,7 @@ class Confirm(Statement):
     request: bytes = labelled(2, Bytes(32))
     slot: bytes = labelled(3, Bytes(16))
     state: int = labelled(4, Uint(1))
-    begins: int = labelled(5, Uint(), 0)
+    begins: int = labelled(5, TIME, 0)
     minutes: int = labelled(6, Uint(1440), 0)
 
 

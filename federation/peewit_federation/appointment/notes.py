@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from peewit_federation.appointment.messages import TIME
 from peewit_federation.cose import Sign1, sign1
 from peewit_federation.draw.hashes import NONCE_BYTES
 from peewit_federation.errors import ForgeryError
@@ -40,7 +41,7 @@ class Note(Statement):
     text: str = labelled(6, TEXT, "")
     secret: bytes = labelled(7, Bytes(0, NONCE_BYTES), b"")
     "The booking secret, from users."
-    begins: int = labelled(8, Uint(), 0)
+    begins: int = labelled(8, TIME, 0)
     minutes: int = labelled(9, Uint(1440), 0)
     service: str = labelled(10, SERVICE, "moved")
     "Of the new time, for a move."

@@ -78,7 +78,7 @@ OFFERED: Final = (
 )
 CLAIM: Final = (
     "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND state IN (0, 3)"
+    "WHERE area = ? AND request = ? AND opened = ? AND state IN (0, 1, 3)"
 )
 
 
@@ -240,9 +240,8 @@ class Queues:
             raise RefusedError("not the secret of this request's claim, or not one of its areas")
         if any(state == CLAIMED and holder != practice for _, state, holder, _ in rows):
             raise ConflictError("another practice has claimed this request")
-        if all(state == WITHDRAWN for _, state, _, _ in rows):
-            raise ConflictError("this request was withdrawn")
-        await self._write(*(Write(CLAIM, (secret, practice, area, request)) for _, _, _, area in rows))
+        # Also what was withdrawn here: who shows the secret was chosen later.
+        await self._write(*(Write(CLAIM, (secret, practice, area, request, opened.opened)) for *_, area in rows))
         rows = await self._engine.look("SELECT holder FROM requests WHERE request = ? AND state = 2", request)
         if {holder for (holder,) in rows} != {practice}:
             raise ConflictError("another practice has claimed this request")
