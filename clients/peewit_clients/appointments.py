@@ -73,11 +73,11 @@ class Appointments:
         Whoever cannot come then cancels, and keeps the place.
         """
         async with self._practice.one:
-            changed, free = [], {slot.name for slot in self._state.free(self._practice.view.clock())}
-            for booking, slot in moves:
-                if slot.name not in free:
-                    raise RefusedError("that slot is promised or booked already")
-                free.remove(slot.name)
+            changed, planned = [], list(moves)
+            free = {slot.name for slot in self._state.free(self._practice.view.clock())}
+            if len({slot.name for _, slot in planned} & free) < len(planned):
+                raise RefusedError("a slot is promised or booked already; nobody was moved")
+            for booking, slot in planned:
                 old = booking.slot.name
                 changed += [(BOOKING, old), (SLOT, old), self._letter(booking, MOVE, text, slot)]
                 self._state.booked.pop(old, None)

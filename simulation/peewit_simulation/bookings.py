@@ -10,6 +10,7 @@ fails tries again. What must hold is judged in `checkers.bookings`.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,7 @@ CALM_S: Final = 1000.0
 DAY_S: Final = 86_400
 
 
-class Actor:
+class Actor(ABC):
     """Somebody with a device: it works while its host is up."""
 
     def __init__(self, town: Town, name: str, address: str) -> None:
@@ -82,9 +83,9 @@ class Actor:
                     self.sim.world.note(self.host.name, type(error).__name__)
                 await asyncio.sleep(PAUSE_S * (0.5 + self.random.random()))
 
+    @abstractmethod
     async def step(self, view: RegistryView) -> None:
         """Do what is to be done next."""
-        raise NotImplementedError
 
 
 class Clinic(Actor):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from peewit_clients.areas import Area, waiting
 from peewit_clients.checkin import check_in_code
-from peewit_clients.cli.common import emit
+from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
@@ -106,15 +106,11 @@ def _tell_practice(me: Me, user: User) -> None:
 
 def _tell_words(me: Me, chosen: Chosen) -> None:
     for at_s, theirs, text in chosen.words:
-        me.tell("said_practice" if theirs else "said_you", when=clock(at_s), text=_plain(text))
+        me.tell("said_practice" if theirs else "said_you", when=clock(at_s), text=plain(text))
 
 
 def _address(data: dict[str, str]) -> str:
-    return _plain(", ".join(value for value in data.values() if value))
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return plain(", ".join(value for value in data.values() if value))
 
 
 def _listed(found: list[Found]) -> list[tuple[Found, tuple[bytes, int, int, str]]]:
@@ -151,7 +147,7 @@ def offers(me: Me) -> None:
         else:
             me.tell("offers_none")
         for reason in user.dropped:
-            me.tell("offers_dropped", reason=_plain(reason))
+            me.tell("offers_dropped", reason=plain(reason))
 
     with_user(me, look)
 

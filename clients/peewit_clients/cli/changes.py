@@ -14,7 +14,7 @@ from peewit_clients.appointments import Appointments
 from peewit_clients.calendar import Slot, read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, local_time, of_day, opened, with_practice
-from peewit_clients.cli.common import dry_run_option, emit
+from peewit_clients.cli.common import dry_run_option, emit, plain
 from peewit_clients.day_list import COLUMNS, rows, write_pdf
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
@@ -45,7 +45,7 @@ def day(date: str | None, pdf: Path | None, clinic: Clinic) -> None:
     for booking in found:
         for at_s, theirs, text in booking.words:
             who = booking.person.family_name if theirs else "you"
-            said = "".join(c if c.isprintable() else "?" for c in f"{who}, {local_time(at_s)}: {text}")
+            said = plain(f"{who}, {local_time(at_s)}: {text}")
             Console().print(escape(said), highlight=False)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
+from peewit_clients.cli.common import charter_option, json_option, node_option, plain, read_charter, with_pool
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.pool import BackendPool
@@ -98,7 +98,7 @@ def with_practice(clinic: Clinic, work: Callable[[Practice, Office], Awaitable[T
 def complain(practice: Practice) -> None:
     """Say what went wrong, each thing once."""
     for line in dict.fromkeys(practice.complaints):
-        click.echo("".join(c if c.isprintable() else "?" for c in line), err=True)
+        click.echo(plain(line), err=True)
     practice.complaints.clear()
 
 

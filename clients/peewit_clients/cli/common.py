@@ -82,7 +82,12 @@ def report(error: Exception, *, as_json: bool) -> int:
 
 def _escape(text: str) -> str:
     """Text of others, without markup and control characters."""
-    return escape("".join(c if c.isprintable() else "?" for c in text))
+    return escape(plain(text))
+
+
+def plain(text: str, but: str = "") -> str:
+    """Text of others, without control characters (but for some)."""
+    return "".join(c if c.isprintable() or c in but else "?" for c in text)
 
 
 def with_pool(charter: Charter, nodes: tuple[str, ...], work: Callable[[BackendPool], Awaitable[T]]) -> T:

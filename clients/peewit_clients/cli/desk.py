@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from peewit_clients.cli.common import emit, read_charter, show_progress
+from peewit_clients.cli.common import emit, plain, read_charter, show_progress
 from peewit_clients.cli.publishing import (
     Work,
     device_option,
@@ -56,11 +56,16 @@ def applications(work: Work) -> None:
             when = time.strftime("%Y-%m-%d", time.localtime(one.application.time))
             services = ", ".join(one.application.services)
             table.add_row(
-                one.number, escape(_plain(said)), ", ".join(areas[one.number]), services, one.application.code, when
+                one.number,
+                escape(plain(said, "\n")),
+                ", ".join(areas[one.number]),
+                services,
+                one.application.code,
+                when,
             )
         Console().print(table if found else "No application waits.")
         for line in desk.complaints:
-            click.echo(_plain(line), err=True)
+            click.echo(plain(line), err=True)
 
     with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, look)
 
@@ -105,13 +110,13 @@ def reject(number: str, reason: str, work: Work) -> None:
         (filed,) = _chosen(await desk.applications(), (number,), everything=False)
         name = filed.data.get("name", number)
         if work.dry_run:
-            click.echo(f"would tell {_plain(name)}: {reason}\nNothing was sent (--dry-run).")
+            click.echo(f"would tell {plain(name)}: {reason}\nNothing was sent (--dry-run).")
             return
         await desk.reject(filed, reason)
         if work.as_json:
             emit({"rejected": filed.number})
         else:
-            click.echo(f"{_plain(name)} was told.")
+            click.echo(f"{plain(name)} was told.")
 
     with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
 
@@ -155,7 +160,7 @@ def trail(folder: Path, device: str, as_json: bool) -> None:
     table = Table("time", "what", "application", "")
     for at_s, what, name, detail in rows:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
-        table.add_row(when, what, name, escape(_plain(detail)))
+        table.add_row(when, what, name, escape(plain(detail)))
     Console().print(table if rows else "Nothing was decided here yet.")
 
 
@@ -172,7 +177,7 @@ def _chosen(found: list[Filed], numbers: tuple[str, ...], *, everything: bool) -
 def _show(plan: Plan, work: Work) -> bool:
     """Show consequences; whether to go on."""
     for line in plan.consequences:
-        click.echo(_plain(line), err=work.as_json)
+        click.echo(plain(line), err=work.as_json)
     if work.dry_run:
         click.echo("Nothing was signed or sent (--dry-run).", err=True)
     return not work.dry_run
@@ -181,7 +186,3 @@ def _show(plan: Plan, work: Work) -> bool:
 def _finish(progress: Progress | None, work: Work) -> None:
     if progress is not None:
         show_progress(progress, as_json=work.as_json)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -15,7 +15,7 @@ from peewit_clients.areas import find_areas, read_postcode
 from peewit_clients.cli.calendar import calendar
 from peewit_clients.cli.changes import cancel, day, move, note
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, opened, with_practice
-from peewit_clients.cli.common import emit
+from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import new_passphrase
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
@@ -185,7 +185,7 @@ def _lines(turn: Turn) -> list[str]:
     found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
     found += [f"{turn.offers} offers sent"] if turn.offers else []
     found += [f"{turn.waiting} people whom no free time suits"] if turn.waiting else []
-    return ["".join(c if c.isprintable() else "?" for c in line) for line in found]
+    return [plain(line) for line in found]
 
 
 def _table(practice: Practice, log: list[str]) -> Table:
