@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+INTEROP := tests/interop/node_modules/.ready
 
 SEEDS ?= 1000
 
@@ -13,13 +14,18 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-dev: $(READY)   ## set up .venv with everything for development
+# Other people's implementations, which ours are tested against; pinned in package.json.
+$(INTEROP): tests/interop/package.json
+	cd tests/interop && npm install --silent
+	touch $(INTEROP)
+
+dev: $(READY) $(INTEROP)   ## set up .venv with everything for development
 	@echo "ready: $(BIN)/peewit --help"
 
 demo: $(READY)  ## four nodes, 398 districts, a failure, a partition, a thief (KEEP=1 leaves it running)
 	$(BIN)/python -m examples.demo
 
-test: $(READY)  ## all tests
+test: $(READY) $(INTEROP)  ## all tests
 	$(BIN)/python -m pytest -q
 
 lint: $(READY)  ## ruff and mypy --strict
@@ -38,4 +44,4 @@ hunt: $(READY)  ## random scenarios in simulated worlds (SEEDS=1000 FROM=0; goes
 	$(BIN)/peewit hunt --seeds $(SEEDS) $(if $(FROM),--from $(FROM))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/interop/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,8 @@ import pytest
 
 from peewit_clients import codes
 from peewit_clients.charters import Card, compose_charter, usual_draw
+from peewit_clients.code_letters import PAGES_MAX, write_letters
+from peewit_clients.words import words_in
 from peewit_federation.charter import Charter, parse_charter
 from peewit_federation.draw.api import code_at, new_code
 from peewit_federation.errors import MalformedError, OperatorError
@@ -77,6 +79,30 @@ def test_a_bad_file_of_codes_is_refused_with_its_line(text: str, what: str) -> N
     assert what in str(caught.value)
 
 
+def test_each_letter_carries_one_code_that_a_camera_reads_and_room_for_an_address(tmp_path: Path) -> None:
+    import pypdfium2
+    import zxingcpp
+
+    made = [new_code(os.urandom(20)) for _ in range(PAGES_MAX + 2)]
+    heard: list[int] = []
+    paths = write_letters(tmp_path, made, "over80", "Musterland", words_in("de"), heard.append)
+    assert ([path.name for path in paths], heard) == (["letters-0001.pdf", "letters-0002.pdf"], [PAGES_MAX, 2])
+    assert all((path.stat().st_mode & 0o077) == 0 for path in paths)
+    with pypdfium2.PdfDocument(paths[1]) as last:
+        assert len(last) == 2
+        for page, code in zip(last, made[-2:], strict=True):
+            image = page.render(scale=2).to_pil()
+            (found,) = zxingcpp.read_barcodes(image)
+            text = page.get_textpage().get_text_range()
+            assert found.text == code
+            assert "Gruppe over80" in " ".join(text.split())
+            assert "--code CODE --group over80" in " ".join(text.split())
+            # Nothing is printed where an envelope has its window.
+            assert image.crop((0, 0, image.width, image.height // 3)).getextrema() == ((255, 255),) * 3
+    with pytest.raises(OperatorError, match="never written over"):
+        write_letters(tmp_path, made[:1], "", "Musterland", words_in("en"), heard.append)
+
+
 async def test_codes_travel_from_the_office_to_the_nodes_by_the_command_line(tmp_path: Path) -> None:
     federation = Federation.make(tmp_path, draw=usual_draw(NAMES))
     await federation.start("north")
@@ -88,6 +114,11 @@ async def test_codes_travel_from_the_office_to_the_nodes_by_the_command_line(tmp
         code, output, errors = await peewit(tmp_path, *made)
         assert code == 0, errors
         assert all(f"codes-{name}.csv" in output for name in NAMES)
+        few = ("codes", "new", "--count", "3", "--pdf", "paper", "--language", "de", "--json")
+        code, output, errors = await peewit(tmp_path, *few)
+        assert (code, json.loads(output)["files"][-1]) == (0, "paper/letters-0001.pdf"), errors
+        code, output, errors = await peewit(tmp_path, "codes", "new", "--count", "3")
+        assert (code, "--pdf" in errors) == (2, True)
         for fresh in (3500, 0):
             load = ("codes", "load", "letters/codes-north.csv", "--data", "north", "--json")
             code, output, errors = await peewit(tmp_path, *load)
