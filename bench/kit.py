@@ -38,8 +38,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], url: str, env: dict[str, str] | None = None) -> Iterator[None]:
-    """A server process, from when it answers until it is told to stop."""
+def running(command: list[str], url: str, env: dict[str, str] | None = None) -> Iterator[int]:
+    """A server process (its id), from when it answers until it is told to stop."""
     process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
@@ -48,7 +48,7 @@ def running(command: list[str], url: str, env: dict[str, str] | None = None) -> 
                 break
             except OSError:
                 time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
@@ -63,11 +63,17 @@ def bare_server(body_bytes: int) -> Iterator[int]:
 
 
 @contextmanager
-def node_process(config: Path, listen: str) -> Iterator[None]:
-    """A node as operators run it."""
+def node_process(config: Path, listen: str, env: dict[str, str] | None = None) -> Iterator[int]:
+    """A node as operators run it; the id of its process."""
     command = [sys.executable, "-m", "peewit_clients.cli", "node", "run", str(config)]
-    with running(command, f"http://{listen}/healthz", {"PEEWIT_LISTEN": listen}):
-        yield
+    with running(command, f"http://{listen}/healthz", {"PEEWIT_LISTEN": listen, **(env or {})}) as process:
+        yield process
+
+
+def cpu_s(process: int) -> float:
+    """Seconds of processor that a process used so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Blaster:

@@ -6,11 +6,11 @@ and the same message counts once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
 from peewit_federation.appointment.mailbox import Put, Terms, read_messages
@@ -70,13 +70,9 @@ class Letters:
     ) -> None:
         """Open a mailbox at these nodes, or prolong it. Raises `UnreachableError` if none did."""
         path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
-        refusals = []
         backends = self.nodes(origins)
-        for backend in backends:
-            try:
-                await self.call(backend, key, path, body)
-            except BackendError as error:
-                refusals.append(f"{backend.name}: {error}")
+        results = await together(self.call(backend, key, path, body) for backend in backends)
+        refusals = [f"{b.name}: {r}" for b, r in zip(backends, results, strict=True) if isinstance(r, BackendError)]
         if len(refusals) == len(backends):
             raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
 
@@ -86,12 +82,7 @@ class Letters:
         """Leave a message; the nodes that have it. Raises `UnreachableError` if none took it."""
         path, body = f"/v1/mailboxes/{address.hex()}/messages", Put(leave, message).encode()
         backends = self.nodes(origins)
-        results = await asyncio.gather(
-            *(self.call(backend, key, path, body) for backend in backends), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, BackendError):
-                raise result
+        results = await together(self.call(backend, key, path, body) for backend in backends)
         taken = [b.name for b, result in zip(backends, results, strict=True) if isinstance(result, bytes)]
         if not taken:
             raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
@@ -101,10 +92,7 @@ class Letters:
         """Delete messages that were dealt with; where a node does not answer they end with the mailbox."""
         path = f"/v1/mailboxes/{key_id(key.public).hex()}/delete"
         body = cbor.encode([sha256(message) for message in messages])
-        calls = (self.call(backend, key, path, body) for backend in self.nodes(origins))
-        for result in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(result, BaseException) and not isinstance(result, BackendError):
-                raise result
+        await together(self.call(backend, key, path, body) for backend in self.nodes(origins))
 
     async def read(self, key: SigningKey, origins: Sequence[bytes]) -> list[bytes]:
         """All messages in a mailbox, from all of its nodes. Raises `UnreachableError` if none answers."""
@@ -112,12 +100,13 @@ class Letters:
         found: dict[bytes, None] = {}
         errors: list[str] = []
         backends = self.nodes(origins)
-        for backend in backends:
+        results = await together(self.call(backend, key, path, cbor.encode([])) for backend in backends)
+        for backend, result in zip(backends, results, strict=True):
+            if isinstance(result, BackendError):
+                errors.append(f"{backend.name}: {result}")
+                continue
             try:
-                for message in read_messages(await self.call(backend, key, path, cbor.encode([]))):
-                    found[message] = None
-            except BackendError as error:
-                errors.append(f"{backend.name}: {error}")
+                found.update(dict.fromkeys(read_messages(result)))
             except SenderError as error:
                 self.pool.complain(backend.name, f"a mailbox: {error}")
         if len(errors) == len(backends):

@@ -28,6 +28,8 @@ from peewit_federation.oblivious.encapsulation import seal_request
 T = TypeVar("T")
 HEDGE_S: Final = 0.25
 TIMEOUT_S: Final = 10.0
+CONNECT_S: Final = 2.5
+"Long enough for a first packet that is lost."
 BREAK_S: Final = 1.0
 BREAK_MAX_S: Final = 60.0
 BODY_BYTES_MAX: Final = 16 << 20
@@ -119,10 +121,13 @@ class BackendPool:
         if what not in found and len(found) < 100:
             found.append(what)
 
+    def broken(self, backend: Backend) -> bool:
+        """Whether a node failed so lately that others should be asked."""
+        return backend.open_until_s > self.clock()
+
     def order(self) -> list[Backend]:
         """Whom to ask first: closed circuits, then the fastest."""
-        now_s = self.clock()
-        return sorted(self.backends, key=lambda b: (b.open_until_s > now_s, b.failures > 0, b.latency_s))
+        return sorted(self.backends, key=lambda b: (self.broken(b), b.failures > 0, b.latency_s))
 
     async def get(
         self,
@@ -168,16 +173,19 @@ class BackendPool:
     async def get_several(
         self, path: str, check: Callable[[bytes], T], count: int, *, size_bytes_max: int = BODY_BYTES_MAX
     ) -> list[Reply[T]]:
-        """Checked answers of up to `count` nodes, further ones being asked for those that fail."""
+        """Checked answers of up to `count` nodes, further ones being asked for those that fail or are slow."""
         waiting = self.order()
         replies: list[Reply[T]] = []
         running: dict[asyncio.Task[T], Backend] = {}
+        wanted = count
         try:
-            while (waiting and len(replies) + len(running) < count) or running:
-                while waiting and len(replies) + len(running) < count:
+            while len(replies) < count and (waiting or running):
+                while waiting and len(replies) + len(running) < wanted:
                     backend = waiting.pop(0)
                     running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                delay = HEDGE_S if waiting else None
+                done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+                wanted += not done
                 for task in [task for task in running if task in done]:
                     backend = running.pop(task)
                     error = task.exception()
@@ -188,7 +196,7 @@ class BackendPool:
         finally:
             for task in running:
                 task.cancel()
-        return replies
+        return replies[:count]
 
     async def post(self, backend: Backend, path: str, body: bytes) -> bytes:
         """Give something to one node. Raises `BackendError`."""
@@ -206,7 +214,7 @@ class BackendPool:
         try:
             return check(data)
         except SenderError as error:
-            self._failed(backend)
+            self._failed(backend, self.clock())
             self.complain(backend.name, f"{path.split('?', maxsplit=1)[0]}: {error}")
             raise
 
@@ -223,7 +231,7 @@ class BackendPool:
     async def _through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
         """Ask a node through another one (RFC 9458): one sees the address, the other the content."""
         start, path = self.clock(), f"/v1/relay/{backend.operator.origin_hash.hex()}"
-        others = [b for b in self.order() if b is not backend and b.open_until_s <= self.clock()] or self.order()
+        others = [b for b in self.order() if b is not backend and not self.broken(b)] or self.order()
         relays = [b for b in others if b is not backend]
         self.random.shuffle(relays)
         if self.guard:
@@ -247,7 +255,7 @@ class BackendPool:
                 title = _title(response.content) or f"HTTP status {response.status}"
                 raise BackendError(title, response.status, response.content)
             return response.content
-        self._failed(backend)
+        self._failed(backend, start)
         raise BackendError("not reached through another node: " + ("; ".join(reasons) or "there is none"))
 
     async def _direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
@@ -259,14 +267,14 @@ class BackendPool:
             ) as response:
                 data = await _read(response, size_bytes_max)
         except TimeoutError:
-            self._failed(backend)
-            raise BackendError(f"no answer within {self.timeout_s:g} s") from None
+            self._failed(backend, start)
+            raise BackendError(f"no answer within {self.clock() - start:.1f} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            self._failed(backend)
+            self._failed(backend, start)
             raise BackendError(f"{type(error).__name__}") from error
         if response.status >= 500:
             if response.status != BAD_GATEWAY:  # which is about another node
-                self._failed(backend)
+                self._failed(backend, start)
         else:
             self._succeeded(backend, start)
         if response.status != 200:
@@ -277,16 +285,18 @@ class BackendPool:
         backend.failures, backend.open_until_s = 0, 0.0
         backend.latency_s += 0.2 * (self.clock() - start - backend.latency_s)
 
-    def _failed(self, backend: Backend) -> None:
+    def _failed(self, backend: Backend, start: float) -> None:
         backend.failures += 1
-        pause = min(BREAK_MAX_S, BREAK_S * 2.0 ** min(backend.failures - 1, 10))
+        # Who let us wait is left out for longer: a node that swallows requests takes a fifth of our time.
+        pause = max(BREAK_S * 2.0 ** min(backend.failures - 1, 10), 4 * (self.clock() - start))
+        pause = min(BREAK_MAX_S, pause)
         backend.open_until_s = self.clock() + pause * (0.75 + 0.5 * self.random.random())
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=self.connector() if self.connector else aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=self.timeout_s),
+                timeout=aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "peewit"},
             )

@@ -24,6 +24,7 @@ from peewit_clients.letters import Letters, Randomness
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.practice_state import BOOKING, LETTER, OFFER, Booking, Item, Letter, Offered, PracticeState
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
@@ -107,11 +108,11 @@ class Practice:
         until_s, kept = self._surplus.pop(place, (0.0, []))
         found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
         self.unreadable = 0
-        errors = []
-        backends = self.letters.nodes(catchment.nodes)
-        for backend in backends:
-            if len(found) >= count:
-                break
+        errors: list[str] = []
+        backends = sorted(self.letters.nodes(catchment.nodes), key=self.view.pool.broken)
+        for number, backend in enumerate(backends):
+            if len(found) >= count or (self.view.pool.broken(backend) and len(errors) < number):
+                break  # enough, or only nodes are left that just failed, and another one answered
             try:
                 body = encode_draw(place, count - len(found))
                 data = await self.letters.call(backend, self.state.key, "/v1/queue/draw", body)
@@ -129,7 +130,7 @@ class Practice:
                 held = found.get(drawn.request.name)
                 if held is None or held.request.version < drawn.request.version:
                     found[drawn.request.name] = drawn
-        if len(errors) == len(backends):
+        if errors and len(errors) == len(backends):
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         ours = {*self.state.offered, *(booking.request for booking in self.state.booked.values())}
         ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
@@ -223,13 +224,9 @@ class Practice:
 
     async def _tell(self, place: Place, path: str, body: bytes) -> list[BackendError]:
         """Say something to all nodes of an area; what those answered that refused."""
-        refusals = []
-        for backend in self.letters.nodes(self.catchment(place).nodes):
-            try:
-                await self.letters.call(backend, self.state.key, path, body)
-            except BackendError as error:
-                refusals.append(error)
-        return refusals
+        backends = self.letters.nodes(self.catchment(place).nodes)
+        results = await together(self.letters.call(backend, self.state.key, path, body) for backend in backends)
+        return [result for result in results if isinstance(result, BackendError)]
 
     # Letters
 

@@ -23,6 +23,7 @@ from peewit_clients.letters import Letters, Randomness
 from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.registry_view import MEANING, RegistryView
+from peewit_clients.together import together
 from peewit_clients.user_state import Chosen, Standing, UserState
 from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, give_leave
 from peewit_federation.appointment.messages import (
@@ -146,13 +147,14 @@ class User:
         """Bring a request to nodes; whether one of them says that it is claimed."""
         shown = replace(request, wishes=()) if self.state.withdrawn else request
         body, taken, refusals, claimed = shown.sign(self.state.key), 0, [], False
-        for backend in self.letters.nodes(tuple(dict.fromkeys(origins))):
-            try:
-                await self.view.pool.post(backend, "/v1/requests", body)
+        backends = self.letters.nodes(tuple(dict.fromkeys(origins)))
+        results = await together(self.view.pool.post(backend, "/v1/requests", body) for backend in backends)
+        for backend, result in zip(backends, results, strict=True):
+            if isinstance(result, BackendError):
+                refusals.append(f"{backend.name}: {result}")
+                claimed = claimed or result.status == 409
+            else:
                 taken += 1
-            except BackendError as error:
-                refusals.append(f"{backend.name}: {error}")
-                claimed = claimed or error.status == 409
         if not taken and not claimed:
             raise UnreachableError("no node of these areas took the request: " + "; ".join(refusals))
         return claimed

@@ -11,6 +11,7 @@ answer inside.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from random import Random
@@ -33,6 +34,10 @@ REQUEST_TYPE: Final = "message/ohttp-req"
 RESPONSE_TYPE: Final = "message/ohttp-res"
 REQUEST_BYTES_MAX: Final = PADDED_BYTES[3] + 1024
 RESPONSE_BYTES_MAX: Final = PADDED_BYTES[-1] + 1024
+RELAY_S: Final = 5.0
+"Shorter than clients wait, so that they learn who did not answer."
+MISSED_MAX: Final = 2
+"A node that did not answer so often in a row is down, until gossip hears of it again."
 METHODS: Final = ("GET", "POST")
 INSIDE: Final = ("/v1/", "/log/")
 
@@ -79,8 +84,12 @@ class Oblivious:
             raise UnknownError("no other node of the charter has that log")
         body = await read_body(request, REQUEST_BYTES_MAX, self._state.config.limits.request_timeout_s)
         try:
-            answer = await self._peers.post(peer, "/v1/gateway", body, RESPONSE_BYTES_MAX)
-        except PeerError:
+            if peer.missed >= MISSED_MAX:
+                raise PeerError(f"{peer.name} is down")
+            async with asyncio.timeout(RELAY_S):
+                answer = await self._peers.post(peer, "/v1/gateway", body, RESPONSE_BYTES_MAX)
+        except (PeerError, TimeoutError) as error:
+            peer.missed += isinstance(error, TimeoutError)
             # Why is between the two nodes; who asked learns that this way is closed.
             raise web.HTTPBadGateway(text="that node could not be reached from here") from None
         return web.Response(body=answer, content_type=RESPONSE_TYPE)

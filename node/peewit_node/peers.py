@@ -24,6 +24,8 @@ from peewit_federation.gossip.feed import Cursor
 from peewit_node.config import Gossip
 
 LIES_KEPT: Final = 20
+CONNECT_S: Final = 2.5
+"Long enough for a first packet that is lost."
 PEER_KEEPALIVE_S: Final = 180.0
 "Shorter than a node keeps connections open. A tick talks to one peer: among a hundred its turn comes within this."
 
@@ -57,6 +59,8 @@ class Peer:
     lies: list[str] = field(default_factory=list)
     "What it was caught at, newest last."
     exchanges: int = 0
+    missed: int = 0
+    "So many requests in a row had no answer at all."
     bytes_sent: int = 0
     bytes_received: int = 0
 
@@ -128,7 +132,7 @@ class Peers:
         self.all = {operator.name: Peer(operator) for operator in operators}
         self._settings = settings
         self._private = settings.private_peers or loopback
-        timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
+        timeout = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=CONNECT_S)
         self._session = aiohttp.ClientSession(
             connector=connector() if connector else self._connector(),
             timeout=timeout,
@@ -171,6 +175,7 @@ class Peers:
             async with self._session.request(
                 method, url, data=body, allow_redirects=False, proxy=self._settings.proxy
             ) as response:
+                peer.missed = 0
                 if response.status == 404:
                     raise NotThereError(f"{peer.name} does not have {path}")
                 if response.status != 200:
@@ -180,8 +185,10 @@ class Peers:
                 peer.bytes_received += len(data)
                 return data
         except TimeoutError:
+            peer.missed += 1
             raise PeerError(f"{peer.name} did not answer within {self._settings.timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            peer.missed += 1
             raise PeerError(f"{peer.name}: {type(error).__name__}: {error}") from error
 
     async def close(self) -> None:

@@ -110,7 +110,7 @@ class Clinic(Actor):
         state.data = practice_data(fields)
         state.area_seeds = {area_name(self.town.place.mediator, self.town.place.area): [area_seed]}
         state.places = [self.town.place]
-        for number in range(SLOTS_EACH):
+        for number in range(self.town.slots_each):
             name = self.sim.seed_of(self.host.name, "slot", number)[:16]
             state.calendar[name] = Slot(name, int(self.host.wall()) + DAY_S + 600 * number, 10, "flu")
         with Drawer.make(self.path) as drawer:
@@ -236,15 +236,23 @@ class Outcome:
 class Town:
     """Everybody."""
 
-    def __init__(self, sim: Simulation, practice: MakePractice = Practice) -> None:
+    def __init__(
+        self, sim: Simulation, practice: MakePractice = Practice,
+        clinics: int = CLINICS, people: int = PEOPLE, slots_each: int = SLOTS_EACH,
+    ) -> None:  # fmt: skip
         self.sim = sim
         self.practice = practice
+        self.sizes = clinics, people
+        self.slots_each = slots_each
         self.district = District(sim)
         self.place = Place(self.district.identity.id, bytes(16))
         self.leaks: list[str] = []
 
-    def open(self) -> None:
-        """Start nodes, admit the district, publish an area and practices, and wait until a round is open."""
+    def open(self, *, live: bool = True) -> None:
+        """Start nodes, admit the district, publish an area and practices, and wait until a round is open.
+
+        People and practices live by themselves, unless somebody else moves them (`live`).
+        """
         sim, district = self.sim, self.district
         sim.start()
         sim.run(OPENING_S, lambda: len(sim.nodes) == len(sim.names))
@@ -254,17 +262,17 @@ class Town:
             district.identity.id in node.keeper.registry.admissions for node in sim.nodes.values()
         ))  # fmt: skip
         district.host.boot()
-        self.clinics = [Clinic(self, number) for number in range(CLINICS)]
+        self.clinics = [Clinic(self, number) for number in range(self.sizes[0])]
         secrets, area_seed, area = self._on_district(self._publish())
         self.place = Place(district.identity.id, area)
-        self.people = [Patient(self, number) for number in range(PEOPLE)]
+        self.people = [Patient(self, number) for number in range(self.sizes[1])]
         assert sim.run(OPENING_S, self._round_is_open), "no round was opened"
         for clinic, secret in zip(self.clinics, secrets, strict=True):
             clinic.admitted(secret, area_seed)
-            clinic.start()
         for person in self.people:
             person.prepare()
-            person.start()
+        for actor in (*self.clinics, *self.people) if live else ():
+            actor.start()
 
     def _on_district(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.sim.on(self.district.host.name, work, OPENING_S)

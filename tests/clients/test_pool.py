@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from peewit_clients.pool import BackendPool, UnreachableError
+from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_federation.errors import ForgeryError
 from tests.clients.office import charter_of
 from tests.federation_kit import Federation
@@ -33,6 +33,33 @@ async def test_a_dead_node_costs_nothing_and_a_hanging_one_only_the_hedge_delay(
         reply = await pool.get("/healthz", bytes)
         assert reply.backend.name != "east"
         assert time.monotonic() - start < 15, "the hanging node was waited for"
+    await liar.stop()
+
+
+async def test_when_several_are_asked_a_hanging_one_is_replaced_and_left_out_for_longer_than_it_cost(
+    federation: Federation,
+) -> None:
+    await federation.stop("east")
+    liar = Liar(federation, "east")
+    await liar.start()
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(20)
+        return web.Response()
+
+    liar.answers = {"/": hang}
+    async with BackendPool(charter_of(federation), timeout_s=1.0) as pool:
+        east = next(backend for backend in pool.backends if backend.name == "east")
+        for backend in pool.backends:
+            backend.latency_s = 0.001 if backend is east else 0.05
+        replies = await pool.get_several("/healthz", bytes, 3)
+        assert sorted(reply.backend.name for reply in replies) == ["north", "south", "west"]
+        assert east.failures == 0, "it was given up before its time was over"
+        before_s = pool.clock()
+        with pytest.raises(BackendError, match="no answer within"):
+            await pool.fetch(east, "/healthz")
+        assert pool.broken(east)
+        assert east.open_until_s - pool.clock() > 2 * (pool.clock() - before_s), "asked again sooner than it cost"
     await liar.stop()
 
 

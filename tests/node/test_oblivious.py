@@ -93,6 +93,34 @@ async def test_it_works_with_a_node_dead_and_says_when_nobody_carries(surgery: S
             await view.pool.fetch(backend, "/v1/admission")
 
 
+async def test_a_relay_does_not_wait_for_a_node_that_it_knows_to_be_down(federation: Federation) -> None:
+    origin = federation.nodes["east"].state.operator.origin_hash.hex()
+    peer = federation.nodes["north"].peers.all["east"]
+    carry = f"{federation.url('north')}/v1/relay/{origin}"
+    asked: list[str] = []
+    real = federation.nodes["north"].peers.post
+
+    async def post_and_note(*args: object) -> bytes:
+        asked.append(str(args[1]))
+        return await real(*args)  # type: ignore[arg-type]
+
+    federation.nodes["north"].peers.post = post_and_note  # type: ignore[method-assign]
+    await post(carry, b"no request")
+    assert asked.count("/v1/gateway") == 1
+    await federation.stop("east")
+    async with asyncio.timeout(30):
+        while peer.missed < oblivious.MISSED_MAX:
+            await asyncio.sleep(0.02)
+    assert (await post(carry, b"no request"))[0] == 502
+    assert asked.count("/v1/gateway") == 1
+    await federation.start("east")
+    async with asyncio.timeout(30):
+        while peer.missed:
+            await asyncio.sleep(0.02)
+    await post(carry, b"no request")
+    assert asked.count("/v1/gateway") == 2, "and carries again as soon as it is back"
+
+
 async def test_a_relay_carries_only_to_nodes_of_the_charter_and_a_gateway_answers_only_clients(
     federation: Federation,
 ) -> None:

@@ -1,0 +1,47 @@
+"""Asking several nodes the same at once, without letting one that hangs hold up what the others did.
+
+Rules kept here: nobody is waited for who is `PATIENCE_S` later than the first that did what was asked; who is given up
+counts as not reached, which is always safe, for whatever is asked may be asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, TypeVar
+
+from peewit_clients.pool import BackendError
+
+T = TypeVar("T")
+PATIENCE_S: Final = 1.0
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T | BackendError]:
+    """What each call gave, or why it failed, in their order. Errors that are no node's are raised."""
+    tasks: list[asyncio.Task[T]] = [asyncio.create_task(call) for call in calls]
+    try:
+        waiting, patience_s, until_s = set(tasks), None, 0.0
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            if patience_s is None and any(task.exception() is None for task in done):
+                until_s = asyncio.get_running_loop().time() + PATIENCE_S
+                patience_s = PATIENCE_S
+            elif patience_s is not None:
+                patience_s = max(0.0, until_s - asyncio.get_running_loop().time())
+        return [_result(task) for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _result(task: asyncio.Task[T]) -> T | BackendError:
+    if not task.done():
+        return BackendError("slower than the others, and not waited for")
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, BackendError):
+        return error
+    raise error
