@@ -48,6 +48,7 @@ from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment
 
+CLAIM_WAIT_S: Final = 4.0
 MAILBOX_NODES: Final = 2
 LEASE_S: Final = 300.0
 GRACE_S: Final = 60.0
@@ -222,10 +223,11 @@ class Practice:
                 if offer.told:
                     self.keep((OFFER, name))
 
-    async def _tell(self, place: Place, path: str, body: bytes) -> list[BackendError]:
+    async def _tell(self, place: Place, path: str, body: bytes, wait_s: float | None = None) -> list[BackendError]:
         """Say something to all nodes of an area; what those answered that refused."""
         backends = self.letters.nodes(self.catchment(place).nodes)
-        results = await together(self.letters.call(backend, self.state.key, path, body) for backend in backends)
+        calls = (self.letters.call(backend, self.state.key, path, body) for backend in backends)
+        results = await together(calls, wait_s)
         return [result for result in results if isinstance(result, BackendError)]
 
     # Letters
@@ -329,7 +331,7 @@ class Practice:
         await self.view.refresh(sorted({mediator for mediator, _ in request.areas}))
         for number, area in enumerate(request.areas):
             nodes = self.letters.nodes(self.catchment(Place(*area)).nodes)
-            refusals = await self._tell(Place(*area), "/v1/queue/claim", body)
+            refusals = await self._tell(Place(*area), "/v1/queue/claim", body, CLAIM_WAIT_S)
             lost = sum(error.status == 409 for error in refusals)
             agreed = len(nodes) - len(refusals)
             if number == 0 and lost and not (held and agreed):

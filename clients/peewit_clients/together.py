@@ -1,6 +1,6 @@
 """Asking several nodes the same at once, without letting one that hangs hold up what the others did.
 
-Rules kept here: nobody is waited for who is `PATIENCE_S` later than the first that did what was asked; who is given up
+Rules kept here: nobody is waited for who is `PATIENCE_S` (or `wait_s`) later than the first that did what was asked; who is given up
 counts as not reached, which is always safe, for whatever is asked may be asked again.
 """
 
@@ -16,8 +16,11 @@ T = TypeVar("T")
 PATIENCE_S: Final = 1.0
 
 
-async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T | BackendError]:
-    """What each call gave, or why it failed, in their order. Errors that are no node's are raised."""
+async def together(calls: Iterable[Coroutine[Any, Any, T]], wait_s: float | None = None) -> list[T | BackendError]:
+    """What each call gave, or why it failed, in their order. Errors that are no node's are raised.
+
+    `wait_s` is for what several nodes decide, and one that is slow should be heard.
+    """
     tasks: list[asyncio.Task[T]] = [asyncio.create_task(call) for call in calls]
     try:
         waiting, patience_s, until_s = set(tasks), None, 0.0
@@ -26,8 +29,8 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T | BackendE
             if not done:
                 break
             if patience_s is None and any(task.exception() is None for task in done):
-                until_s = asyncio.get_running_loop().time() + PATIENCE_S
-                patience_s = PATIENCE_S
+                patience_s = PATIENCE_S if wait_s is None else wait_s
+                until_s = asyncio.get_running_loop().time() + patience_s
             elif patience_s is not None:
                 patience_s = max(0.0, until_s - asyncio.get_running_loop().time())
         return [_result(task) for task in tasks]

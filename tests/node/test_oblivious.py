@@ -93,7 +93,9 @@ async def test_it_works_with_a_node_dead_and_says_when_nobody_carries(surgery: S
             await view.pool.fetch(backend, "/v1/admission")
 
 
-async def test_a_relay_does_not_wait_for_a_node_that_it_knows_to_be_down(federation: Federation) -> None:
+async def test_a_relay_does_not_wait_for_a_node_that_it_knows_to_be_down(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     origin = federation.nodes["east"].state.operator.origin_hash.hex()
     peer = federation.nodes["north"].peers.all["east"]
     carry = f"{federation.url('north')}/v1/relay/{origin}"
@@ -104,7 +106,7 @@ async def test_a_relay_does_not_wait_for_a_node_that_it_knows_to_be_down(federat
         asked.append(str(args[1]))
         return await real(*args)  # type: ignore[arg-type]
 
-    federation.nodes["north"].peers.post = post_and_note  # type: ignore[method-assign]
+    monkeypatch.setattr(federation.nodes["north"].peers, "post", post_and_note)
     await post(carry, b"no request")
     assert asked.count("/v1/gateway") == 1
     await federation.stop("east")
