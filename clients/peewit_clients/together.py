@@ -1,7 +1,7 @@
 """Asking several nodes the same at once, without letting one that hangs hold up what the others did.
 
-Rules kept here: nobody is waited for who is `PATIENCE_S` (or `wait_s`) later than the first that did what was asked; who is given up
-counts as not reached, which is always safe, for whatever is asked may be asked again.
+Rules kept here: nobody is waited for who is `PATIENCE_S` (or `wait_s`) later than the first that did what was asked;
+who is given up counts as not reached, which is always safe, for whatever is asked may be asked again.
 """
 
 from __future__ import annotations
