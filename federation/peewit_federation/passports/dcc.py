@@ -1,0 +1,173 @@
+"""What an EU Digital COVID Certificate says: the "DCC" schema, versions 1.0.0 to 1.3.3, inside CWT claims (RFC 8392).
+
+    claims    {1: issuer (country), 6: issued at, 4: expires at, -260: {1: DCC}}      times in POSIX seconds
+    DCC       {"ver": "1.3.0", "nam": {"fn": …, "fnt": …, "gn": …, "gnt": …}, "dob": "1940-08-12",
+               "v": [{"tg": …, "vp": …, "mp": …, "ma": …, "dn": 2, "sd": 2, "dt": "2021-05-29", "co", "is", "ci"}]}
+
+Rules kept here: the schema of the version that a certificate names, as JSON Schema 2020-12 reads it (patterns that are
+not anchored match anywhere, `format` asserts nothing, other members are allowed), and that a certificate certifies one
+kind of thing, which all versions say and only the later schemas enforce. Value sets are left to `values`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, TypeGuard
+
+from peewit_federation.errors import MalformedError
+from peewit_federation.passports import loose_cbor
+from peewit_federation.passports.hc1 import COSE_BYTES_MAX
+
+ISSUER, EXPIRES, ISSUED, HCERT = 1, 4, 6, -260
+KINDS: Final = {"v": "vaccination", "t": "test", "r": "recovery"}
+TIME_MAX_S: Final = 1 << 40
+Version = tuple[int, int, int]
+Check = Callable[[object, Version], bool]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate whose form holds; whether it is genuine is another question."""
+
+    version: Version
+    name: Mapping[str, str]
+    "fn, fnt, gn, gnt, as far as they are given."
+    born: str
+    "A date, a month, a year, or nothing."
+    kind: str
+    "`v`, `t` or `r`."
+    entries: tuple[Mapping[str, Any], ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The unique certificate identifiers (UVCI) of its entries."""
+        return tuple(entry["ci"] for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The claims around a certificate, whose content is not yet checked."""
+
+    issuer: str
+    issued_s: float
+    expires_s: float
+    content: object
+
+
+def read_claims(payload: bytes) -> Claims:
+    """The claims in a COSE payload. Raises `MalformedError` or `LimitError`."""
+    fields = loose_cbor.decode(payload, COSE_BYTES_MAX)
+    if not isinstance(fields, dict):
+        raise MalformedError("claims that are no map")
+    issuer, issued_s, expires_s, health = (fields.get(claim) for claim in (ISSUER, ISSUED, EXPIRES, HCERT))
+    if not isinstance(issuer, str | None) or not (_is_time(issued_s) and _is_time(expires_s)):
+        raise MalformedError("claims without the time of issue and of expiry")
+    if not isinstance(health, dict) or 1 not in health:
+        raise MalformedError("claims without a health certificate (-260, 1)")
+    return Claims(issuer or "", issued_s, expires_s, health[1])
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= TIME_MAX_S
+
+
+def read_certificate(content: object) -> Certificate:
+    """Check the form of a certificate. Raises `MalformedError` naming the member that is wrong."""
+    if not isinstance(content, dict):
+        raise MalformedError("a certificate that is no map")
+    named = content.get("ver")
+    if not isinstance(named, str) or not re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,3}", named, re.ASCII):
+        raise MalformedError("ver: three numbers are due, such as 1.3.0")
+    major, minor, patch = (int(part) for part in named.split("."))
+    version = (major, minor, patch)
+    if major != 1:
+        raise MalformedError(f"ver: certificates of version {named} are not known here")
+    name = content.get("nam")
+    if not isinstance(name, dict):
+        raise MalformedError("nam: a map is due")
+    _members(name, _NAME, version, "nam")
+    if not ({"fnt"} if version < (1, 3, 2) else {"fnt", "gnt"}) & name.keys():
+        raise MalformedError("nam: the transliterated family name (fnt) is missing")
+    born = content.get("dob")
+    if not isinstance(born, str) or not _is_born(born, version):
+        raise MalformedError("dob: a date of birth is due")
+    kinds = [kind for kind in KINDS if kind in content]
+    if len(kinds) != 1:
+        raise MalformedError(f"a certificate of {len(kinds)} kinds of thing; it certifies one (v, t or r)")
+    (kind,) = kinds
+    entries = content[kind]
+    if not isinstance(entries, list) or not entries or (version >= (1, 3, 0) and len(entries) > 1):
+        raise MalformedError(f"{kind}: a list with one entry is due")
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise MalformedError(f"{kind}: a map is due")
+        required, members = _ENTRIES[kind]
+        missing = [member for member in required if member not in entry]
+        if missing and not (missing == ["tc"] and version >= (1, 3, 0)):
+            raise MalformedError(f"{kind}: {', '.join(missing)} missing")
+        _members(entry, members, version, kind)
+    return Certificate(version, {key: name[key] for key in _NAME if key in name}, born, kind, tuple(entries))
+
+
+def _members(fields: Mapping[Any, object], checks: Mapping[str, Check], version: Version, where: str) -> None:
+    for member, check in checks.items():
+        if member in fields and not check(fields[member], version):
+            raise MalformedError(f"{where}: {member} is not as the schema of its version has it")
+
+
+def _is_born(text: str, version: Version) -> bool:
+    if version < (1, 1, 0):
+        return re.search(r"(19|20)\d{2}-\d{2}-\d{2}", text, re.ASCII) is not None
+    anchored = re.fullmatch(r"(19|20)\d\d(-\d\d){0,2}", text, re.ASCII) is not None
+    return anchored or (not text and version >= (1, 3, 0))
+
+
+def _text(value: object, _: Version) -> bool:
+    return isinstance(value, str)
+
+
+def _short(value: object, version: Version) -> bool:
+    return isinstance(value, str) and len(value) <= (80 if version >= (1, 3, 0) else 50)
+
+
+def _short_later(value: object, version: Version) -> bool:
+    return isinstance(value, str) and (version < (1, 3, 0) or len(value) <= 80)
+
+
+def _capitals(value: object, version: Version) -> bool:
+    return _short(value, version) and re.fullmatch(r"[A-Z<]*", str(value), re.ASCII) is not None
+
+
+def _country(value: object, _: Version) -> bool:
+    return isinstance(value, str) and re.search(r"[A-Z]{1,10}", value, re.ASCII) is not None
+
+
+def _dose(value: object, version: Version) -> bool:
+    return type(value) is int and value >= 1 and (version >= (1, 3, 0) or value <= 9)
+
+
+_NAME: Final[dict[str, Check]] = {"fn": _short, "fnt": _capitals, "gn": _short, "gnt": _capitals}
+_COMMON: Final[dict[str, Check]] = {"tg": _text, "co": _country, "is": _short, "ci": _short}
+_VACCINATION: Final[dict[str, Check]] = _COMMON | {
+    "vp": _text, "mp": _text, "ma": _text, "dn": _dose, "sd": _dose, "dt": _text,
+}  # fmt: skip
+_TEST: Final[dict[str, Check]] = _COMMON | {
+    "tt": _text, "nm": _short_later, "ma": _text, "sc": _text, "tr": _text, "tc": _short,
+}  # fmt: skip
+_RECOVERY: Final[dict[str, Check]] = _COMMON | {"fr": _text, "df": _text, "du": _text}
+_ENTRIES: Final[dict[str, tuple[tuple[str, ...], dict[str, Check]]]] = {
+    "v": (tuple(_VACCINATION), _VACCINATION),
+    "t": (("tg", "co", "is", "ci", "tt", "sc", "tr", "tc"), _TEST),
+    "r": (tuple(_RECOVERY), _RECOVERY),
+}
+
+
+def read_date(text: object) -> date | None:
+    """The day in a member such as `dt`, also of those that add a time; None if it is none."""
+    try:
+        return date.fromisoformat(str(text)[:10])
+    except ValueError:
+        return None

@@ -1,0 +1,105 @@
+"""Certificates of those who sign passports (X.509, RFC 5280; eHealth network, volume 5, "Document Signer").
+
+    key id       the first 8 bytes of SHA-256 over the certificate (DER)
+    key usage    1.3.6.1.4.1.1847.2021.1.1 test, .2 vaccination, .3 recovery; older ones 1.3.6.1.4.1.0.1847.2021.1.x
+
+Rules kept here: a certificate that names uses signs only these; one that names none signs all. What other extensions
+say is not read, for some in the wild are malformed. Who vouches for a certificate is left to `trust`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from peewit_federation.errors import LimitError, MalformedError
+from peewit_federation.passports.signed import KID_BYTES, PublicKey
+
+CERTIFICATE_BYTES_MAX: Final = 16 * 1024
+EXTENDED_KEY_USAGE: Final = bytes.fromhex("0603551d25")
+"The object identifier 2.5.29.37 in DER."
+USES: Final = {
+    bytes.fromhex(f"2b06010401{between}8e378f6501{number:02x}"): use
+    for between in ("", "00")
+    for number, use in ((1, "t"), (2, "v"), (3, "r"))
+}
+"By object identifier (DER content): for which kind of entry."
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who may sign passports: a key, for a while, for some kinds. Times are POSIX seconds, inclusive."""
+
+    kid: bytes
+    key: PublicKey = field(compare=False)
+    not_before_s: int
+    not_after_s: int
+    uses: frozenset[str] = frozenset()
+    "Of `v`, `t`, `r`; empty: all."
+    country: str = ""
+    certificate: bytes = field(default=b"", repr=False)
+    "DER; empty if only a log vouches for the key."
+
+    def may_sign(self, kind: str) -> bool:
+        """Whether entries of a kind (`v`, `t`, `r`) are among its uses."""
+        return not self.uses or kind in self.uses
+
+
+def read_signer(der: bytes) -> Signer:
+    """A signer from its certificate. Raises `MalformedError` or `LimitError`."""
+    if len(der) > CERTIFICATE_BYTES_MAX:
+        raise LimitError(f"a certificate of {len(der)} bytes; at most {CERTIFICATE_BYTES_MAX} are read")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        key = certificate.public_key()
+        times = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        country = certificate.subject.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)
+        uses = _uses(certificate.tbs_certificate_bytes)
+    except (ValueError, UnsupportedAlgorithm, IndexError) as error:
+        raise MalformedError(f"a certificate that cannot be read ({type(error).__name__})") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise MalformedError("a certificate with a key that signs no passports: P-256 or RSA is due")
+    begins_s, ends_s = (int(moment.timestamp()) for moment in times)
+    name = str(country[0].value)[:2] if country else ""
+    return Signer(key_id(der), key, begins_s, ends_s, uses, name, der)
+
+
+def key_id(der: bytes) -> bytes:
+    """The 8 bytes by which passports name a certificate."""
+    return hashlib.sha256(der).digest()[:KID_BYTES]
+
+
+def _uses(tbs: bytes) -> frozenset[str]:
+    """From the bytes, for one malformed extension keeps the library from reading any."""
+    ((_, body),) = _parts(tbs)
+    for tag, part in _parts(body):
+        if tag != 0xA3:  # [3] extensions
+            continue
+        ((_, extensions),) = _parts(part)
+        for _, extension in _parts(extensions):
+            if not extension.startswith(EXTENDED_KEY_USAGE):
+                continue
+            value = next(content for kind, content in _parts(extension) if kind == 0x04)
+            ((_, purposes),) = _parts(value)
+            return frozenset(USES[oid] for kind, oid in _parts(purposes) if kind == 0x06 and oid in USES)
+    return frozenset()
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each DER value in `data`. Raises `ValueError`."""
+    at = 0
+    while at < len(data):
+        tag, size, at = data[at], data[at + 1], at + 2
+        if size & 0x80:
+            width = size & 0x7F
+            size, at = int.from_bytes(data[at : at + width], "big"), at + width
+        if at + size > len(data):
+            raise ValueError("DER that is cut off")
+        yield tag, data[at : at + size]
+        at += size
