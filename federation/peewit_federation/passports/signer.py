@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from peewit_federation.errors import LimitError, MalformedError
 from peewit_federation.passports.signed import KID_BYTES, PublicKey
@@ -37,7 +39,8 @@ class Signer:
     """Who may sign passports: a key, for a while, for some kinds. Times are POSIX seconds, inclusive."""
 
     kid: bytes
-    key: PublicKey = field(compare=False)
+    public_key: bytes
+    "SubjectPublicKeyInfo, DER."
     not_before_s: int
     not_after_s: int
     uses: frozenset[str] = frozenset()
@@ -45,6 +48,14 @@ class Signer:
     country: str = ""
     certificate: bytes = field(default=b"", repr=False)
     "DER; empty if only a log vouches for the key."
+    mediator: bytes = b""
+    "Whose log vouches for it; empty: a list that was imported."
+    revoked: bool = False
+
+    @property
+    def key(self) -> PublicKey:
+        """Raises `MalformedError` for a key that signs no passports."""
+        return load_key(self.public_key)
 
     def may_sign(self, kind: str) -> bool:
         """Whether entries of a kind (`v`, `t`, `r`) are among its uses."""
@@ -63,11 +74,25 @@ def read_signer(der: bytes) -> Signer:
         uses = _uses(certificate.tbs_certificate_bytes)
     except (ValueError, UnsupportedAlgorithm, IndexError) as error:
         raise MalformedError(f"a certificate that cannot be read ({type(error).__name__})") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise MalformedError("a certificate with a key that signs no passports: P-256 or RSA is due")
     begins_s, ends_s = (int(moment.timestamp()) for moment in times)
     name = str(country[0].value)[:2] if country else ""
-    return Signer(key_id(der), key, begins_s, ends_s, uses, name, der)
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    load_key(spki)
+    return Signer(key_id(der), spki, begins_s, ends_s, uses, name, der)
+
+
+@lru_cache(1024)
+def load_key(spki: bytes) -> PublicKey:
+    """A public key from its DER. Raises `MalformedError` for one that signs no passports."""
+    try:
+        key = load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm):
+        raise MalformedError("bytes that are no public key") from None
+    if isinstance(key, rsa.RSAPublicKey) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1")
+    ):
+        return key
+    raise MalformedError("a key that signs no passports: P-256 or RSA is due")
 
 
 def key_id(der: bytes) -> bytes:

@@ -1,0 +1,133 @@
+"""Whom a verifier trusts: signers by key id, what was revoked, and as of when it knows.
+
+    file     "peewit trust v1\\n", then records, each behind its length (4 bytes):
+             [as of, [Ed25519 keys that sign rules]], the list of revoked passports,
+             [[key ids], public key, from, to, uses, country, mediator, revoked, certificate] for each signer
+
+Rules kept here: several signers may have one key id, and each is tried; a key that anybody revoked is revoked; lists of
+several sources are joined as a union, and are as old as the oldest of them. Where signers come from is left to the
+caller: a mediator's log, or a list that the verifier's owner imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from peewit_federation import cbor
+from peewit_federation.errors import LimitError, MalformedError
+from peewit_federation.keys import key_id as hash_of_key
+from peewit_federation.passports.revocation import RevokedList
+from peewit_federation.passports.signed import KID_BYTES
+from peewit_federation.passports.signer import Signer, read_signer
+
+MAGIC: Final = b"peewit trust v1\n"
+RECORD_BYTES_MAX: Final = 64 << 20
+SIGNERS_MAX: Final = 1_000_000
+NEVER_S: Final = 0
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a verifier's device knows."""
+
+    as_of_s: int = NEVER_S
+    "POSIX seconds: revocations until then are known."
+    signers: Mapping[bytes, tuple[Signer, ...]] = field(default_factory=dict)
+    "By key id, of 8 bytes."
+    revoked: RevokedList = field(default_factory=lambda: RevokedList(frozenset()))
+    rule_keys: frozenset[bytes] = frozenset()
+    "Ed25519 keys whose rules count."
+
+    @classmethod
+    def of(
+        cls, as_of_s: int, signers: Iterable[Signer], revoked: RevokedList, rule_keys: Iterable[bytes] = ()
+    ) -> Trust:
+        """From signers, each under all of its key ids."""
+        known = list(signers)
+        ended = {signer.public_key for signer in known if signer.revoked}
+        found: dict[bytes, set[Signer]] = {}
+        for signer in known:
+            for kid in key_ids(signer):
+                found.setdefault(kid, set()).add(replace(signer, revoked=signer.public_key in ended))
+        by_kid = {kid: tuple(sorted(several, key=_encode_signer)) for kid, several in found.items()}
+        return cls(as_of_s, by_kid, revoked, frozenset(rule_keys))
+
+    def all(self) -> list[Signer]:
+        """Each signer once."""
+        return list(dict.fromkeys(signer for several in self.signers.values() for signer in several))
+
+    def __or__(self, other: Trust) -> Trust:
+        """The union of two sources."""
+        times = [source.as_of_s for source in (self, other) if source.as_of_s != NEVER_S]
+        return Trust.of(
+            min(times, default=NEVER_S), [*self.all(), *other.all()], self.revoked | other.revoked,
+            self.rule_keys | other.rule_keys,
+        )  # fmt: skip
+
+    def encode(self) -> bytes:
+        """As a file."""
+        records = [cbor.encode([self.as_of_s, sorted(self.rule_keys)]), self.revoked.encode()]
+        records += sorted(map(_encode_signer, self.all()))
+        return MAGIC + b"".join(len(record).to_bytes(4, "big") + record for record in records)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Trust:
+        """Raises `MalformedError` or `LimitError`."""
+        if not data.startswith(MAGIC):
+            raise MalformedError("not a file of whom a verifier trusts; make one with `peewit verify --refresh`")
+        head, revoked, *signers = _records(data)
+        match cbor.decode(head):
+            case [int(as_of_s), list(keys)] if as_of_s >= 0 and all(isinstance(key, bytes) for key in keys):
+                pass
+            case _:
+                raise MalformedError("a file of trust whose first record is another")
+        return cls.of(as_of_s, map(_decode_signer, signers), RevokedList.decode(revoked), keys)
+
+
+def key_ids(signer: Signer) -> tuple[bytes, ...]:
+    """Under which key ids passports of a signer come: of its certificate, and of its bare key."""
+    return tuple(dict.fromkeys((signer.kid, hash_of_key(signer.public_key)[:KID_BYTES])))
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    at = len(MAGIC)
+    for count in range(2 + SIGNERS_MAX + 1):
+        if at == len(data) and count >= 2:
+            return
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size > RECORD_BYTES_MAX or at + 4 + size > len(data):
+            raise MalformedError("a file of trust that is cut off")
+        yield data[at + 4 : at + 4 + size]
+        at += 4 + size
+    raise LimitError(f"a file of trust with more than {SIGNERS_MAX} signers")
+
+
+def _encode_signer(signer: Signer) -> bytes:
+    return cbor.encode([
+        signer.kid, signer.public_key, signer.not_before_s, signer.not_after_s, sorted(signer.uses), signer.country,
+        signer.mediator, int(signer.revoked), signer.certificate,
+    ])  # fmt: skip
+
+
+def _decode_signer(data: bytes) -> Signer:
+    match cbor.decode(data):
+        case [
+            bytes(kid), bytes(key), int(begins_s), int(ends_s), list(uses), str(country), bytes(mediator), int(revoked),
+            bytes(certificate),
+        ] if len(kid) == KID_BYTES and {*uses} <= {"v", "t", "r"}:  # fmt: skip
+            times = begins_s, ends_s
+            return Signer(kid, key, *times, frozenset(uses), country, certificate, mediator, bool(revoked))
+    raise MalformedError("a signer in a file of trust that is none")
+
+
+def import_certificates(ders: Iterable[bytes]) -> tuple[list[Signer], list[str]]:
+    """Signers from certificates of others (a national trust list), and why some were left out."""
+    signers, refused = [], []
+    for number, der in enumerate(ders, start=1):
+        try:
+            signers.append(read_signer(der))
+        except (MalformedError, LimitError) as error:
+            refused.append(f"certificate {number}: {error}")
+    return signers, refused

@@ -1,0 +1,194 @@
+"""Whether a passport that somebody shows is valid: three answers, never two.
+
+    valid         genuine, not revoked, and what the rules ask for: compare the name with an identity document
+    not valid     signature, revoked, expired, not yet, rule
+    cannot tell   unreadable, unknown issuer, lists or rules too old: what to do stands in `words`
+
+Rules kept here: nothing that is not verified is shown; a passport that is not valid shows no name and no dose; what
+counts against a passport counts also when our lists are old, what counts for it only while they are fresh. Every
+signer with the passport's key id is tried, and a revoked one ends it, whatever time it claims.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from peewit_federation.errors import SenderError
+from peewit_federation.passports import dcc, hc1, pw1
+from peewit_federation.passports.revocation import passport_id
+from peewit_federation.passports.rules import Rules
+from peewit_federation.passports.signed import Signed
+from peewit_federation.passports.signer import Signer
+from peewit_federation.passports.trust import Trust
+
+LIMIT_S: Final = 24 * 3600
+"Lists that are older tell nothing good."
+SKEW_S: Final = 120
+"So far an honest issuer's clock may be ahead of ours."
+
+
+class Outcome(Enum):
+    """The three answers."""
+
+    VALID = "valid"
+    NOT_VALID = "not valid"
+    CANNOT_TELL = "cannot tell"
+
+
+class Reason(Enum):
+    """Why not."""
+
+    NONE = ""
+    SIGNATURE = "signature"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    NOT_YET = "not yet"
+    RULE = "rule"
+    UNREADABLE = "unreadable"
+    UNKNOWN_ISSUER = "unknown issuer"
+    STALE = "lists too old"
+    NO_RULES = "rules not valid now"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier is told."""
+
+    outcome: Outcome
+    reason: Reason = Reason.NONE
+    words: str = ""
+    "What to say or do."
+    name: str = field(default="", repr=False)
+    "Of a valid passport only."
+    born: str = field(default="", repr=False)
+    shown: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    "What else the holder chose to show (PW1)."
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What both formats come to."""
+
+    kind: str
+    issued_s: float
+    expires_s: float
+    ids: tuple[bytes, ...]
+    name: str
+    born: str
+    entry: dict[str, object]
+    shown: tuple[tuple[str, str], ...] = ()
+
+
+def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, limit_s: float = LIMIT_S) -> Verdict:
+    """Judge what a scanner read. Never raises for what is shown to it."""
+    try:
+        passport = pw1.unpack(text) if text.lstrip().startswith(pw1.PREFIX) else None
+        signed = Signed.parse(passport.signed if passport else hc1.unpack(text))
+    except SenderError as error:
+        return _unreadable(error)
+    candidates = trust.signers.get(signed.kid, ())
+    if not candidates:
+        return Verdict(
+            Outcome.CANNOT_TELL, Reason.UNKNOWN_ISSUER,
+            "No list here knows who signed this. Refresh the lists; if it stays unknown, ask for another proof.",
+        )  # fmt: skip
+    signers = [signer for signer in candidates if _signed_by(signed, signer)]
+    if not signers:
+        return Verdict(Outcome.NOT_VALID, Reason.SIGNATURE, "It was changed, or not signed by whom it names.")
+    if any(signer.revoked for signer in signers):
+        return Verdict(Outcome.NOT_VALID, Reason.REVOKED, "Its signer's key was revoked. The practice can renew it.")
+    try:
+        shown = _read_pw1(passport, signed) if passport else _read_hc1(signed)
+    except SenderError as error:
+        return _unreadable(error)
+    found = _times(shown, signers, now_s) or _revoked(shown, signers, trust)
+    if found is not None:
+        return found
+    if not -SKEW_S <= now_s - trust.as_of_s <= limit_s:
+        return Verdict(
+            Outcome.CANNOT_TELL, Reason.STALE,
+            "The lists of what was revoked are too old. Refresh them: `peewit verify --refresh`.",
+        )  # fmt: skip
+    return _judge(shown, rules, now_s)
+
+
+def _unreadable(error: SenderError) -> Verdict:
+    return Verdict(
+        Outcome.CANNOT_TELL, Reason.UNREADABLE,
+        f"It cannot be read ({error}). Try again with more light, flatter or nearer.",
+    )  # fmt: skip
+
+
+def _signed_by(signed: Signed, signer: Signer) -> bool:
+    try:
+        return signed.verifies(signer.key)
+    except SenderError:
+        return False
+
+
+def _read_hc1(signed: Signed) -> _Shown:
+    claims = dcc.read_claims(signed.payload)
+    certificate = dcc.read_certificate(claims.content)
+    names = certificate.name
+    given, family = names.get("gn") or names.get("gnt", ""), names.get("fn") or names.get("fnt", "")
+    entry = max(certificate.entries, key=lambda entry: entry.get("dn", 0))
+    return _Shown(
+        certificate.kind, claims.issued_s, claims.expires_s, tuple(map(passport_id, certificate.ids)),
+        f"{given} {family}".strip(), certificate.born, dict(entry),
+    )  # fmt: skip
+
+
+def _read_pw1(passport: pw1.Presented, signed: Signed) -> _Shown:
+    opened = pw1.read(passport, signed)
+    shown = tuple((name, str(value)) for name, value in opened.shown.items())
+    name = f"{opened.shown.get(pw1.GIVEN, '')} {opened.shown.get(pw1.FAMILY, '')}".strip()
+    entry = {"dn": opened.doses, "sd": opened.series, "dt": opened.shown.get(pw1.DAY)}
+    return _Shown(
+        "v", opened.issued_s, opened.expires_s, (opened.id,), name, str(opened.shown.get(pw1.BORN, "")), entry, shown
+    )
+
+
+def _times(shown: _Shown, signers: list[Signer], now_s: float) -> Verdict | None:
+    may = [signer for signer in signers if signer.may_sign(shown.kind)]
+    if not may:
+        return Verdict(Outcome.NOT_VALID, Reason.SIGNATURE, "Who signed it may not certify this kind of thing.")
+    if now_s >= shown.expires_s or all(now_s > signer.not_after_s for signer in may):
+        return Verdict(Outcome.NOT_VALID, Reason.EXPIRED, "It has expired. Its holder can renew it without a visit.")
+    if now_s < shown.issued_s - SKEW_S or all(now_s < signer.not_before_s - SKEW_S for signer in may):
+        return Verdict(Outcome.NOT_VALID, Reason.NOT_YET, "It is dated in the future. Check this device's clock.")
+    if not any(signer.not_before_s - SKEW_S <= shown.issued_s <= signer.not_after_s for signer in may):
+        return Verdict(Outcome.NOT_VALID, Reason.SIGNATURE, "It is dated outside its signer's time.")
+    return None
+
+
+def _revoked(shown: _Shown, signers: list[Signer], trust: Trust) -> Verdict | None:
+    if any(trust.revoked.has(signer.mediator, passport) for signer in signers for passport in shown.ids):
+        return Verdict(Outcome.NOT_VALID, Reason.REVOKED, "It was revoked. Its holder can ask the practice why.")
+    return None
+
+
+def _judge(shown: _Shown, rules: Rules | None, now_s: float) -> Verdict:
+    if rules is not None and not rules.holds(now_s):
+        return Verdict(Outcome.CANNOT_TELL, Reason.NO_RULES, "The rules here are not those of now. Refresh them.")
+    if rules is not None and (why := _against(shown, rules, now_s)):
+        return Verdict(Outcome.NOT_VALID, Reason.RULE, f"Genuine, but it does not fulfil the rules: {why}.")
+    words = (
+        "Compare with an identity document."
+        if shown.name and shown.born
+        else ("Genuine, but name or birth date were not shown: whose it is you cannot tell.")
+    )
+    return Verdict(Outcome.VALID, Reason.NONE, words, shown.name, shown.born, shown.shown)
+
+
+def _against(shown: _Shown, rules: Rules, now_s: float) -> str:
+    entry = shown.entry
+    match shown.kind, entry.get("dn"), entry.get("sd"):
+        case "v", int(doses), int(series):
+            return rules.vaccinated(doses, series, entry.get("dt"), now_s)
+        case "r", _, _:
+            return rules.recovered(entry.get("fr"), now_s)
+        case "t", _, _:
+            return rules.tested(entry.get("sc"), entry.get("tr"), now_s)
+    return "the doses were not shown"
