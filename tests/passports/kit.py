@@ -50,7 +50,8 @@ def signer(name: str = "clinic-a", **changes: object) -> Signer:
 
 
 def trust(*signers: Signer, revoked: tuple[bytes, ...] = (), as_of_s: int = NOW) -> Trust:
-    return Trust.of(as_of_s, signers or [signer()], RevokedList.of((MEDIATOR, one) for one in revoked))
+    known = signers or (signer(),)
+    return Trust.of({one.mediator: as_of_s for one in known}, known, RevokedList.of((MEDIATOR, one) for one in revoked))
 
 
 def passport(person: Person = ERIKA, dose: Dose = DOSE, by: str = "clinic-a", now_s: int = NOW) -> Passport:

@@ -30,6 +30,7 @@ from tests.federation_kit import seed
 from tests.passports.kit import (
     DOSE,
     ERIKA,
+    MEDIATOR,
     NOW,
     ORDER,
     issuer,
@@ -342,14 +343,17 @@ def test_trust_is_kept_and_read_again_and_joined_as_a_union() -> None:
     mine = passport()
     first = trust(signer(), as_of_s=NOW)
     second = Trust.of(
-        NOW - 100, [signer("clinic-b"), signer(revoked=True)], trust(revoked=(mine.id,)).revoked, [b"k" * 32]
+        {MEDIATOR: NOW - 100},
+        [signer("clinic-b"), signer(revoked=True)],
+        trust(revoked=(mine.id,)).revoked,
+        [b"k" * 32],
     )
     both = first | second
     assert Trust.decode(both.encode()) == both
-    assert both.as_of_s == NOW - 100, "as old as the oldest source"
+    assert both.as_of == {MEDIATOR: NOW - 100}, "as old as the oldest source"
     assert said(mine.hc1, both, NOW) == REVOKED, "one source that says revoked is enough"
     assert said(passport(by="clinic-b").hc1, both) == VALID
-    assert (Trust() | first).as_of_s == NOW
+    assert (Trust() | first).as_of == {MEDIATOR: NOW}
     for wrong in (b"", b"peewit trust v1\n", both.encode()[:-1], both.encode() + b"\0", b"x" + both.encode()):
         with pytest.raises(MalformedError):
             Trust.decode(wrong)

@@ -1,12 +1,12 @@
 """Whom a verifier trusts: signers by key id, what was revoked, and as of when it knows.
 
     file     "peewit trust v1\\n", then records, each behind its length (4 bytes):
-             [as of, [Ed25519 keys that sign rules]], the list of revoked passports,
+             [[[mediator, as of], …], [Ed25519 keys that sign rules]], the list of revoked passports,
              [[key ids], public key, from, to, uses, country, mediator, revoked, certificate] for each signer
 
 Rules kept here: several signers may have one key id, and each is tried; a key that anybody revoked is revoked; lists of
-several sources are joined as a union, and are as old as the oldest of them. Where signers come from is left to the
-caller: a mediator's log, or a list that the verifier's owner imports.
+several sources are joined as a union, and are as old as the older of them. Where signers come from is left to the
+caller: a mediator's log, or a list that the verifier's owner imports, which has no mediator.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from peewit_federation.passports.signer import Signer, read_signer
 MAGIC: Final = b"peewit trust v1\n"
 RECORD_BYTES_MAX: Final = 64 << 20
 SIGNERS_MAX: Final = 1_000_000
-NEVER_S: Final = 0
 
 
 @dataclass(frozen=True)
 class Trust:
     """What a verifier's device knows."""
 
-    as_of_s: int = NEVER_S
-    "POSIX seconds: revocations until then are known."
+    as_of: Mapping[bytes, int] = field(default_factory=dict)
+    "By mediator, POSIX seconds: its revocations until then are known."
     signers: Mapping[bytes, tuple[Signer, ...]] = field(default_factory=dict)
     "By key id, of 8 bytes."
     revoked: RevokedList = field(default_factory=lambda: RevokedList(frozenset()))
@@ -42,7 +41,11 @@ class Trust:
 
     @classmethod
     def of(
-        cls, as_of_s: int, signers: Iterable[Signer], revoked: RevokedList, rule_keys: Iterable[bytes] = ()
+        cls,
+        as_of: Mapping[bytes, int],
+        signers: Iterable[Signer],
+        revoked: RevokedList,
+        rule_keys: Iterable[bytes] = (),
     ) -> Trust:
         """From signers, each under all of its key ids."""
         known = list(signers)
@@ -52,7 +55,7 @@ class Trust:
             for kid in key_ids(signer):
                 found.setdefault(kid, set()).add(replace(signer, revoked=signer.public_key in ended))
         by_kid = {kid: tuple(sorted(several, key=_encode_signer)) for kid, several in found.items()}
-        return cls(as_of_s, by_kid, revoked, frozenset(rule_keys))
+        return cls(dict(sorted(as_of.items())), by_kid, revoked, frozenset(rule_keys))
 
     def all(self) -> list[Signer]:
         """Each signer once."""
@@ -60,15 +63,20 @@ class Trust:
 
     def __or__(self, other: Trust) -> Trust:
         """The union of two sources."""
-        times = [source.as_of_s for source in (self, other) if source.as_of_s != NEVER_S]
+        as_of = dict(self.as_of)
+        for mediator, time_s in other.as_of.items():
+            as_of[mediator] = min(time_s, as_of.get(mediator, time_s))
         return Trust.of(
-            min(times, default=NEVER_S), [*self.all(), *other.all()], self.revoked | other.revoked,
+            as_of, [*self.all(), *other.all()], self.revoked | other.revoked,
             self.rule_keys | other.rule_keys,
         )  # fmt: skip
 
     def encode(self) -> bytes:
         """As a file."""
-        records = [cbor.encode([self.as_of_s, sorted(self.rule_keys)]), self.revoked.encode()]
+        records = [
+            cbor.encode([[[m, at_s] for m, at_s in self.as_of.items()], sorted(self.rule_keys)]),
+            self.revoked.encode(),
+        ]
         records += sorted(map(_encode_signer, self.all()))
         return MAGIC + b"".join(len(record).to_bytes(4, "big") + record for record in records)
 
@@ -76,14 +84,14 @@ class Trust:
     def decode(cls, data: bytes) -> Trust:
         """Raises `MalformedError` or `LimitError`."""
         if not data.startswith(MAGIC):
-            raise MalformedError("not a file of whom a verifier trusts; make one with `peewit verify --refresh`")
+            raise MalformedError("not a file of whom a verifier trusts; make one with `peewit trust refresh`")
         head, revoked, *signers = _records(data)
         match cbor.decode(head):
-            case [int(as_of_s), list(keys)] if as_of_s >= 0 and all(isinstance(key, bytes) for key in keys):
-                pass
+            case [list(times), list(keys)] if all(isinstance(key, bytes) for key in keys):
+                as_of = dict(map(_decode_time, times))
             case _:
                 raise MalformedError("a file of trust whose first record is another")
-        return cls.of(as_of_s, map(_decode_signer, signers), RevokedList.decode(revoked), keys)
+        return cls.of(as_of, map(_decode_signer, signers), RevokedList.decode(revoked), keys)
 
 
 def key_ids(signer: Signer) -> tuple[bytes, ...]:
@@ -102,6 +110,13 @@ def _records(data: bytes) -> Iterator[bytes]:
         yield data[at + 4 : at + 4 + size]
         at += 4 + size
     raise LimitError(f"a file of trust with more than {SIGNERS_MAX} signers")
+
+
+def _decode_time(value: object) -> tuple[bytes, int]:
+    match value:
+        case [bytes(mediator), int(time_s)] if time_s >= 0:
+            return mediator, time_s
+    raise MalformedError("a file of trust with a time that is none")
 
 
 def _encode_signer(signer: Signer) -> bytes:

@@ -106,10 +106,10 @@ def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, li
     found = _times(shown, signers, now_s) or _revoked(shown, signers, trust)
     if found is not None:
         return found
-    if not -SKEW_S <= now_s - trust.as_of_s <= limit_s:
+    if not all(-SKEW_S <= now_s - trust.as_of.get(signer.mediator, 0) <= limit_s for signer in signers):
         return Verdict(
             Outcome.CANNOT_TELL, Reason.STALE,
-            "The lists of what was revoked are too old. Refresh them: `peewit verify --refresh`.",
+            "The lists of what was revoked are too old. Refresh them: `peewit trust refresh`.",
         )  # fmt: skip
     return _judge(shown, rules, now_s)
 
