@@ -14,6 +14,7 @@ device's own trail, never in the log.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from peewit_clients.letters import Letters
@@ -22,6 +23,7 @@ from peewit_clients.office import device_key, letter_nodes, post_letter
 from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_clients.pool import BackendError
 from peewit_clients.tables import ProviderRow
+from peewit_clients.vouching import Asked
 from peewit_federation import cbor
 from peewit_federation.appointment.applications import (
     Application,
@@ -38,6 +40,7 @@ from peewit_federation.appointment.applications import (
 from peewit_federation.appointment.messages import practice_data
 from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id
+from peewit_federation.passports.messages import read_ask
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
@@ -70,6 +73,8 @@ class Desk:
         self.role = role
         self.letters = Letters(role.pool, role.clock, role.random_bytes)
         self.complaints: list[str] = []
+        self.asked: list[Asked] = []
+        "About passports; `applications` reads them too."
 
     @property
     def _path(self) -> str:
@@ -91,20 +96,25 @@ class Desk:
                 except (SenderError, TypeError) as error:
                     self.complaints.append(f"a letter at {backend.name}: {error}")
                     continue
-                if filed is not None:
+                if isinstance(filed, Filed):
                     found[filed.digest] = filed
+                elif filed is not None and filed.digest not in {one.digest for one in self.asked}:
+                    self.asked.append(filed)
         newest: dict[bytes, Filed] = {}
         for filed in sorted(found.values(), key=lambda filed: filed.application.time):
             newest[filed.subject] = filed
         return list(newest.values())
 
-    def _open(self, letter: Posted) -> Filed | None:
+    def _open(self, letter: Posted) -> Filed | Asked | None:
         state, mediator = self.role.state, self.role.identity.id
         public = xwing_public(state.encryption_seed)
         sealed = dict(letter.copies).get(key_id(public))
         if sealed is None:
             return None  # it was written before this device was made
         plain = open_sealed(state.encryption_seed, sealed, letter_context(mediator, public))
+        with suppress(SenderError):
+            ask = read_ask(plain)
+            return Asked(letter.digest.hex()[:10], letter.digest, ask) if ask.mediator == mediator else None
         try:
             application = read_application(plain)
         except SenderError:
@@ -170,7 +180,7 @@ class Desk:
                 continue
             if filed is not None:
                 self.role.state.note_down(int(self.role.clock()), "admitted", filed.number, filed.data.get("name", ""))
-                await self._drop(filed)
+                await self.drop(filed.digest)
         return failed
 
     async def _send_one(self, subject: bytes) -> None:
@@ -187,7 +197,7 @@ class Desk:
         application = filed.application
         await self._decide(Decision(filed.subject, 0, reason), application.encryption_key, application.areas)
         self.role.state.note_down(int(self.role.clock()), "rejected", filed.number, reason)
-        await self._drop(filed)
+        await self.drop(filed.digest)
 
     async def _decide(self, decision: Decision, public: bytes, areas: Sequence[bytes]) -> None:
         plain = sign_for(decision, self.role.state.key)
@@ -195,10 +205,11 @@ class Desk:
         origins = letter_nodes(self.role.view, self.role.identity.id, areas)
         await self.letters.put(decision.practice, origins, self.role.state.key, b"", message)
 
-    async def _drop(self, filed: Filed) -> None:
+    async def drop(self, digest: bytes) -> None:
+        """Delete a letter that was decided on."""
         for backend in self.role.pool.order():
             try:
-                body = cbor.encode([filed.digest])
+                body = cbor.encode([digest])
                 await self.letters.call(backend, self.role.state.key, self._path + "/delete", body)
             except BackendError as error:
                 self.complaints.append(f"{backend.name}: {error}")

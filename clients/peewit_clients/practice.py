@@ -83,7 +83,7 @@ class Practice:
         self.complaints: list[str] = []
         self.one = asyncio.Lock()
         "One offer or round of answers at a time: slots are promised and booked between awaits."
-        self._randomness = randomness
+        self.randomness = randomness
         self._save = save
         self.unreadable = 0
         "Requests of the last draw that could not be used."
@@ -190,7 +190,7 @@ class Practice:
                 promised = any(slot.name in offer.slots and offer.until_s > now_s for offer in state.offered.values())
                 if promised or slot.name in state.booked:
                     raise RefusedError("that slot is promised or booked already")
-            seed, mail_key = self._randomness(32), SigningKey(self._randomness(32))
+            seed, mail_key = self.randomness(32), SigningKey(self.randomness(32))
             request = drawn.request
             context = offer_context(request.mailbox, drawn.wishes.reply_key)
             seal(drawn.wishes.reply_key, b"", context)  # who asks may have sent anything

@@ -2,7 +2,7 @@
 
     facts     {0: mediator, 1: [signing seed, encryption seed], 2: application, 3: [data, salt],
                4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …]}
-    items     (kind, name, CBOR): a slot, an offer, a booking, a letter
+    items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`)
 
 Rules kept here: a letter stands here, sealed, before it is sent, and goes when a node has it; so whatever step is cut
 short, what was promised is kept and what was decided is told. Where it is kept, and encrypted, is left to the caller
@@ -24,7 +24,7 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError
 from peewit_federation.keys import SigningKey
 
-FACTS, SLOT, OFFER, BOOKING, LETTER = range(5)
+FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT = range(7)
 READ_MAX: Final = 1000
 Item = tuple[int, bytes, bytes | None]
 "(kind, name, body); no body: it goes."
@@ -112,6 +112,10 @@ class PracticeState:
     "By slot."
     letters: dict[bytes, Letter] = field(default_factory=dict)
     "By SHA-256 of the message."
+    issuer_keys: dict[bytes, bytes] = field(default_factory=dict, repr=False)
+    "By subject."
+    passports: dict[bytes, bytes] = field(default_factory=dict, repr=False)
+    "By id: what was issued."
     read: list[bytes] = field(default_factory=list)
     "SHA-256 of letters of the mediator that were read."
 
@@ -151,6 +155,10 @@ class PracticeState:
         elif kind == LETTER and name in self.letters:
             letter = self.letters[name]
             body = [letter.address, list(letter.origins), letter.leave, letter.message, letter.until_s]
+        elif kind == ISSUER_KEY:
+            return kind, name, self.issuer_keys.get(name)
+        elif kind == PASSPORT:
+            return kind, name, self.passports.get(name)
         return kind, name, None if body is None else cbor.encode(body)
 
     @classmethod
@@ -161,10 +169,15 @@ class PracticeState:
             if kind == FACTS:
                 found = cls._facts(cbor.decode(body))
             else:
-                rest.append((kind, name, cbor.decode(body)))
-        for kind, name, value in rest if found else ():
+                rest.append((kind, name, body))
+        for kind, name, body in rest if found else ():
             assert found is not None
-            if kind == SLOT:
+            value = cbor.decode(body)
+            if kind == ISSUER_KEY:
+                found.issuer_keys[name] = body
+            elif kind == PASSPORT:
+                found.passports[name] = body
+            elif kind == SLOT:
                 found.calendar[name] = Slot(*value)
             elif kind == OFFER:
                 found.offered[name] = _read_offered(*value)

@@ -59,12 +59,14 @@ from peewit_federation.appointment.request import (
 from peewit_federation.draw.hashes import data_hash, request_hash
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.passports.messages import Delivery, delivery_context, read_delivery
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import Context, open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 
 WORDS_KEPT: Final = 20
+PASSPORTS_KEPT: Final = 20
 MAILBOX_S: Final = 100 * 86_400
 AFTER_S: Final = 7 * 86_400
 MAILBOX_NODES: Final = 2
@@ -357,13 +359,28 @@ class User:
                     plain = open_sealed(chosen.reply_seed, message, note_context(address, public))
                     notes.append(read_practice_note(plain, chosen.practice.signing_key))
                 except SenderError:
-                    self.dropped.append(str(error))
+                    if not self._delivered(chosen, message, address, public):
+                        self.dropped.append(str(error))
         for note in sorted(notes, key=lambda note: note.number):
             self._noted(chosen, note)
         if messages:
             self._save(self.state)
             await self.letters.delete(mail_key, chosen.boxes, messages)
         return chosen.state
+
+    def _delivered(self, chosen: Chosen, message: bytes, address: bytes, public: bytes) -> bool:
+        """Whether it is a passport; it is kept, in the place of what it renews or replaces."""
+        try:
+            plain = open_sealed(chosen.reply_seed, message, delivery_context(address, public))
+            delivery = read_delivery(plain, chosen.practice.signing_key)
+        except SenderError:
+            return False
+        if delivery.request != self._asked().name:
+            return False
+        ended = {delivery.passport, delivery.replaces}
+        kept = [one for one in self.state.passports if Delivery.decode(one).passport not in ended]
+        self.state.passports = [*kept[-PASSPORTS_KEPT + 1 :], delivery.encode()]
+        return True
 
     def _confirmed(self, chosen: Chosen, plain: bytes) -> None:
         confirm, signed = open_message(plain, Confirm)

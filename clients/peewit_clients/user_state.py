@@ -3,7 +3,7 @@
     {0: [family name, given name, birth date], 1: group, 2: [nonce, five seeds, claim], 3: areas, 4: services,
      5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes,
      9: [secret of the recovery code, number of the last copy, whether withdrawn],
-     10: [mailbox of an offer that is over, …]}                                                        CBOR
+     10: [mailbox of an offer that is over, …], 11: [passport as it was delivered, …]}                 CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -98,6 +98,8 @@ class UserState:
     chosen: Chosen | None = None
     done: list[bytes] = field(default_factory=list)
     "Mailboxes of offers that were accepted before, and came to nothing."
+    passports: list[bytes] = field(default_factory=list, repr=False)
+    "Deliveries (kind 74), oldest first."
 
     @classmethod
     def new(
@@ -142,7 +144,7 @@ class UserState:
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
-            9: [self.recovery, self.saved, self.withdrawn], 10: self.done,
+            9: [self.recovery, self.saved, self.withdrawn], 10: self.done, 11: self.passports,
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -157,6 +159,7 @@ class UserState:
                 4: [nonce, key, mail, writer, reply, claim], 5: bytes(request), 6: list(asked), 7: list(chosen),
                 8: [list(days), list(hours), int(step_free), list(languages), str(age_group)],
                 9: [bytes(recovery), int(saved), bool(withdrawn)], 10: list(done),
+                **rest,
             }:  # fmt: skip
                 wishes = _spans(days), _spans(hours), step_free, tuple(languages), age_group
                 person = Person(family, given, date.fromisoformat(born))
@@ -164,7 +167,7 @@ class UserState:
                     person, group, tuple((m, a) for m, a in areas), tuple(services), wishes, nonce, key, mail, writer,
                     reply, claim, recovery, saved, withdrawn, Request.decode(request) if request else None,
                     dict(_asked(*item) for item in asked),
-                    _chosen(*chosen) if chosen else None, done,
+                    _chosen(*chosen) if chosen else None, done, _deliveries(rest.get(11)),
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
 
@@ -184,6 +187,11 @@ def _chosen(
         Offer.decode(offer), Provider.decode(practice), slot, mail, reply, data, tuple(boxes), message,
         Standing(state), begins_s, minutes, sent, seen, said,
     )  # fmt: skip
+
+
+def _deliveries(value: object) -> list[bytes]:
+    """None in a state of before there were passports."""
+    return [one for one in value if isinstance(one, bytes)] if isinstance(value, list) else []
 
 
 def _spans(spans: list[list[int]]) -> tuple[tuple[int, int], ...]:

@@ -23,6 +23,7 @@ from peewit_clients.cli.common import (
 )
 from peewit_clients.cli.desk import applications, approve, keys, reject, trail
 from peewit_clients.cli.grants import catchments, provider
+from peewit_clients.cli.passports import passports
 from peewit_clients.cli.publishing import (
     Work,
     act_on,
@@ -67,10 +68,11 @@ def mediator() -> None:
     4. peewit mediator applications       practices that want to be admitted: approve or reject them
        (or admit known ones from a table: peewit mediator provider admit practices.csv)
     5. peewit mediator keys               every week: new keys for requests, to all practices
+    6. peewit mediator passports list     who may sign vaccination passports
     """
 
 
-for command in (catchments, provider, applications, approve, reject, keys, trail):
+for command in (catchments, provider, applications, approve, reject, keys, trail, passports):
     mediator.add_command(command)
 
 

@@ -17,6 +17,7 @@ from peewit_clients.cli.changes import cancel, day, move, note
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, opened, with_practice
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import new_passphrase
+from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
@@ -38,10 +39,11 @@ def provider() -> None:
     3. peewit provider calendar add …             times that you offer
     4. peewit provider run                        draws, offers and confirms while it runs
     5. peewit provider day                        who comes today
+    6. peewit provider passport issue CODE …      a passport for whoever was vaccinated
     """
 
 
-for command in (calendar, day, note, move, cancel):
+for command in (calendar, day, note, move, cancel, passport):
     provider.add_command(command)
 
 

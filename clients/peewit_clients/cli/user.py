@@ -15,6 +15,7 @@ from peewit_clients.calendar import read_day
 from peewit_clients.cli.appointment import COMMANDS
 from peewit_clients.cli.common import emit, read_charter, with_pool
 from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, run_user
+from peewit_clients.cli.wallet import passport
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_code, with_work
 from peewit_clients.pool import BackendPool
@@ -39,10 +40,11 @@ def user() -> None:
     3. peewit user status                         how many come before you
     4. peewit user offers, peewit user accept 1
     5. peewit user show                           on the day
+    6. peewit user passport                       after the vaccination
     """
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, passport):
     user.add_command(command)
 
 

@@ -1,0 +1,129 @@
+"""`peewit mediator passports`: vouching for practices' issuer keys, and revoking."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from peewit_clients.cli.common import emit, plain, read_charter, show_progress
+from peewit_clients.cli.publishing import Work, act_on, publishing, require_open, with_device
+from peewit_clients.desk import Desk
+from peewit_clients.device_log import Progress
+from peewit_clients.mediator import Mediator
+from peewit_clients.plans import Plan, Planner
+from peewit_clients.vouching import Asked, revoke_keys, revoke_passport, vouch, words
+from peewit_federation.errors import UnknownError
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.mediator import Issuer
+
+DAYS = 400
+
+
+@click.group()
+def passports() -> None:
+    """Who may sign vaccination passports, and which of them do not count any more."""
+
+
+@passports.command(name="list")
+@publishing
+def list_(work: Work) -> None:
+    """What practices ask for, and the keys that this device vouched for."""
+
+    async def look(role: Mediator) -> None:
+        await role.prepare()
+        desk = Desk(role)
+        await desk.applications()
+        now_s, keys = int(role.clock()), role.state.names(Issuer.KIND)
+        standing = {subject: role.view.finder.look(role.identity.id, Issuer.KIND, subject, now_s) for subject in keys}
+        if work.as_json:
+            emit({
+                "asked": [{"number": one.number, "what": words(role, one), "time": one.ask.time} for one in desk.asked],
+                "keys": [
+                    {"key": subject.hex(), "name": keys[subject], "verdict": found.verdict.value}
+                    for subject, found in standing.items()
+                ],
+            })  # fmt: skip
+            return
+        table = Table("number", "what", "asked", title="Practices ask")
+        for one in desk.asked:
+            when = time.strftime("%Y-%m-%d", time.localtime(one.ask.time))
+            table.add_row(one.number, escape(plain(words(role, one))), when)
+        Console().print(table if desk.asked else "No practice asks for anything.")
+        shown = Table("key", "practice", "verdict", "until", title="Issuer keys")
+        for subject, found in standing.items():
+            until = time.strftime("%Y-%m-%d", time.localtime(found.standing.not_after)) if found.standing else ""
+            colour = "green" if found.verdict is Verdict.ACTIVE else "red"
+            shown.add_row(subject.hex()[:16] + "…", escape(keys[subject]), f"[{colour}]{found.verdict.value}[/]", until)
+        if standing:
+            Console().print(shown)
+
+    with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, look)
+
+
+@passports.command()
+@click.argument("numbers", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that wait.")
+@click.option("--days", type=click.IntRange(31, 800), default=DAYS, show_default=True, help="Passports count so long.")
+@publishing
+def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -> None:
+    """Do as practices ask: vouch for a key, or revoke a passport."""
+    if not numbers and not everything:
+        raise click.UsageError("name what to approve (see `peewit mediator passports list`), or say --all")
+
+    async def act(role: Mediator) -> Progress | None:
+        planner = await role.prepare()
+        require_open(role)
+        desk = Desk(role)
+        await desk.applications()
+        chosen = _chosen(desk.asked, numbers, everything=everything)
+        plan = vouch(role, planner, chosen, days)
+        for line in plan.consequences:
+            click.echo(plain(line), err=work.as_json)
+        if work.dry_run:
+            click.echo("Nothing was signed or sent (--dry-run).", err=True)
+            return None
+        progress = await role.publish(plan, wait_s=work.wait_s)
+        for one in chosen:
+            role.state.note_down(int(role.clock()), "passports", one.number, words(role, one))
+            await desk.drop(one.digest)
+        return progress
+
+    progress = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
+    if progress is not None:
+        show_progress(progress, as_json=work.as_json)
+
+
+@passports.command()
+@click.argument("passport")
+@publishing
+def revoke(passport: str, work: Work) -> None:
+    """Revoke one PASSPORT, by its identifier (URN:UVCI:…) or id; for its holder, or because it is wrong."""
+
+    def plan(planner: Planner, _: Mediator) -> Plan:
+        return revoke_passport(planner, passport)
+
+    act_on(plan, work)
+
+
+@passports.command(name="revoke-keys")
+@click.argument("name")
+@publishing
+def revoke_keys_(name: str, work: Work) -> None:
+    """Revoke all issuer keys of the practice NAME: every passport that they signed is refused."""
+
+    def plan(planner: Planner, role: Mediator) -> Plan:
+        return revoke_keys(role, planner, name)
+
+    act_on(plan, work)
+
+
+def _chosen(found: list[Asked], numbers: tuple[str, ...], *, everything: bool) -> list[Asked]:
+    known = {one.number: one for one in found}
+    for number in numbers:
+        if number not in known:
+            raise UnknownError(f"nobody asks for {number!r}; see `peewit mediator passports list`")
+    return found if everything else [known[number] for number in numbers]

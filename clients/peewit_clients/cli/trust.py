@@ -1,0 +1,194 @@
+"""`peewit trust`: whom a verifier believes, and what was revoked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from peewit_clients.cli.common import charter_option, complain, emit, json_option, node_option, read_charter, with_pool
+from peewit_clients.cli.publishing import device_option, folder_option, open_device
+from peewit_clients.pool import BackendPool
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.trusted import gather, load, save
+from peewit_federation.errors import MalformedError, OperatorError
+from peewit_federation.passports.rules import Rules, sign_rules
+from peewit_federation.passports.trust import Trust, import_certificates
+
+trust_option = click.option(
+    "--trust", "trust_path", type=click.Path(path_type=Path, dir_okay=False), default="peewit-trust", show_default=True,
+    envvar="PEEWIT_TRUST", help="The file of whom to trust.",
+)  # fmt: skip
+IMPORT_BYTES_MAX: Final = 64 << 20
+RULES: Final = ("doses", "days_from", "days_to", "booster_days_to", "recovery_days", "test_hours")
+
+
+@click.group()
+def trust() -> None:
+    """Issuers of passports, and what was revoked: fetched while there is a network, used without one.
+
+    \b
+    1. peewit trust refresh               from the federation's nodes, several times a day
+    2. peewit trust import LIST.json      certificates of other countries, if you check those too
+    3. peewit verify …
+    """
+
+
+@trust.command()
+@trust_option
+@node_option
+@charter_option
+@json_option
+def refresh(trust_path: Path, nodes: tuple[str, ...], charter_path: Path, as_json: bool) -> None:
+    """Fetch issuers and revocations from the nodes of a federation, and check them."""
+    charter = read_charter(charter_path)
+    known = load(trust_path, missing_ok=True)
+
+    async def fetch(pool: BackendPool) -> tuple[Trust, RegistryView]:
+        view = RegistryView(charter, pool)
+        with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+            task = progress.add_task("following the mediators' logs", total=None)
+            found = await gather(view, known, lambda done, all_: progress.update(task, completed=done, total=all_))
+        return found, view
+
+    found, view = with_pool(charter, nodes, fetch)
+    save(trust_path, found)
+    if as_json:
+        emit(_facts(found))
+    else:
+        complain(view)
+        _tell(found, trust_path)
+
+
+@trust.command()
+@trust_option
+@json_option
+def show(trust_path: Path, as_json: bool) -> None:
+    """How many issuers are known, and how old that is."""
+    found = load(trust_path)
+    if as_json:
+        emit(_facts(found))
+    else:
+        _tell(found, trust_path)
+
+
+@trust.command(name="import")
+@click.argument("table", type=click.Path(path_type=Path, dir_okay=False))
+@trust_option
+@json_option
+def import_(table: Path, trust_path: Path, as_json: bool) -> None:
+    """Add certificates of other issuers, from a JSON list of {"rawData": base64 of DER} as national lists have it.
+
+    You vouch for where the list came from: check its signature before you import it.
+    """
+    known = load(trust_path, missing_ok=True)
+    signers, refused = import_certificates(_certificates(table))
+    if not signers:
+        raise MalformedError(f"{table}: no certificate in it that can be used; {'; '.join(refused[:3])}")
+    found = known | Trust.of({b"": int(time.time())}, signers, known.revoked)
+    save(trust_path, Trust.of({**found.as_of, b"": int(time.time())}, found.all(), found.revoked, found.rule_keys))
+    if as_json:
+        emit({"imported": len(signers), "refused": refused})
+        return
+    click.echo(f"{len(signers)} certificates are in {trust_path}")
+    for line in refused:
+        click.echo(line, err=True)
+
+
+@trust.command()
+@trust_option
+def export(trust_path: Path) -> None:
+    """Print all keys and certificates as a JSON list, for other verifiers."""
+    found = load(trust_path)
+    emit([
+        {
+            "kid": base64.b64encode(signer.kid).decode(), "publicKey": base64.b64encode(signer.public_key).decode(),
+            "rawData": base64.b64encode(signer.certificate).decode(), "country": signer.country,
+            "notBefore": signer.not_before_s, "notAfter": signer.not_after_s,
+        }
+        for signer in found.all() if not signer.revoked
+    ])  # fmt: skip
+
+
+@trust.command()
+@click.argument("table", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True, help="For how long they hold.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the rules go.")
+@device_option
+@folder_option
+def rules(table: Path, days: int, out: Path, device: str, folder: Path) -> None:
+    """Sign rules with a mediator's device, from a TOML file.
+
+    \b
+    doses = 0              # as many as the passport's own series has
+    days_from = 14         # since the last dose
+    days_to = 270          # 0 for no end
+    booster_days_to = 0
+    recovery_days = 180    # 0: a recovery does not count
+    test_hours = 0         # 0: a test does not count
+    """
+    try:
+        fields = tomllib.loads(table.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{table}: {error}") from None
+    wrong = set(fields) - set(RULES) or {name for name in RULES[:3] if name not in fields}
+    if wrong:
+        raise OperatorError(
+            f"{table}: {', '.join(sorted(wrong))}: there are {', '.join(RULES)}; the first three are due"
+        )
+    now_s = int(time.time())
+    try:
+        made = Rules(now_s, now_s + days * 86_400, **fields)
+        made.encode()
+    except MalformedError as error:
+        raise OperatorError(f"{table}: {error}") from None
+    with open_device(folder, device) as state:
+        out.write_bytes(sign_rules(made, state.key))
+    click.echo(f"{out}: rules for {days} days; give them to verifiers: peewit verify --rules {out.name} …")
+
+
+def _certificates(table: Path) -> list[bytes]:
+    try:
+        if table.stat().st_size > IMPORT_BYTES_MAX:
+            raise OperatorError(f"{table}: more than {IMPORT_BYTES_MAX} bytes")
+        value = json.loads(table.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OperatorError(f"{table}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise MalformedError(f"{table}: not JSON; of a signed list, cut the signature off first") from None
+    listed = value.get("certificates") if isinstance(value, dict) else value
+    if not isinstance(listed, list):
+        raise MalformedError(f"{table}: a list of certificates is due")
+    try:
+        texts = [item["rawData"] if isinstance(item, dict) else item for item in listed]
+        return [base64.b64decode(text, validate=True) for text in texts]
+    except (KeyError, TypeError, binascii.Error, ValueError):
+        raise MalformedError(f'{table}: each certificate is {{"rawData": base64 of DER}}') from None
+
+
+def _facts(found: Trust) -> dict[str, object]:
+    return {
+        "issuers": len(found.all()), "revoked_issuers": sum(signer.revoked for signer in found.all()),
+        "revoked_passports": len(found.revoked.prefixes), "list_bytes": len(found.revoked.encode()),
+        "as_of": min(found.as_of.values(), default=0), "mediators": sum(map(bool, found.as_of)),
+    }  # fmt: skip
+
+
+def _tell(found: Trust, path: Path) -> None:
+    facts = _facts(found)
+    table = Table(title=str(path), show_header=False)
+    age_s = time.time() - min(found.as_of.values(), default=0)
+    table.add_row("issuer keys", f"{facts['issuers']}, of them {facts['revoked_issuers']} revoked")
+    table.add_row("revoked passports", f"{facts['revoked_passports']} ({facts['list_bytes']} bytes)")
+    table.add_row("mediators", str(facts["mediators"]))
+    table.add_row("oldest knowledge", f"{age_s / 3600:.1f} hours" if found.as_of else "nothing was fetched yet")
+    Console().print(table)

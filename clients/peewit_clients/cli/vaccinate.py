@@ -1,0 +1,179 @@
+"""`peewit provider passport`: from the vaccinated arm to a signed passport."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from peewit_clients.calendar import read_day
+from peewit_clients.checkin import check_in_code
+from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
+from peewit_clients.cli.common import emit, plain
+from peewit_clients.issuing import Issued, Issuing
+from peewit_clients.office import Office
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import Booking
+from peewit_federation.errors import MalformedError, RefusedError, UnknownError
+from peewit_federation.passports.issue import Dose
+from peewit_federation.passports.values import product
+
+COUNTRY = "DE"
+
+
+def _issuing(practice: Practice, country: str = COUNTRY) -> Issuing:
+    return Issuing(practice, country, practice.view.charter.name)
+
+
+@click.group()
+def passport() -> None:
+    """Sign vaccination passports for people who came.
+
+    \b
+    1. peewit provider passport key               ask your health district to vouch for a key, every month
+    2. peewit provider passport issue CODE --vaccine Comirnaty --dose 2/2
+    3. peewit provider passport renew             sign anew what expires soon; no visit is needed
+    """
+
+
+@passport.command()
+@clinical
+def key(clinic: Clinic) -> None:
+    """Ask the mediator to vouch for a key that signs passports, or see how it stands."""
+
+    async def act(practice: Practice, _: Office) -> tuple[list[tuple[str, str, int]], list[str]]:
+        issuing = _issuing(practice)
+        issuing.erase_old()
+        known = [(one.subject.hex(), issuing.verdict(one).value, one.made_s) for one in issuing.signing_keys()]
+        active = [one for one in known if one[1] == "active"]
+        return known, [] if active else await issuing.ask_for_key()
+
+    known, taken = with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"keys": [{"key": name, "verdict": verdict} for name, verdict, _ in known], "taken_by": taken})
+        return
+    for name, verdict, made_s in known:
+        click.echo(f"key {name[:16]}… of {local_day(made_s)}: {verdict}")
+    if taken:
+        click.echo(f"{' and '.join(taken)} hold your letter; your health district decides. Look again with:")
+        click.echo("  peewit provider passport key")
+
+
+@passport.command()
+@click.argument("code")
+@click.option("--vaccine", required=True, help="Comirnaty, Spikevax, … or the code of the vaccine.")
+@click.option("--dose", "doses", required=True, help="2/2, or 3/2 for a booster.")
+@click.option("--day", default="", help="Of the dose: 2026-11-22; today if left out.")
+@click.option("--replaces", default="", help="Id of a wrong passport, which is revoked.")
+@click.option("--yes", is_flag=True, help="The identity document was compared.")
+@clinical
+def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: bool, clinic: Clinic) -> None:
+    """Sign a passport for the person who checked in with CODE, and send it, sealed, to that person's device."""
+    number, _, series = doses.partition("/")
+    if not (number.isascii() and number.isdigit() and series.isascii() and series.isdigit()):
+        raise MalformedError(f"--dose {doses}: write it as 2/2")
+    dose = Dose(product(vaccine), int(number), int(series), read_day(day) if day else date.today())
+    old = _id(replaces) if replaces else b""
+
+    async def act(practice: Practice, _: Office) -> dict[str, object]:
+        booking = _booking(practice, code)
+        person = booking.person
+        shown = plain(f"{person.given_name} {person.family_name}, born {person.born.isoformat()}")
+        if not yes and not click.confirm(f"{shown}: is that what the identity document says?", err=True):
+            raise RefusedError("nothing was signed")
+        issuing = _issuing(practice)
+        if old:
+            await issuing.revoke(old)
+        made = await issuing.issue(booking, dose, old)
+        return {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}
+
+    made = with_practice(clinic, act)
+    if clinic.as_json:
+        emit(made)
+    else:
+        click.echo(f"Signed for {made['person']}. It is in that person's mailbox: `peewit user passport` shows it.")
+        click.echo(f"Identifier {made['uvci']}")
+
+
+@passport.command(name="list")
+@clinical
+def list_(clinic: Clinic) -> None:
+    """What this practice has signed."""
+
+    async def look(practice: Practice, _: Office) -> tuple[list[Issued], set[bytes]]:
+        issuing = _issuing(practice)
+        return issuing.issued(), {one.id for one in issuing.due()}
+
+    issued, due = with_practice(clinic, look)
+    if clinic.as_json:
+        emit([
+            {"passport": one.id.hex(), "issued": one.issued_s, "expires": one.expires_s, "revoked": one.revoked,
+             "renewal_due": one.id in due} for one in issued
+        ])  # fmt: skip
+        return
+    table = Table("passport", "name", "dose", "signed", "until", "")
+    for one in issued:
+        state = "revoked" if one.revoked else "renew" if one.id in due else ""
+        until = time.strftime("%Y-%m-%d", time.localtime(one.expires_s))
+        dose = f"{one.dose.product.name} {one.dose.number}/{one.dose.series}"
+        name = escape(plain(f"{one.person.family_name}, {one.person.given_name}"))
+        table.add_row(one.id.hex(), name, dose, local_day(one.issued_s), until, state)
+    Console().print(table if issued else "This practice has signed no passport yet.")
+
+
+@passport.command()
+@clinical
+def renew(clinic: Clinic) -> None:
+    """Sign anew whatever expires within 28 days, or was signed with a key that was revoked."""
+
+    async def act(practice: Practice, _: Office) -> int:
+        issuing, count = _issuing(practice), 0
+        for one in issuing.due():
+            await issuing.renew(one)
+            count += 1
+        return count
+
+    count = with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"renewed": count})
+    else:
+        click.echo(f"{count} passports were signed anew and sent to their holders" if count else "none is due")
+
+
+@passport.command()
+@click.argument("passport_id")
+@clinical
+def revoke(passport_id: str, clinic: Clinic) -> None:
+    """Ask the mediator to revoke a passport that is wrong, or whose holder wishes it."""
+    wanted = _id(passport_id)
+
+    async def act(practice: Practice, _: Office) -> list[str]:
+        return await _issuing(practice).revoke(wanted)
+
+    taken = with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"taken_by": taken})
+    else:
+        click.echo(f"{' and '.join(taken)} hold your letter; it counts as soon as your health district has signed it")
+
+
+def _booking(practice: Practice, code: str) -> Booking:
+    held = {check_in_code(booking.accept.nonce): booking for booking in practice.state.booked.values()}
+    booking = held.get(code.upper())
+    if booking is None:
+        raise UnknownError(f"nobody with the code {code}; see `peewit provider day`")
+    return booking
+
+
+def _id(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise MalformedError("a passport's id has 32 hexadecimal digits; see `peewit provider passport list`")
+    return found

@@ -1,0 +1,239 @@
+"""Issuing passports, on the practice's own device.
+
+    issuing = Issuing(practice, country, authority)
+    await issuing.ask_for_key()                        the mediator vouches, or not
+    passport = await issuing.issue(booking, dose)      sealed to whoever was vaccinated
+    await issuing.revoke(passport_id)
+
+Rules kept here: a key signs for 30 days, then a new one is made and the old one erased, so that a thief gets a month at
+most; a key signs only while the registry says that it may; what was issued is recorded before it is sent, so that it
+can be signed again; nobody but holder and practice sees a name or a dose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from peewit_clients.office import post_letter
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import ISSUER_KEY, PASSPORT, Booking
+from peewit_federation import cbor
+from peewit_federation.draw.hashes import Person
+from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.keys import key_id
+from peewit_federation.passports.issue import RENEWAL_S, Dose, Issuer, Passport, issue
+from peewit_federation.passports.messages import (
+    CERTIFY,
+    REVOKE,
+    Delivery,
+    PassportAsk,
+    delivery_context,
+    sign_ask,
+    sign_delivery,
+)
+from peewit_federation.passports.revocation import passport_id
+from peewit_federation.passports.signed import KID_BYTES
+from peewit_federation.passports.values import product
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import seal
+from peewit_federation.statements.mediator import Issuer as IssuerGrant
+
+SIGNS_S: Final = 30 * 86_400
+ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"Of P-256."
+
+
+@dataclass(frozen=True)
+class IssuerKey:
+    """A key of this practice that signs passports."""
+
+    private: ec.EllipticCurvePrivateKey
+    made_s: int
+
+    @property
+    def public(self) -> bytes:
+        """SubjectPublicKeyInfo, DER: names no practice."""
+        return self.private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def subject(self) -> bytes:
+        """What names it in the registry."""
+        return key_id(self.public)
+
+    def encode(self) -> bytes:
+        scalar = self.private.private_numbers().private_value.to_bytes(32, "big")
+        return cbor.encode([scalar, self.made_s])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        scalar, made_s = cbor.decode(data)
+        return cls(ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1()), made_s)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What a practice keeps of a passport, to sign it again: whose, what, and where its holder can be written to."""
+
+    uvci: str
+    person: Person
+    dose: Dose
+    issued_s: int
+    expires_s: int
+    signer: bytes
+    "Subject of the key that signed it last."
+    request: bytes
+    address: tuple[bytes, tuple[bytes, ...], bytes, bytes]
+    "Mailbox, its nodes, leave to write, reply key."
+    revoked: bool = False
+
+    @property
+    def id(self) -> bytes:
+        return passport_id(self.uvci)
+
+    def encode(self) -> bytes:
+        person, dose, (mailbox, nodes, leave, reply_key) = self.person, self.dose, self.address
+        return cbor.encode([
+            self.uvci, [person.family_name, person.given_name, person.born.isoformat()],
+            [dose.product.code, dose.number, dose.series, dose.day.isoformat()], self.issued_s, self.expires_s,
+            self.signer, self.request, [mailbox, list(nodes), leave, reply_key], self.revoked,
+        ])  # fmt: skip
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        uvci, person, dose, issued_s, expires_s, signer, request, address, revoked = cbor.decode(data)
+        family, given, born = person
+        code, number, series, day = dose
+        mailbox, nodes, leave, reply_key = address
+        return cls(
+            uvci, Person(family, given, date.fromisoformat(born)),
+            Dose(product(code), number, series, date.fromisoformat(day)), issued_s, expires_s, signer, request,
+            (mailbox, tuple(nodes), leave, reply_key), revoked,
+        )  # fmt: skip
+
+
+class Issuing:
+    """One practice's passports."""
+
+    def __init__(self, practice: Practice, country: str, authority: str) -> None:
+        """`authority` stands in every certificate as its issuer; it names no practice."""
+        self._practice = practice
+        self._state = practice.state
+        self._country = country
+        self._authority = authority
+
+    def signing_keys(self) -> list[IssuerKey]:
+        """Newest first."""
+        return sorted(map(IssuerKey.decode, self._state.issuer_keys.values()), key=lambda key: -key.made_s)
+
+    def issued(self) -> list[Issued]:
+        """Newest first."""
+        return sorted(map(Issued.decode, self._state.passports.values()), key=lambda one: -one.issued_s)
+
+    def verdict(self, key: IssuerKey) -> Verdict:
+        """Whether the registry lets a key sign now."""
+        practice = self._practice
+        now_s, mediator = int(practice.view.clock()), self._state.mediator
+        return practice.view.finder.look(mediator, IssuerGrant.KIND, key.subject, now_s).verdict
+
+    async def ask_for_key(self) -> list[str]:
+        """Make a key (or take the one that waits), and ask the mediator to vouch for it; who took the letter."""
+        now_s = int(self._practice.view.clock())
+        waiting = [key for key in self.signing_keys() if self.verdict(key) is Verdict.UNKNOWN]
+        key = waiting[0] if waiting else self._new(now_s)
+        return await self._ask(CERTIFY, key.public)
+
+    def _new(self, now_s: int) -> IssuerKey:
+        number = int.from_bytes(self._practice.randomness(48), "big") % (ORDER - 1) + 1
+        key = IssuerKey(ec.derive_private_key(number, ec.SECP256R1()), now_s)
+        self._state.issuer_keys[key.subject] = key.encode()
+        self._practice.keep((ISSUER_KEY, key.subject))
+        return key
+
+    def erase_old(self) -> int:
+        """Erase keys that have signed for their time, or may not sign any more; how many."""
+        now_s, ended = int(self._practice.view.clock()), (Verdict.REVOKED, Verdict.EXPIRED)
+        gone = [k.subject for k in self.signing_keys() if now_s >= k.made_s + SIGNS_S or self.verdict(k) in ended]
+        for subject in gone:
+            del self._state.issuer_keys[subject]
+        if gone:
+            self._practice.keep(*((ISSUER_KEY, subject) for subject in gone))
+        return len(gone)
+
+    def _issuer(self) -> Issuer:
+        """Who signs now. Raises `RefusedError` saying what to do."""
+        self.erase_old()
+        reasons = []
+        for key in self.signing_keys():
+            verdict = self.verdict(key)
+            if verdict is Verdict.ACTIVE:
+                view, mediator = self._practice.view, self._state.mediator
+                found = view.finder.look(mediator, IssuerGrant.KIND, key.subject, int(view.clock()))
+                assert found.standing is not None
+                kid = key.subject[:KID_BYTES]
+                return Issuer(key.private, kid, found.standing.not_after - 1, self._country, self._authority)
+            reasons.append(verdict.value)
+        state = f"the key is {reasons[0]} in the registry" if reasons else "there is no key"
+        raise RefusedError(
+            f"no passport can be signed: {state}. `peewit provider passport key` asks the mediator to vouch for one"
+        )
+
+    async def issue(self, booking: Booking, dose: Dose, replaces: bytes = b"") -> Passport:
+        """Sign a passport for whoever came, and send it. Raises `RefusedError` or `MalformedError`."""
+        accept = booking.accept
+        address = accept.mailbox, tuple(accept.mailbox_nodes), accept.leave, accept.reply_key
+        return await self._send(accept.person, dose, accept.request, address, "", replaces)
+
+    async def renew(self, one: Issued) -> Passport:
+        """Sign a passport anew under its old identifier, and send it."""
+        if one.revoked:
+            raise RefusedError("a revoked passport is not signed again")
+        return await self._send(one.person, one.dose, one.request, one.address, one.uvci)
+
+    def due(self) -> list[Issued]:
+        """Passports that expire within 28 days, or whose signer was revoked."""
+        view, now_s = self._practice.view, int(self._practice.view.clock())
+        found = []
+        for one in self.issued():
+            looked = view.finder.look(self._state.mediator, IssuerGrant.KIND, one.signer, now_s)
+            if not one.revoked and (one.expires_s - RENEWAL_S <= now_s or looked.verdict is Verdict.REVOKED):
+                found.append(one)
+        return found
+
+    async def revoke(self, passport: bytes) -> list[str]:
+        """Ask the mediator to revoke one passport; who took the letter. Raises `UnknownError`."""
+        record = self._state.passports.get(passport)
+        if record is None:
+            raise UnknownError("this practice has issued no such passport; see `peewit provider passport list`")
+        taken = await self._ask(REVOKE, passport)
+        self._state.passports[passport] = replace(Issued.decode(record), revoked=True).encode()
+        self._practice.keep((PASSPORT, passport))
+        return taken
+
+    async def _ask(self, what: int, subject: bytes) -> list[str]:
+        view, state = self._practice.view, self._state
+        ask = PassportAsk(state.mediator, state.key.public, what, subject, int(view.clock()))
+        return await post_letter(view, state.mediator, sign_ask(ask, state.key))
+
+    async def _send(
+        self, person: Person, dose: Dose, request: bytes, address: tuple[bytes, tuple[bytes, ...], bytes, bytes],
+        uvci: str, replaces: bytes = b"",
+    ) -> Passport:  # fmt: skip
+        practice, state, issuer = self._practice, self._state, self._issuer()
+        now_s = int(practice.view.clock())
+        made = issue(person, dose, issuer, now_s, practice.randomness, uvci)
+        signer = next(key.subject for key in self.signing_keys() if key.subject[:KID_BYTES] == issuer.kid)
+        mailbox, nodes, leave, reply_key = address
+        record = Issued(made.uvci, person, dose, now_s, made.expires_s, signer, request, address)
+        delivery = Delivery(request, made.id, made.hc1.encode(), made.pw1.encode(), made.expires_s, replaces)
+        message = seal(reply_key, sign_delivery(delivery, state.key), delivery_context(mailbox, reply_key))
+        async with practice.one:
+            state.passports[made.id] = record.encode()
+            letter = practice.post(mailbox, nodes, leave, message, made.expires_s)
+            practice.keep((PASSPORT, made.id), letter)
+            await practice.deliver()
+        return made

@@ -1,0 +1,102 @@
+"""What a verifier's device knows of issuers and revocations: fetched from the federation, kept in a file.
+
+    trust = await gather(view, mediators)
+    save(path, trust)
+
+Rules kept here: it comes from the mediators' logs, followed whole and compared over several nodes, so that nobody can
+leave a revocation out; what an earlier file knew as revoked stays revoked; a mediator that is not confirmed keeps the
+time at which it last was, so that its passports grow stale and those of others do not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from peewit_clients.registry_view import RegistryView
+from peewit_federation.errors import OperatorError, SenderError
+from peewit_federation.keys import key_id
+from peewit_federation.passports.revocation import PASSPORT_KIND, RevokedList
+from peewit_federation.passports.signed import KID_BYTES
+from peewit_federation.passports.signer import Signer, load_key
+from peewit_federation.passports.trust import Trust
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Issuer
+
+AT_ONCE: Final = 32
+REFUSED: Final = (Verdict.REVOKED, Verdict.SUSPENDED)
+
+
+async def gather(
+    view: RegistryView, known: Trust, progress: Callable[[int, int], object] = lambda _done, _all: None
+) -> Trust:
+    """Everything that all mediators of the federation say, joined with what was known before."""
+    await view.refresh([])
+    mediators = sorted(view.registry.admissions)
+    for start in range(0, len(mediators), AT_ONCE):
+        await view.refresh(mediators[start : start + AT_ONCE])
+        progress(min(start + AT_ONCE, len(mediators)), len(mediators))
+    signers: list[Signer] = []
+    revoked: list[tuple[bytes, bytes]] = []
+    as_of = dict(known.as_of)
+    for mediator in mediators:
+        signers += _signers(view, mediator)
+        fold = view.registry.folds.get(mediator)
+        subjects = fold.subjects.items() if fold else ()
+        revoked += [(mediator, name) for (kind, name), state in subjects if kind == PASSPORT_KIND and state.revocations]
+        fresh = view.freshness.get(mediator)
+        if fresh is not None and fresh.as_of_s is not None:
+            as_of[mediator] = max(fresh.as_of_s, as_of.get(mediator, 0))
+    keys = {
+        device.log_key for mediator in mediators for origin in view.registry.cuts.get(mediator, {})
+        if (device := view.registry.vouched.device(origin)) and view.registry.close_of(mediator, origin) is None
+    }  # fmt: skip
+    kept = [signer for signer in known.all() if signer.revoked or not signer.mediator]
+    return Trust.of(as_of, [*signers, *kept], known.revoked | RevokedList.of(revoked), keys)
+
+
+def _signers(view: RegistryView, mediator: bytes) -> Iterator[Signer]:
+    fold, now_s = view.registry.folds.get(mediator), int(view.clock())
+    for kind, subject in sorted(fold.subjects if fold else ()):
+        if kind != Issuer.KIND:
+            continue
+        found = view.finder.look(mediator, kind, subject, now_s)
+        statement = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if not isinstance(statement, Issuer) or found.verdict is Verdict.OUT_OF_SCOPE:
+            continue
+        try:
+            load_key(statement.public_key)
+        except SenderError as error:
+            view.pool.complain("a mediator's log", f"an issuer key: {error}")
+            continue
+        yield Signer(
+            key_id(statement.public_key)[:KID_BYTES], statement.public_key, statement.not_before, statement.not_after,
+            frozenset("v"), "", b"", mediator, found.verdict in REFUSED,
+        )  # fmt: skip
+
+
+def load(path: Path, *, missing_ok: bool = False) -> Trust:
+    """Raises `OperatorError` saying what to do, or `MalformedError`."""
+    try:
+        return Trust.decode(path.read_bytes())
+    except FileNotFoundError:
+        if missing_ok:
+            return Trust()
+        raise OperatorError(f"{path} is not there; fetch whom to trust with `peewit trust refresh`") from None
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
+
+
+def save(path: Path, trust: Trust) -> None:
+    """Replace the file whole. Raises `OperatorError`."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(trust.encode())
+        os.sync()
+        fresh.replace(path)
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None

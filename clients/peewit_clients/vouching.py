@@ -1,0 +1,112 @@
+"""What a mediator does about passports: it vouches for issuer keys of its practices, and revokes.
+
+    asked = [one for one in desk.asked if …]
+    plan = vouch(desk.role, planner, asked, days=400)
+
+Rules kept here: only a practice that stands may have a key; the entry in the log names the key and no practice, and
+which practice it is stays on the mediator's device; a passport is revoked by its identifier alone, which says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from peewit_clients.mediator import Mediator
+from peewit_clients.plans import DAY_S, Plan, Planner
+from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.keys import key_id
+from peewit_federation.passports.messages import CERTIFY, PassportAsk
+from peewit_federation.passports.revocation import ID_BYTES, PASSPORT_KIND, passport_id
+from peewit_federation.passports.signer import load_key
+from peewit_federation.registry.subjects import Subject, Verdict
+from peewit_federation.statements.mediator import ACTIVE, Issuer, Provider, Revocation
+
+ES256_NUMBER = 7
+REPLACED, LOST = 5, 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A practice's wish that waits for a decision."""
+
+    number: str
+    "What people call it: the beginning of its letter's hash."
+    digest: bytes
+    ask: PassportAsk
+
+    @property
+    def practice(self) -> bytes:
+        """Subject of the practice's grant."""
+        return key_id(self.ask.signing_key)
+
+
+def words(role: Mediator, one: Asked) -> str:
+    """What is asked, for people."""
+    name = role.state.names(Provider.KIND).get(one.practice, one.practice.hex()[:16] + "…")
+    if one.ask.what == CERTIFY:
+        return f"{name} asks for a key that signs passports"
+    return f"{name} asks to revoke the passport {one.ask.subject.hex()}"
+
+
+def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int) -> Plan:
+    """What is to be signed to do as these practices ask. Raises `RefusedError`."""
+    plan, now_s = Plan(), int(role.clock())
+    names = role.state.names(Provider.KIND)
+    for one in asked:
+        looked = role.view.finder.look(role.identity.id, Provider.KIND, one.practice, now_s)
+        if looked.verdict is not Verdict.ACTIVE:
+            raise RefusedError(f"{one.number}: this practice is {looked.verdict.value}, so it gets nothing signed")
+        name = names.get(one.practice, one.practice.hex()[:16])
+        if one.ask.what == CERTIFY:
+            plan.statements.append(_grant(planner, one, now_s, days).encode())
+            plan.names.append((Issuer.KIND, f"{name} {one.number}", key_id(one.ask.subject), one.practice))
+            plan.consequences.append(f"{name} may sign passports for 30 days; they count for up to {days} days")
+        else:
+            plan.statements.append(_revocation(planner, one.ask.subject, REPLACED).encode())
+            plan.consequences.append(f"revokes the passport {one.ask.subject.hex()}, as {name} asks")
+    return plan
+
+
+def _grant(planner: Planner, one: Asked, now_s: int, days: int) -> Issuer:
+    if not isinstance(load_key(one.ask.subject), ec.EllipticCurvePublicKey):
+        raise RefusedError(f"{one.number}: a key that is not on P-256")
+    grant = Issuer(1, ACTIVE, now_s, now_s + days * DAY_S, (), ES256_NUMBER, one.ask.subject)
+    if planner.fold.subjects.get((Issuer.KIND, grant.subject), Subject()).revocations:
+        raise RefusedError(f"{one.number}: a key that was revoked; the practice has to make a new one")
+    return planner.next_version(grant)
+
+
+def _revocation(planner: Planner, passport: bytes, reason: int) -> Revocation:
+    return Revocation(PASSPORT_KIND, passport, reason, planner.random_bytes(16))
+
+
+def revoke_passport(planner: Planner, name: str) -> Plan:
+    """Revoke one passport, by its identifier (URN:UVCI:…) or its id in hexadecimal. Raises `UnknownError`."""
+    text = name.strip()
+    try:
+        passport = passport_id(text) if text.upper().startswith("URN:UVCI:") else bytes.fromhex(text)
+    except ValueError:
+        passport = b""
+    if len(passport) != ID_BYTES:
+        raise UnknownError("give the identifier of the passport (URN:UVCI:…), or its id of 32 hexadecimal digits")
+    words = f"revokes the passport {passport.hex()}: verifiers refuse it as soon as they see this"
+    return Plan([_revocation(planner, passport, REPLACED).encode()], [], [words])
+
+
+def revoke_keys(role: Mediator, planner: Planner, name: str, reason: int = LOST) -> Plan:
+    """Revoke all issuer keys of a practice that this device vouched for (or one, in hexadecimal)."""
+    practice = role.state.subject(Provider.KIND, name)
+    plan, known = Plan(), role.state.names(Issuer.KIND)
+    for subject, label in known.items():
+        if subject.hex() == name or (practice is not None and role.state.secret(Issuer.KIND, subject) == practice):
+            plan.statements += planner.revoke(label, Issuer.KIND, subject, reason).statements
+            plan.consequences.append(
+                f"revokes the issuer key {subject.hex()[:16]}… of {label.rpartition(' ')[0]}: every passport that it "
+                "signed is refused as soon as verifiers see this; the practice signs honest ones anew with a new key"
+            )
+    if not plan.statements:
+        raise UnknownError(f"this device vouched for no issuer key of {name!r}; see `peewit mediator passports list`")
+    return plan

@@ -1,0 +1,158 @@
+"""From the vaccinated arm to a code that a verifier reads without a network, by the command line, over real nodes."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.test_cli import peewit
+from tests.clients.test_people import NO_PASSPHRASE, PERSON, admitted, done, found, refused
+from tests.clients.test_people import people as people
+from tests.federation_kit import Federation
+
+
+async def said(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and verdict of `peewit verify`."""
+    code, output, errors = await peewit(folder, "verify", *words, "--json", env=NO_PASSPHRASE)
+    assert "Traceback" not in errors, errors
+    return code, json.loads(output) if output else {}
+
+
+@pytest.fixture
+async def booked(people: Federation) -> tuple[Federation, str]:
+    """A person with an appointment, and the code to check in with."""
+    folder = people.folder
+    await admitted(folder)
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() + 2 * 86_400))
+    times = ("--service", "flu", "--from", "09:00", "--to", "09:30", "--minutes", "10")
+    await done(folder, "provider", "calendar", "add", "--day", day, *times)
+    await done(folder, "user", "request", *PERSON)
+    await done(folder, "provider", "run", "--once")
+    await done(folder, "user", "accept", "1")
+    await done(folder, "provider", "run", "--once")
+    return people, (await found(folder, "user", "show"))["check_in"]
+
+
+async def certified(folder: Path) -> None:
+    await done(folder, "provider", "passport", "key")
+    asked = (await found(folder, "mediator", "passports", "list", "--device", "desk"))["asked"]
+    assert ["asks for a key" in one["what"] for one in asked] == [True]
+    await done(folder, "mediator", "passports", "approve", asked[0]["number"], "--device", "desk")
+    assert "active" in await done(folder, "provider", "passport", "key")
+
+
+async def test_a_passport_from_the_appointment_to_the_verifier_and_back(booked: tuple[Federation, str]) -> None:
+    federation, code = booked
+    folder = federation.folder
+    dose = ("--vaccine", "comirnaty", "--dose", "2/2", "--yes")
+    await refused(folder, 3, "there is no key", "provider", "passport", "issue", code, *dose)
+    await refused(folder, 3, "no passport yet", "user", "passport")
+    await certified(folder)
+    assert "Signed for Erika Muster" in await done(folder, "provider", "passport", "issue", code, *dose)
+    assert "Comirnaty" in await done(folder, "user", "passport")
+    assert "Impfstoff: Comirnaty" in await done(folder, "user", "passport", "--language", "de")
+    files = ("--picture", "p.png", "--pdf", "p.pdf")
+    await done(folder, "user", "passport", *files)
+    some = ("--show", "doses", "--show", "day")
+    await done(folder, "user", "passport", "--picture", "some.svg", *some)
+    only = (await found(folder, "user", "passport", *some))["text"]
+    whole = (await found(folder, "user", "passport"))["text"]
+    await refused(folder, 4, "peewit trust refresh", "verify", whole)
+    await done(folder, "trust", "refresh")
+    assert (await found(folder, "trust", "show"))["issuers"] == 1
+    await federation.stop()  # from here on without any node
+    for shown in (whole, "p.png", "p.pdf", only):
+        assert (await said(folder, shown))[0] == 0, shown
+    assert (await said(folder, whole))[1] == {
+        "source": "text", "verdict": "valid", "reason": "", "words": "Compare with an identity document.",
+    }, "names are printed only if asked for"  # fmt: skip
+    assert (await said(folder, whole, "--names"))[1]["name"] == "Erika Muster"
+    big = await done(folder, "verify", "p.png")
+    assert "VALID" in big
+    assert re.search("Erika Muster.*born 1940-08-12.*identity document", big, re.DOTALL)
+    code_, partly = await said(folder, only, "--names")
+    assert (code_, partly["name"], partly["born"], partly["shown"]["doses"]) == (0, "", "", "[2, 2]")
+    assert (await said(folder, whole, "--at", "2030-01-01T00:00:00+00:00"))[1]["reason"] == "expired"
+    assert (await said(folder, whole[:-5] + "AAAAA"))[0] in (3, 6)
+
+
+async def test_a_revoked_passport_and_a_revoked_key_are_refused_and_honest_ones_are_signed_anew(
+    booked: tuple[Federation, str],
+) -> None:
+    federation, code = booked
+    folder = federation.folder
+    await certified(folder)
+    dose = ("--vaccine", "Spikevax", "--dose", "1/2", "--yes")
+    wrong = (await found(folder, "provider", "passport", "issue", code, *dose))["passport"]
+    first = (await found(folder, "user", "passport"))["text"]
+    right = ("--vaccine", "Spikevax", "--dose", "2/2", "--yes", "--replaces", wrong)
+    await done(folder, "provider", "passport", "issue", code, *right)
+    fresh = await found(folder, "user", "passport")
+    assert (fresh["passports"], fresh["text"] != first) == (1, True), "the wrong one is gone from the wallet"
+    await done(folder, "mediator", "passports", "approve", "--all", "--device", "desk")
+    await done(folder, "trust", "refresh")
+    assert await said(folder, first) == (3, {
+        "source": "text", "verdict": "not valid", "reason": "revoked",
+        "words": "It was revoked. Its holder can ask the practice why.",
+    })  # fmt: skip
+    assert (await said(folder, fresh["text"]))[0] == 0
+    # The key is stolen: everything it ever signed is refused, and the practice signs anew with another one.
+    await done(folder, "mediator", "passports", "revoke-keys", "Clinic A", "--device", "desk")
+    await done(folder, "trust", "refresh", "--node", "south")
+    assert (await said(folder, fresh["text"]))[1]["reason"] == "revoked"
+    await refused(folder, 3, "no key", "provider", "passport", "renew")
+    await certified(folder)
+    assert "1 passports were signed anew" in await done(folder, "provider", "passport", "renew")
+    again = await found(folder, "user", "passport")
+    assert again["passports"] == 1
+    await done(folder, "trust", "refresh")
+    assert (await said(folder, again["text"]))[0] == 0
+    assert (await said(folder, fresh["text"]))[1]["reason"] == "revoked"
+    # By its holder's wish, at the mediator.
+    await done(folder, "mediator", "passports", "revoke", again["passport"], "--device", "desk")
+    await done(folder, "trust", "refresh")
+    assert (await said(folder, again["text"]))[1]["reason"] == "revoked"
+    listed = await found(folder, "provider", "passport", "list")
+    assert [one["revoked"] for one in listed] == [False, True], "the practice's own list knows what it asked for"
+
+
+async def test_what_verifiers_and_practices_get_wrong_is_said_in_a_sentence(booked: tuple[Federation, str]) -> None:
+    federation, code = booked
+    folder = federation.folder
+    await certified(folder)
+    bad = refused
+    issue = ("provider", "passport", "issue")
+    await bad(folder, 3, "is no vaccine", *issue, code, "--vaccine", "Aspirin", "--dose", "1/1", "--yes")
+    await bad(folder, 3, "write it as 2/2", *issue, code, "--vaccine", "Spikevax", "--dose", "two", "--yes")
+    await bad(folder, 3, "doses are counted", *issue, code, "--vaccine", "Spikevax", "--dose", "0/2", "--yes")
+    await bad(folder, 3, "nobody with the code", *issue, "AAAA-AAAA", "--vaccine", "Spikevax", "--dose", "1/2", "--yes")
+    future = (*issue, code, "--vaccine", "Spikevax", "--dose", "1/2", "--yes", "--day", "2099-01-01")
+    await bad(folder, 3, "in the future", *future)
+    await bad(folder, 3, "32 hexadecimal", "provider", "passport", "revoke", "12")
+    await bad(folder, 3, "no such passport", "provider", "passport", "revoke", "00" * 16)
+    await bad(folder, 3, "URN:UVCI", "mediator", "passports", "revoke", "x", "--device", "desk")
+    await bad(folder, 3, "vouched for no issuer key", "mediator", "passports", "revoke-keys", "x", "--device", "desk")
+    await bad(folder, 3, "nobody asks for 'x'", "mediator", "passports", "approve", "x", "--device", "desk")
+    await done(folder, "trust", "refresh")
+    await bad(folder, 4, "neither the text of a passport", "verify", "nonsense")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "list.json").write_text("{}")
+    await bad(folder, 6, "", "verify", "empty.png")
+    await bad(folder, 3, "a list of certificates", "trust", "import", "list.json")
+    await bad(folder, 4, "not there", "verify", "--trust", "other", "HC1:")
+    (folder / "rules.toml").write_text("doses = 0\ndays_from = 14\ndays_to = 270\n")
+    await done(folder, "trust", "rules", "rules.toml", "--out", "rules.cose", "--device", "desk")
+    await done(folder, *issue, code, "--vaccine", "Spikevax", "--dose", "1/2", "--yes")
+    text = (await found(folder, "user", "passport"))["text"]
+    verdict = (await said(folder, text, "--rules", "rules.cose"))[1]
+    assert (verdict["reason"], "1 of 2 doses" in verdict["words"]) == ("rule", True)
+    (folder / "rules.toml").write_text("doses = -1\ndays_from = 14\ndays_to = 270\nnonsense = 1\n")
+    await bad(folder, 4, "nonsense", "trust", "rules", "rules.toml", "--out", "x", "--device", "desk")
+    (folder / "texts.txt").write_text(f"{text}\n\nHC1:GGW\n")
+    code_, several = await said(folder, "texts.txt")
+    assert (code_, [one["verdict"] for one in several]) == (6, ["valid", "cannot tell"])  # type: ignore[index]
