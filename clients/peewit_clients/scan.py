@@ -79,9 +79,9 @@ def _brighter(one: Image.Image, other: Image.Image) -> Image.Image:
 def _open(path: Path) -> Image.Image:
     _check_size(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            image = Image.open(path)
+            image = Image.open(file)
             if image.width * image.height > PIXELS_MAX:
                 raise LimitError(f"{path}: {image.width} x {image.height} pixels; at most {PIXELS_MAX:,} are read")
             image.load()
