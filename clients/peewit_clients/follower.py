@@ -39,6 +39,7 @@ class Copy:
     quorum: Head | None = None
     limit: int = SIZE_MAX
     "Entries beyond this are not fetched: a signed head costs its author nothing."
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -96,7 +97,8 @@ class Follower:
                 raise result
             else:
                 for head in sorted(result, key=lambda head: head.size):
-                    await self.take(copy, head, backend)
+                    async with copy.lock:  # two callers may refresh one view at once
+                        await self.take(copy, head, backend)
 
     async def take(self, copy: Copy, head: Head, backend: Backend) -> None:
         """Judge a head that a node has; fetch what it covers."""

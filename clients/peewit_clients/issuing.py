@@ -177,6 +177,11 @@ class Issuing:
                 kid = key.subject[:KID_BYTES]
                 return Issuer(key.private, kid, found.standing.not_after - 1, self._country, self._authority)
             reasons.append(verdict.value)
+        if Verdict.OUT_OF_SCOPE.value in reasons:
+            raise RefusedError(
+                "no passport can be signed: too few operators vouch for your mediator. Passports count everywhere, so "
+                "it takes as many as the charter's threshold; the mediator has to ask another operator"
+            )
         state = f"the key is {reasons[0]} in the registry" if reasons else "there is no key"
         raise RefusedError(
             f"no passport can be signed: {state}. `peewit provider passport key` asks the mediator to vouch for one"

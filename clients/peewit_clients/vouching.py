@@ -55,6 +55,12 @@ def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int) -
     """What is to be signed to do as these practices ask. Raises `RefusedError`."""
     plan, now_s = Plan(), int(role.clock())
     names = role.state.names(Provider.KIND)
+    admissions = role.view.registry.admissions.get(role.identity.id)
+    if admissions is None or not admissions.widely_standing(role.view.charter.constitution):
+        plan.consequences.append(
+            "WARNING: too few operators admit this mediator. Passports count everywhere, so it takes as many as the "
+            "charter's threshold: ask another operator for `peewit operator admit`; until then no key counts"
+        )
     for one in asked:
         looked = role.view.finder.look(role.identity.id, Provider.KIND, one.practice, now_s)
         if looked.verdict is not Verdict.ACTIVE:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from examples.demo.cluster import ROUND_S
+from examples.demo.passports import Passports
 from examples.demo.recording import Ledger, RecordedPool
 from peewit_clients.calendar import Slot
 from peewit_clients.device_state import DeviceState
@@ -100,6 +101,7 @@ class Appointments:
             for table in self.ledger.tables(self.cluster.names, PEOPLE):
                 story.console.print()
                 story.console.print(table)
+            await Passports(self).tell()
 
     # Before
 
@@ -181,7 +183,7 @@ class Appointments:
 
         async def one(number: int) -> None:
             born = date(1930, 1, 1 + number % 28) if number % 4 == 0 else date(1980, 1, 1 + number % 28)
-            person = Person("Muster", f"Number {number}", born)
+            person = Person("Muster", f"Erika {chr(65 + number // 26)}{chr(97 + number % 26)}", born)
             group = GROUP if number % 4 == 0 else ""
             areas = ((self.place.mediator, self.place.area),)
             somebody = Somebody(number, UserState.new(person, group, areas, ("flu",), os.urandom))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.errors import OperatorError
+from peewit_federation.log.checkpoint import Head, log_key
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Provider, Revocation
 from tests.clients.office import charter_of
@@ -90,3 +92,37 @@ async def test_a_client_whose_clock_is_a_day_off_is_told_so(federation: Federati
         mediator = TestMediator("nobody")
         await ahead.refresh([mediator.id])
         assert not ahead.freshness[mediator.id].may_book, "everything looks two days old"
+
+
+async def test_two_callers_who_refresh_one_view_at_once_do_not_spoil_its_copies(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mediator, device = await start_with_area(federation)
+    async with BackendPool(charter_of(federation), only=("north",)) as pool:
+        view = RegistryView(charter_of(federation), pool)
+        await view.refresh([mediator.id])
+        (north,) = pool.backends
+        (copy,) = (c for c in view.follower.copies.values() if c.key == log_key(device.key.public))
+        heads = []
+        for number in range(2):
+            device.entries.append(Revocation(Provider.KIND, seed(number), 1, bytes(16)).encode())
+            assert (await device.publish(federation.url("north"), copy.size + number))[0] == 200
+            heads.append(max(await view.follower.heads_at(copy, north), key=lambda head: head.size))
+        waiting, real = list(heads), view.follower._fetch
+
+        async def one_head(*_: object) -> list[Head]:
+            return [waiting.pop(0)]
+
+        async def slow_for_the_first(*args: Any) -> Any:
+            await asyncio.sleep(0.3 if args[2] == heads[0].checkpoint else 0)
+            return await real(*args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(view.follower, "heads_at", one_head)
+            patched.setattr(view.follower, "_fetch", slow_for_the_first)
+            await asyncio.gather(view.follower.update(copy, [north]), view.follower.update(copy, [north]))
+        assert copy.head is not None
+        assert (copy.head.size, copy.size) == (heads[1].size, heads[1].size)
+        await view.refresh([mediator.id])
+        assert copy.entries == device.entries
+        assert view.complaints == {}
