@@ -26,6 +26,11 @@ def qr(text: str) -> segno.QRCode:
     return segno.make_qr(text, error="q", boost_error=False)
 
 
+def show_in_terminal(text: str) -> None:
+    """Print the code. A screen has no creases: less correction, so that it is smaller."""
+    segno.make_qr(text, error="l", boost_error=False).terminal(compact=True)
+
+
 def write_picture(path: Path, text: str) -> None:
     """A PNG or an SVG, by the name's end. Raises `OperatorError`."""
     kind = path.suffix.lower().removeprefix(".")

@@ -15,7 +15,7 @@ from peewit_clients.desk import Desk
 from peewit_clients.device_state import DeviceState
 from peewit_clients.issuing import Issuing
 from peewit_clients.mediator import Mediator
-from peewit_clients.paper import qr
+from peewit_clients.paper import show_in_terminal
 from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
@@ -132,7 +132,7 @@ class Passports:
         """In the terminal, and before a verifier: another process, whose sockets are all refused."""
         text = delivery.hc1.decode()
         self.story.console.print()
-        qr(text).terminal(compact=True)
+        show_in_terminal(text)
         code, said = await self.verify(text)
         self.story.check(code == 0 and "valid" in said, "a second process without a network says: valid")
         some = pw1.unpack(delivery.pw1.decode()).showing({pw1.DOSES, pw1.BORN}).pack()

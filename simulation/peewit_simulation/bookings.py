@@ -335,6 +335,9 @@ def simulate_bookings(seed: int, practice: MakePractice = Practice, faults: tupl
                 sim.run(1.0)
                 promises.watch()
             calm(sim)
+            for name, start in sim.people.items():
+                if not sim.hosts[name].alive:
+                    start()  # whoever was down when the faults ended
             end_s = sim.world.now_s + CALM_S
             while sim.world.now_s < end_s and not all(person.booked for person in town.people):
                 sim.run(1.0)

@@ -9,7 +9,7 @@ import click
 
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, personal, with_user
-from peewit_clients.paper import qr, write_page, write_picture
+from peewit_clients.paper import show_in_terminal, write_page, write_picture
 from peewit_clients.user import User
 from peewit_federation.errors import MalformedError, UnknownError
 from peewit_federation.passports import pw1
@@ -65,7 +65,7 @@ def passport(
         click.echo(me.say("passport_title"))
         for name, value in lines:
             click.echo(plain(f"  {name}: {value}"))
-        qr(text).terminal(compact=True)
+        show_in_terminal(text)
         me.tell("passport_hint")
 
 
