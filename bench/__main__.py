@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-from bench import appointments, fold, gossip, http, mirror, simulation
+from bench import appointments, bookings, fold, gossip, http, mirror, passports, simulation
 
 PARTS = {
     "gossip": gossip.run,
@@ -15,6 +15,8 @@ PARTS = {
     "mirror": mirror.run,
     "fold": fold.run,
     "appointments": appointments.run,
+    "bookings": bookings.run,
+    "passports": passports.run,
     "simulation": simulation.run,
 }
 

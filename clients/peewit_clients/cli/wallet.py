@@ -77,5 +77,5 @@ def _lines(me: Me, shown: pw1.Presented) -> list[tuple[str, str]]:
             value = product_name(str(value))
         if name == pw1.DOSES and isinstance(value, list):
             value = "/".join(map(str, value))
-        found.append((me.say("claim_" + name), str(value)))
+        found.append((me.say(f"claim_{name}"), str(value)))
     return found

@@ -8,8 +8,6 @@ triplet beyond FFFF ("GGW") and no pair beyond FF.
 
 from __future__ import annotations
 
-import sys
-from array import array
 from typing import Final
 
 from peewit_federation.errors import MalformedError
@@ -40,12 +38,23 @@ def decode(text: str) -> bytes:
     if (at := values.find(_NONE)) >= 0 or len(values) != len(text):
         raise MalformedError(f"a character at place {at + 1} that base45 does not have")
     whole = len(values) // 3 * 3
-    thirds = zip(values[0:whole:3], values[1:whole:3], values[2:whole:3], strict=True)
-    try:
-        words = array("H", [low + 45 * middle + 2025 * high for low, middle, high in thirds])
-        last = bytes([values[whole] + 45 * values[whole + 1]]) if whole < len(values) else b""
-    except (OverflowError, ValueError):
-        raise MalformedError("base45 with characters that stand for more than their bytes can hold") from None
-    if sys.byteorder == "little":
-        words.byteswap()
-    return words.tobytes() + last
+    words, rest = _words(values[:whole]), values[whole:]
+    if rest and (last := rest[0] + 45 * rest[1]) > 0xFF:
+        raise MalformedError("base45 that ends with more than a byte can hold")
+    return words + bytes([last]) if rest else words
+
+
+def _words(values: bytes) -> bytes:
+    """All triplets at once: each digit stands in a lane of four bytes of one large number."""
+    count = len(values) // 3
+    lanes = 0
+    for power in range(3):
+        digits = bytearray(4 * count)
+        digits[3::4] = values[power::3]
+        lanes += 45**power * int.from_bytes(digits, "big")
+    spread = lanes.to_bytes(4 * count, "big")
+    if spread[1::4] != bytes(count):
+        raise MalformedError("base45 with three characters that stand for more than two bytes can hold")
+    found = bytearray(2 * count)
+    found[0::2], found[1::2] = spread[2::4], spread[3::4]
+    return bytes(found)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
 from peewit_federation.errors import MalformedError
@@ -22,13 +23,18 @@ from peewit_federation.passports import loose_cbor
 from peewit_federation.passports.hc1 import COSE_BYTES_MAX
 
 ISSUER, EXPIRES, ISSUED, HCERT = 1, 4, 6, -260
+_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}", re.ASCII)
+_DAY: Final = re.compile(r"(19|20)\d{2}-\d{2}-\d{2}", re.ASCII)
+_BORN: Final = re.compile(r"(19|20)\d\d(-\d\d){0,2}", re.ASCII)
+_CAPITALS: Final = re.compile(r"[A-Z<]*", re.ASCII)
+_COUNTRY: Final = re.compile(r"[A-Z]{1,10}", re.ASCII)
 KINDS: Final = {"v": "vaccination", "t": "test", "r": "recovery"}
 TIME_MAX_S: Final = 1 << 40
 Version = tuple[int, int, int]
 Check = Callable[[object, Version], bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """A certificate whose form holds; whether it is genuine is another question."""
 
@@ -47,7 +53,7 @@ class Certificate:
         return tuple(entry["ci"] for entry in self.entries)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claims:
     """The claims around a certificate, whose content is not yet checked."""
 
@@ -62,16 +68,17 @@ def read_claims(payload: bytes) -> Claims:
     fields = loose_cbor.decode(payload, COSE_BYTES_MAX)
     if not isinstance(fields, dict):
         raise MalformedError("claims that are no map")
-    issuer, issued_s, expires_s, health = (fields.get(claim) for claim in (ISSUER, ISSUED, EXPIRES, HCERT))
-    if not isinstance(issuer, str | None) or not (_is_time(issued_s) and _is_time(expires_s)):
+    issuer, issued_s, expires_s = fields.get(ISSUER, ""), fields.get(ISSUED), fields.get(EXPIRES)
+    if not isinstance(issuer, str) or not _is_time(issued_s) or not _is_time(expires_s):
         raise MalformedError("claims without the time of issue and of expiry")
+    health = fields.get(HCERT)
     if not isinstance(health, dict) or 1 not in health:
         raise MalformedError("claims without a health certificate (-260, 1)")
-    return Claims(issuer or "", issued_s, expires_s, health[1])
+    return Claims(issuer, issued_s, expires_s, health[1])
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= TIME_MAX_S
+    return type(value) in (int, float) and 0 <= value <= TIME_MAX_S  # type: ignore[operator]
 
 
 def read_certificate(content: object) -> Certificate:
@@ -79,17 +86,14 @@ def read_certificate(content: object) -> Certificate:
     if not isinstance(content, dict):
         raise MalformedError("a certificate that is no map")
     named = content.get("ver")
-    if not isinstance(named, str) or not re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,3}", named, re.ASCII):
+    if not isinstance(named, str):
         raise MalformedError("ver: three numbers are due, such as 1.3.0")
-    major, minor, patch = (int(part) for part in named.split("."))
-    version = (major, minor, patch)
-    if major != 1:
-        raise MalformedError(f"ver: certificates of version {named} are not known here")
+    version = _version(named)
     name = content.get("nam")
     if not isinstance(name, dict):
         raise MalformedError("nam: a map is due")
     _members(name, _NAME, version, "nam")
-    if not ({"fnt"} if version < (1, 3, 2) else {"fnt", "gnt"}) & name.keys():
+    if "fnt" not in name and (version < (1, 3, 2) or "gnt" not in name):
         raise MalformedError("nam: the transliterated family name (fnt) is missing")
     born = content.get("dob")
     if not isinstance(born, str) or not _is_born(born, version):
@@ -105,23 +109,35 @@ def read_certificate(content: object) -> Certificate:
         if not isinstance(entry, dict):
             raise MalformedError(f"{kind}: a map is due")
         required, members = _ENTRIES[kind]
-        missing = [member for member in required if member not in entry]
-        if missing and not (missing == ["tc"] and version >= (1, 3, 0)):
-            raise MalformedError(f"{kind}: {', '.join(missing)} missing")
+        if not entry.keys() >= required:
+            missing = required - entry.keys()
+            if missing != {"tc"} or version < (1, 3, 0):
+                raise MalformedError(f"{kind}: {', '.join(sorted(missing))} missing")
         _members(entry, members, version, kind)
     return Certificate(version, {key: name[key] for key in _NAME if key in name}, born, kind, tuple(entries))
 
 
+@lru_cache(256)
+def _version(named: str) -> Version:
+    if not _VERSION.fullmatch(named):
+        raise MalformedError("ver: three numbers are due, such as 1.3.0")
+    major, minor, patch = (int(part) for part in named.split("."))
+    if major != 1:
+        raise MalformedError(f"ver: certificates of version {named} are not known here")
+    return major, minor, patch
+
+
 def _members(fields: Mapping[Any, object], checks: Mapping[str, Check], version: Version, where: str) -> None:
     for member, check in checks.items():
-        if member in fields and not check(fields[member], version):
+        value = fields.get(member, checks)  # which is nothing that was decoded
+        if value is not checks and not check(value, version):
             raise MalformedError(f"{where}: {member} is not as the schema of its version has it")
 
 
 def _is_born(text: str, version: Version) -> bool:
     if version < (1, 1, 0):
-        return re.search(r"(19|20)\d{2}-\d{2}-\d{2}", text, re.ASCII) is not None
-    anchored = re.fullmatch(r"(19|20)\d\d(-\d\d){0,2}", text, re.ASCII) is not None
+        return _DAY.search(text) is not None
+    anchored = _BORN.fullmatch(text) is not None
     return anchored or (not text and version >= (1, 3, 0))
 
 
@@ -138,11 +154,11 @@ def _short_later(value: object, version: Version) -> bool:
 
 
 def _capitals(value: object, version: Version) -> bool:
-    return _short(value, version) and re.fullmatch(r"[A-Z<]*", str(value), re.ASCII) is not None
+    return _short(value, version) and _CAPITALS.fullmatch(str(value)) is not None
 
 
 def _country(value: object, _: Version) -> bool:
-    return isinstance(value, str) and re.search(r"[A-Z]{1,10}", value, re.ASCII) is not None
+    return isinstance(value, str) and _COUNTRY.search(value) is not None
 
 
 def _dose(value: object, version: Version) -> bool:
@@ -158,10 +174,10 @@ _TEST: Final[dict[str, Check]] = _COMMON | {
     "tt": _text, "nm": _short_later, "ma": _text, "sc": _text, "tr": _text, "tc": _short,
 }  # fmt: skip
 _RECOVERY: Final[dict[str, Check]] = _COMMON | {"fr": _text, "df": _text, "du": _text}
-_ENTRIES: Final[dict[str, tuple[tuple[str, ...], dict[str, Check]]]] = {
-    "v": (tuple(_VACCINATION), _VACCINATION),
-    "t": (("tg", "co", "is", "ci", "tt", "sc", "tr", "tc"), _TEST),
-    "r": (tuple(_RECOVERY), _RECOVERY),
+_ENTRIES: Final[dict[str, tuple[frozenset[str], dict[str, Check]]]] = {
+    "v": (frozenset(_VACCINATION), _VACCINATION),
+    "t": (frozenset(("tg", "co", "is", "ci", "tt", "sc", "tr", "tc")), _TEST),
+    "r": (frozenset(_RECOVERY), _RECOVERY),
 }
 
 

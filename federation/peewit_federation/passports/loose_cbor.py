@@ -33,7 +33,6 @@ def decode(data: bytes, size_bytes_max: int) -> Any:
     source = io.BytesIO(data)
     decoder = cbor2.CBORDecoder(
         source, tag_hook=_content, semantic_decoders=_DECODERS, max_depth=DEPTH_MAX, allow_duplicate_keys=False,
-        read_size=1,
     )  # fmt: skip
     try:
         value = decoder.decode()

@@ -38,7 +38,7 @@ Disclosure = tuple[bytes, int, object]
 "(salt, claim, value)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Presented:
     """What a code holds: what is signed, and what of it is shown. Nothing is verified yet."""
 
@@ -57,7 +57,7 @@ class Presented:
         return Presented(self.signed, tuple(one for one in self.disclosures if CLAIMS.get(one[1]) in claims))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Opened:
     """What was signed and shown. Times in POSIX seconds."""
 

@@ -10,6 +10,7 @@ PS256. Whose key it is, and whether it may sign this, is left to `trust`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import cbor2
@@ -36,7 +37,7 @@ TAGS: Final = (bytes.fromhex("d9d9f7"), bytes.fromhex("d83d"), bytes.fromhex("d2
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Signed:
     """A parsed COSE_Sign1. Parsing verifies nothing."""
 
@@ -55,16 +56,13 @@ class Signed:
             data = data.removeprefix(tag)
         match loose_cbor.decode(data, COSE_BYTES_MAX):
             case [bytes(protected), dict(unprotected), bytes(payload), bytes(signature)]:
-                header = loose_cbor.decode(protected, COSE_BYTES_MAX) if protected else {}
+                algorithm, named = _header(protected)
             case _:
                 raise MalformedError("not a COSE_Sign1: an array of protected, unprotected, payload and signature")
-        if not isinstance(header, dict):
-            raise MalformedError("a protected header that is no map")
-        algorithm = header.get(ALG)
-        kid = header.get(KID) or unprotected.get(KID) or b""
+        kid = named or unprotected.get(KID) or b""
         if not isinstance(kid, bytes):
             raise MalformedError("a key id that is not bytes")
-        return cls(protected, algorithm if type(algorithm) is int else None, kid, payload, signature)
+        return cls(protected, algorithm, kid, payload, signature)
 
     @property
     def to_be_signed(self) -> bytes:
@@ -88,6 +86,16 @@ class Signed:
         except (InvalidSignature, ValueError):
             return False
         return False
+
+
+@lru_cache(1024)
+def _header(protected: bytes) -> tuple[int | None, object]:
+    """Algorithm and key id of a protected header: the same bytes for all passports of one key."""
+    header = loose_cbor.decode(protected, COSE_BYTES_MAX) if protected else {}
+    if not isinstance(header, dict):
+        raise MalformedError("a protected header that is no map")
+    algorithm = header.get(ALG)
+    return algorithm if type(algorithm) is int else None, header.get(KID)
 
 
 def sign(payload: bytes, kid: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:

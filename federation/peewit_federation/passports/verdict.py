@@ -52,7 +52,7 @@ class Reason(Enum):
     NO_RULES = "rules not valid now"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verifier is told."""
 
@@ -67,7 +67,7 @@ class Verdict:
     "What else the holder chose to show (PW1)."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Shown:
     """What both formats come to."""
 
