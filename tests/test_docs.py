@@ -122,12 +122,14 @@ def test_every_table_has_its_purpose_and_lifetime_on_paper() -> None:
 
 def test_every_kind_of_message_is_on_the_protocols_page() -> None:
     from peewit_federation.appointment import applications, messages, notes, request
+    from peewit_federation.passports import messages as passports
+    from peewit_federation.passports import rules
     from peewit_federation.statements.codec import Statement
 
     text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-    modules = {module.__name__ for module in (applications, messages, notes, request)}
+    modules = {module.__name__ for module in (applications, messages, notes, passports, request, rules)}
     kinds = [kind for kind in Statement.__subclasses__() if kind.__module__ in modules]
-    assert len(kinds) == 9
+    assert len(kinds) == 12
     for kind in kinds:
         assert f"| {kind.KIND} | " in text, kind
 
