@@ -19,12 +19,13 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from peewit_clients.certificates import make_request, read_certificate
 from peewit_clients.office import post_letter
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import ISSUER_KEY, PASSPORT, Booking
 from peewit_federation import cbor
 from peewit_federation.draw.hashes import Person
-from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.passports.issue import RENEWAL_S, Dose, Issuer, Passport, issue
 from peewit_federation.passports.messages import (
@@ -38,9 +39,11 @@ from peewit_federation.passports.messages import (
 )
 from peewit_federation.passports.revocation import passport_id
 from peewit_federation.passports.signed import KID_BYTES
+from peewit_federation.passports.signer import key_id as certificate_id
 from peewit_federation.passports.values import product
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Issuer as IssuerGrant
 
 SIGNS_S: Final = 30 * 86_400
@@ -143,9 +146,27 @@ class Issuing:
     async def ask_for_key(self) -> list[str]:
         """Make a key (or take the one that waits), and ask the mediator to vouch for it; who took the letter."""
         now_s = int(self._practice.view.clock())
+        return await self._ask(CERTIFY, self._waiting(now_s).public)
+
+    def request(self) -> bytes:
+        """A certificate request (PEM) for the newest key, for an authority outside the federation."""
+        keys = self.signing_keys()
+        key = keys[0] if keys else self._waiting(int(self._practice.view.clock()))
+        return make_request(key.private, self._country)
+
+    async def bring_certificate(self, data: bytes) -> list[str]:
+        """Ask the mediator to vouch for a key with the certificate that an authority made for it."""
+        errors = []
+        for key in self.signing_keys():
+            try:
+                return await self._ask(CERTIFY, key.public, read_certificate(data, key.public))
+            except MalformedError as error:
+                errors.append(str(error))
+        raise MalformedError(errors[0] if errors else "there is no key; see `peewit provider passport key`")
+
+    def _waiting(self, now_s: int) -> IssuerKey:
         waiting = [key for key in self.signing_keys() if self.verdict(key) is Verdict.UNKNOWN]
-        key = waiting[0] if waiting else self._new(now_s)
-        return await self._ask(CERTIFY, key.public)
+        return waiting[0] if waiting else self._new(now_s)
 
     def _new(self, now_s: int) -> IssuerKey:
         number = int.from_bytes(self._practice.randomness(48), "big") % (ORDER - 1) + 1
@@ -174,7 +195,9 @@ class Issuing:
                 view, mediator = self._practice.view, self._state.mediator
                 found = view.finder.look(mediator, IssuerGrant.KIND, key.subject, int(view.clock()))
                 assert found.standing is not None
-                kid = key.subject[:KID_BYTES]
+                grant = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
+                certificate = grant.certificate if isinstance(grant, IssuerGrant) else b""
+                kid = certificate_id(certificate) if certificate else key.subject[:KID_BYTES]
                 return Issuer(key.private, kid, found.standing.not_after - 1, self._country, self._authority)
             reasons.append(verdict.value)
         if Verdict.OUT_OF_SCOPE.value in reasons:
@@ -219,9 +242,9 @@ class Issuing:
         self._practice.keep((PASSPORT, passport))
         return taken
 
-    async def _ask(self, what: int, subject: bytes) -> list[str]:
+    async def _ask(self, what: int, subject: bytes, certificate: bytes = b"") -> list[str]:
         view, state = self._practice.view, self._state
-        ask = PassportAsk(state.mediator, state.key.public, what, subject, int(view.clock()))
+        ask = PassportAsk(state.mediator, state.key.public, what, subject, int(view.clock()), certificate)
         return await post_letter(view, state.mediator, sign_ask(ask, state.key))
 
     async def _send(
@@ -231,7 +254,8 @@ class Issuing:
         practice, state, issuer = self._practice, self._state, self._issuer()
         now_s = int(practice.view.clock())
         made = issue(person, dose, issuer, now_s, practice.randomness, uvci)
-        signer = next(key.subject for key in self.signing_keys() if key.subject[:KID_BYTES] == issuer.kid)
+        public = issuer.key.public_key()
+        signer = next(key.subject for key in self.signing_keys() if key.private.public_key() == public)
         mailbox, nodes, leave, reply_key = address
         record = Issued(made.uvci, person, dose, now_s, made.expires_s, signer, request, address)
         delivery = Delivery(request, made.id, made.hc1.encode(), made.pw1.encode(), made.expires_s, replaces)

@@ -20,7 +20,7 @@ from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.keys import key_id
 from peewit_federation.passports.revocation import PASSPORT_KIND, RevokedList
 from peewit_federation.passports.signed import KID_BYTES
-from peewit_federation.passports.signer import Signer, load_key
+from peewit_federation.passports.signer import Signer, load_key, read_signer
 from peewit_federation.passports.trust import Trust
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
@@ -72,10 +72,26 @@ def _signers(view: RegistryView, mediator: bytes) -> Iterator[Signer]:
         except SenderError as error:
             view.pool.complain("a mediator's log", f"an issuer key: {error}")
             continue
+        certified = _certified(view, statement)
+        if certified is not None and certified.authority:
+            continue  # it signs certificates
         yield Signer(
-            key_id(statement.public_key)[:KID_BYTES], statement.public_key, statement.not_before, statement.not_after,
-            frozenset("v"), "", b"", mediator, found.verdict in REFUSED,
+            certified.kid if certified else key_id(statement.public_key)[:KID_BYTES], statement.public_key,
+            statement.not_before, statement.not_after, frozenset("v"), certified.country if certified else "",
+            statement.certificate if certified else b"", mediator, found.verdict in REFUSED,
         )  # fmt: skip
+
+
+def _certified(view: RegistryView, statement: Issuer) -> Signer | None:
+    """What the certificate in an issuer's entry says, if it is one of this key."""
+    if not statement.certificate:
+        return None
+    try:
+        found = read_signer(statement.certificate)
+    except SenderError as error:
+        view.pool.complain("a mediator's log", f"an issuer's certificate: {error}")
+        return None
+    return found if found.public_key == statement.public_key else None
 
 
 def load(path: Path, *, missing_ok: bool = False) -> Trust:

@@ -10,10 +10,12 @@ which practice it is stays on the mediator's device; a passport is revoked by it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from peewit_clients.certificates import AUTHORITY_DAYS, certify, make_authority
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_federation.errors import RefusedError, UnknownError
@@ -22,10 +24,12 @@ from peewit_federation.passports.messages import CERTIFY, PassportAsk
 from peewit_federation.passports.revocation import ID_BYTES, PASSPORT_KIND, passport_id
 from peewit_federation.passports.signer import load_key
 from peewit_federation.registry.subjects import Subject, Verdict
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import ACTIVE, Issuer, Provider, Revocation
 
 ES256_NUMBER = 7
 REPLACED, LOST = 5, 1
+AUTHORITY = "authority for certificates"
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,11 @@ def words(role: Mediator, one: Asked) -> str:
     return f"{name} asks to revoke the passport {one.ask.subject.hex()}"
 
 
-def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int) -> Plan:
-    """What is to be signed to do as these practices ask. Raises `RefusedError`."""
+def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int, country: str = "") -> Plan:
+    """What is to be signed to do as these practices ask. Raises `RefusedError`.
+
+    With a country, keys that bring no certificate get one of this mediator's own authority.
+    """
     plan, now_s = Plan(), int(role.clock())
     names = role.state.names(Provider.KIND)
     admissions = role.view.registry.admissions.get(role.identity.id)
@@ -61,19 +68,53 @@ def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int) -
             "WARNING: too few operators admit this mediator. Passports count everywhere, so it takes as many as the "
             "charter's threshold: ask another operator for `peewit operator admit`; until then no key counts"
         )
+    authority = _authority(role, plan, country, now_s) if country else None
     for one in asked:
         looked = role.view.finder.look(role.identity.id, Provider.KIND, one.practice, now_s)
         if looked.verdict is not Verdict.ACTIVE:
             raise RefusedError(f"{one.number}: this practice is {looked.verdict.value}, so it gets nothing signed")
         name = names.get(one.practice, one.practice.hex()[:16])
         if one.ask.what == CERTIFY:
-            plan.statements.append(_grant(planner, one, now_s, days).encode())
+            certificate = one.ask.certificate
+            if authority and not certificate:
+                certificate = certify(*authority, one.ask.subject, now_s, days)
+            plan.statements.append(replace(_grant(planner, one, now_s, days), certificate=certificate).encode())
             plan.names.append((Issuer.KIND, f"{name} {one.number}", key_id(one.ask.subject), one.practice))
             plan.consequences.append(f"{name} may sign passports for 30 days; they count for up to {days} days")
         else:
             plan.statements.append(_revocation(planner, one.ask.subject, REPLACED).encode())
             plan.consequences.append(f"revokes the passport {one.ask.subject.hex()}, as {name} asks")
     return plan
+
+
+def _authority(role: Mediator, plan: Plan, country: str, now_s: int) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
+    """This mediator's authority for certificates; made, and published with the plan, if there is none yet."""
+    subject = role.state.subject(Issuer.KIND, AUTHORITY)
+    scalar = role.state.secret(Issuer.KIND, subject) if subject else None
+    if subject and scalar:
+        found = role.view.finder.look(role.identity.id, Issuer.KIND, subject, now_s)
+        entry = read_entry(role.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if isinstance(entry, Issuer) and found.verdict not in (Verdict.REVOKED, Verdict.EXPIRED):
+            return entry.certificate, ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
+    scalar = role.random_bytes(31)
+    key = ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    certificate = make_authority(key, country, role.identity.id.hex()[:16], now_s)
+    end_s = now_s + AUTHORITY_DAYS * DAY_S
+    plan.statements.append(Issuer(1, ACTIVE, now_s, end_s, (), ES256_NUMBER, public, certificate).encode())
+    plan.names.append((Issuer.KIND, AUTHORITY, key_id(public), scalar))
+    plan.consequences.append("makes this mediator's own authority for certificates; its key stays on this device")
+    return certificate, key
+
+
+def authority_certificate(role: Mediator) -> bytes:
+    """The certificate of this mediator's authority, DER. Raises `UnknownError` if it has none."""
+    subject = role.state.subject(Issuer.KIND, AUTHORITY)
+    found = role.view.finder.look(role.identity.id, Issuer.KIND, subject or b"", int(role.clock()))
+    entry = read_entry(role.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+    if not isinstance(entry, Issuer):
+        raise UnknownError("this device has no authority; `passports approve --country DE` makes one")
+    return entry.certificate
 
 
 def _grant(planner: Planner, one: Asked, now_s: int, days: int) -> Issuer:

@@ -38,11 +38,11 @@ async def booked(people: Federation) -> tuple[Federation, str]:
     return people, (await found(folder, "user", "show"))["check_in"]
 
 
-async def certified(folder: Path) -> None:
+async def certified(folder: Path, *more: str) -> None:
     await done(folder, "provider", "passport", "key")
     asked = (await found(folder, "mediator", "passports", "list", "--device", "desk"))["asked"]
     assert ["asks for a key" in one["what"] for one in asked] == [True]
-    await done(folder, "mediator", "passports", "approve", asked[0]["number"], "--device", "desk")
+    await done(folder, "mediator", "passports", "approve", asked[0]["number"], "--device", "desk", *more)
     assert "active" in await done(folder, "provider", "passport", "key")
 
 
@@ -106,12 +106,19 @@ async def test_a_revoked_passport_and_a_revoked_key_are_refused_and_honest_ones_
     await done(folder, "trust", "refresh", "--node", "south")
     assert (await said(folder, fresh["text"]))[1]["reason"] == "revoked"
     await refused(folder, 3, "no key", "provider", "passport", "renew")
-    await certified(folder)
+    await certified(folder, "--country", "DE")
     assert "1 passports were signed anew" in await done(folder, "provider", "passport", "renew")
     again = await found(folder, "user", "passport")
     assert again["passports"] == 1
     await done(folder, "trust", "refresh")
     assert (await said(folder, again["text"]))[0] == 0
+    # Its key has a certificate now: whoever imports it, without the federation, reads the passport too.
+    exported = await found(folder, "trust", "export")
+    assert [bool(one["rawData"]) for one in exported] == [True]
+    (folder / "list.json").write_text(json.dumps(exported))
+    await done(folder, "trust", "import", "list.json", "--trust", "outside")
+    assert (await said(folder, again["text"], "--trust", "outside"))[0] == 0
+    assert "BEGIN CERTIFICATE" in await done(folder, "mediator", "passports", "authority", "--device", "desk")
     assert (await said(folder, fresh["text"]))[1]["reason"] == "revoked"
     # By its holder's wish, at the mediator.
     await done(folder, "mediator", "passports", "revoke", again["passport"], "--device", "desk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import click
@@ -15,7 +16,7 @@ from peewit_clients.desk import Desk
 from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
-from peewit_clients.vouching import Asked, revoke_keys, revoke_passport, vouch, words
+from peewit_clients.vouching import Asked, authority_certificate, revoke_keys, revoke_passport, vouch, words
 from peewit_federation.errors import UnknownError
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Issuer
@@ -68,9 +69,12 @@ def list_(work: Work) -> None:
 @click.argument("numbers", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option("--days", type=click.IntRange(31, 800), default=DAYS, show_default=True, help="Passports count so long.")
+@click.option("--country", default="", help="DE: also give keys an X.509 certificate of your own authority.")
 @publishing
-def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -> None:
+def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str, work: Work) -> None:
     """Do as practices ask: vouch for a key, or revoke a passport."""
+    if country and not (len(country) == 2 and country.isascii() and country.isupper()):
+        raise click.UsageError("--country: two capitals, such as DE")
     if not numbers and not everything:
         raise click.UsageError("name what to approve (see `peewit mediator passports list`), or say --all")
 
@@ -80,7 +84,7 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -
         desk = Desk(role)
         await desk.applications()
         chosen = _chosen(desk.asked, numbers, everything=everything)
-        plan = vouch(role, planner, chosen, days)
+        plan = vouch(role, planner, chosen, days, country)
         for line in plan.consequences:
             click.echo(plain(line), err=work.as_json)
         if work.dry_run:
@@ -95,6 +99,19 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -
     progress = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
     if progress is not None:
         show_progress(progress, as_json=work.as_json)
+
+
+@passports.command()
+@publishing
+def authority(work: Work) -> None:
+    """Print the certificate of your authority (PEM), for those who make national lists."""
+
+    async def look(role: Mediator) -> str:
+        await role.prepare()
+        body = base64.encodebytes(authority_certificate(role)).decode()
+        return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----"
+
+    click.echo(with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, look))
 
 
 @passports.command()

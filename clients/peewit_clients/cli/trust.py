@@ -106,7 +106,8 @@ def import_(table: Path, trust_path: Path, as_json: bool) -> None:
 
 @trust.command()
 @trust_option
-def export(trust_path: Path) -> None:
+@json_option
+def export(trust_path: Path, as_json: bool) -> None:  # noqa: ARG001 - it is always for programs
     """Print all keys and certificates as a JSON list, for other verifiers."""
     found = load(trust_path)
     emit([

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import date
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -18,7 +19,7 @@ from peewit_clients.issuing import Issued, Issuing
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking
-from peewit_federation.errors import MalformedError, RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.passports.issue import Dose
 from peewit_federation.passports.values import product
 
@@ -41,18 +42,34 @@ def passport() -> None:
 
 
 @passport.command()
+@click.option("--request", type=click.Path(path_type=Path, dir_okay=False), help="Write a certificate request (PEM).")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path, dir_okay=False), help="Bring what an authority made of it."
+)
 @clinical
-def key(clinic: Clinic) -> None:
-    """Ask the mediator to vouch for a key that signs passports, or see how it stands."""
+def key(request: Path | None, certificate: Path | None, clinic: Clinic) -> None:
+    """Ask the mediator to vouch for a key that signs passports, or see how it stands.
+
+    Verifiers outside the federation need a certificate: by an authority of your country (--request, then
+    --certificate), or by your health district, which then gives one with the key.
+    """
+    brought = _read(certificate) if certificate else b""
+    asked: list[bytes] = []
 
     async def act(practice: Practice, _: Office) -> tuple[list[tuple[str, str, int]], list[str]]:
         issuing = _issuing(practice)
         issuing.erase_old()
+        if brought:
+            return [], await issuing.bring_certificate(brought)
+        if request is not None:
+            asked.append(issuing.request())
         known = [(one.subject.hex(), issuing.verdict(one).value, one.made_s) for one in issuing.signing_keys()]
         active = [one for one in known if one[1] == "active"]
         return known, [] if active else await issuing.ask_for_key()
 
     known, taken = with_practice(clinic, act)
+    if request is not None:
+        request.write_bytes(asked[0])
     if clinic.as_json:
         emit({"keys": [{"key": name, "verdict": verdict} for name, verdict, _ in known], "taken_by": taken})
         return
@@ -159,6 +176,13 @@ def revoke(passport_id: str, clinic: Clinic) -> None:
         emit({"taken_by": taken})
     else:
         click.echo(f"{' and '.join(taken)} hold your letter; it counts as soon as your health district has signed it")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
 
 
 def _booking(practice: Practice, code: str) -> Booking:

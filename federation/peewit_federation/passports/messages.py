@@ -37,6 +37,8 @@ class PassportAsk(Statement):
     subject: bytes = labelled(5, Bytes(16, 600))
     "The key (SubjectPublicKeyInfo), or the id of the passport."
     time: int = labelled(6, Uint())
+    certificate: bytes = labelled(7, Bytes(0, 4096), b"")
+    "Of the key, if an authority outside the federation made one."
 
 
 @dataclass(frozen=True)

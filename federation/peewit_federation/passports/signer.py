@@ -24,8 +24,9 @@ from peewit_federation.errors import LimitError, MalformedError
 from peewit_federation.passports.signed import KID_BYTES, PublicKey
 
 CERTIFICATE_BYTES_MAX: Final = 16 * 1024
-EXTENDED_KEY_USAGE: Final = bytes.fromhex("0603551d25")
-"The object identifier 2.5.29.37 in DER."
+EXTENDED_KEY_USAGE: Final = bytes.fromhex("551d25")
+BASIC_CONSTRAINTS: Final = bytes.fromhex("551d13")
+"The object identifiers 2.5.29.37 and 2.5.29.19 in DER."
 USES: Final = {
     bytes.fromhex(f"2b06010401{between}8e378f6501{number:02x}"): use
     for between in ("", "00")
@@ -51,6 +52,8 @@ class Signer:
     mediator: bytes = b""
     "Whose log vouches for it; empty: a list that was imported."
     revoked: bool = False
+    authority: bool = False
+    "Whether its certificate says that it is one of an authority, as the log of a mediator may hold one."
 
     @property
     def key(self) -> PublicKey:
@@ -71,14 +74,15 @@ def read_signer(der: bytes) -> Signer:
         key = certificate.public_key()
         times = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         country = certificate.subject.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)
-        uses = _uses(certificate.tbs_certificate_bytes)
+        extensions = _extensions(certificate.tbs_certificate_bytes)
+        uses, authority = _uses(extensions), _is_authority(extensions)
     except (ValueError, UnsupportedAlgorithm, IndexError) as error:
         raise MalformedError(f"a certificate that cannot be read ({type(error).__name__})") from None
     begins_s, ends_s = (int(moment.timestamp()) for moment in times)
     name = str(country[0].value)[:2] if country else ""
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     load_key(spki)
-    return Signer(key_id(der), spki, begins_s, ends_s, uses, name, der)
+    return Signer(key_id(der), spki, begins_s, ends_s, uses, name, der, authority=authority)
 
 
 @lru_cache(1024)
@@ -100,20 +104,30 @@ def key_id(der: bytes) -> bytes:
     return hashlib.sha256(der).digest()[:KID_BYTES]
 
 
-def _uses(tbs: bytes) -> frozenset[str]:
-    """From the bytes, for one malformed extension keeps the library from reading any."""
+def _extensions(tbs: bytes) -> dict[bytes, bytes]:
+    """Values by object identifier. From the bytes: one malformed extension keeps the library from reading any."""
+    found: dict[bytes, bytes] = {}
     ((_, body),) = _parts(tbs)
     for tag, part in _parts(body):
-        if tag != 0xA3:  # [3] extensions
-            continue
-        ((_, extensions),) = _parts(part)
-        for _, extension in _parts(extensions):
-            if not extension.startswith(EXTENDED_KEY_USAGE):
-                continue
-            value = next(content for kind, content in _parts(extension) if kind == 0x04)
-            ((_, purposes),) = _parts(value)
-            return frozenset(USES[oid] for kind, oid in _parts(purposes) if kind == 0x06 and oid in USES)
-    return frozenset()
+        if tag == 0xA3:  # [3] extensions
+            ((_, extensions),) = _parts(part)
+            for _, extension in _parts(extensions):
+                parts = list(_parts(extension))
+                found[parts[0][1]] = parts[-1][1]
+    return found
+
+
+def _uses(extensions: dict[bytes, bytes]) -> frozenset[str]:
+    if EXTENDED_KEY_USAGE not in extensions:
+        return frozenset()
+    ((_, purposes),) = _parts(extensions[EXTENDED_KEY_USAGE])
+    return frozenset(USES[oid] for kind, oid in _parts(purposes) if kind == 0x06 and oid in USES)
+
+
+def _is_authority(extensions: dict[bytes, bytes]) -> bool:
+    """Basic constraints with cA true (RFC 5280, section 4.2.1.9)."""
+    ((_, constraints),) = _parts(extensions.get(BASIC_CONSTRAINTS, b"\x30\x00"))
+    return any(kind == 0x01 and value == b"\xff" for kind, value in _parts(constraints))
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:

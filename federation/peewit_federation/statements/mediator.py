@@ -108,6 +108,8 @@ class Issuer(Grant):
     "The COSE algorithm number, negated: 7 for ES256, 37 for PS256, 8 for EdDSA."
     public_key: bytes = labelled(9, Bytes(32, 600))
     "SubjectPublicKeyInfo (DER), or 32 bytes for EdDSA."
+    certificate: bytes = labelled(10, Bytes(0, 4096), b"")
+    "X.509 (DER) of the key, for verifiers outside; one of an authority signs no passports, but such certificates."
 
     @property
     def subject(self) -> bytes:
