@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from peewit_federation.passports.values import PRODUCTS
 from tests.passports.vectors import EXCEPTIONS, FOLDER, Vector, vectors
 
 ALL = vectors()
@@ -24,3 +27,22 @@ def test_what_is_excepted_is_there_and_fails_as_its_reason_says() -> None:
         vector = by_name[name]
         assert vector.expected[flag]
         assert "2DCODE" not in vector.fields if "no picture" in EXCEPTIONS[name, flag] else not vector.holds(flag)
+
+
+def test_what_we_issue_is_in_the_official_value_sets_with_the_maker_and_kind_that_belong_to_it() -> None:
+    def values(name: str) -> dict[str, dict[str, object]]:
+        found: dict[str, dict[str, object]] = json.loads((FOLDER / "valuesets" / f"{name}.json").read_text())[
+            "valueSetValues"
+        ]
+        return found
+
+    products, makers, kinds = (
+        values(name) for name in ("vaccine-medicinal-product", "vaccine-mah-manf", "vaccine-prophylaxis")
+    )
+    told = {str(one["vaccine-code"]): one for one in values("vaccine-encoding-instructions").values()}
+    for one in PRODUCTS:
+        assert products[one.code]["active"], one
+        assert makers[one.maker]["active"], one
+        assert kinds[one.kind]["active"], one
+        assert told[one.code]["vaccine-manufacturer"] == one.maker, one
+        assert one.kind in told[one.code]["sct-codes"], one  # type: ignore[operator]

@@ -13,10 +13,10 @@ from peewit_federation.errors import UnknownError
 
 COVID_19: Final = "840539006"
 "SNOMED CT, of the disease."
-MRNA, ANTIGEN, VECTOR, WHOLE, PROTEIN = (
-    "1119349007", "1119305005", "29061000087103", "1157024006", "1162643001",
+MRNA, VECTOR, WHOLE, PROTEIN, ANY = (
+    "1119349007", "29061000087103", "1157024006", "1162643001", "28531000087107",
 )  # fmt: skip
-"SNOMED CT, of the kinds of vaccine."
+"SNOMED CT, of the kinds of vaccine; the last is what the encoding instructions want for those without a kind."
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ PRODUCTS: Final = (
     Product("EU/1/21/1529", "Vaxzevria", "ORG-100001699", "AstraZeneca AB", VECTOR),
     Product("EU/1/20/1525", "Jcovden", "ORG-100001417", "Janssen-Cilag International", VECTOR),
     Product("EU/1/21/1618", "Nuvaxovid", "ORG-100032020", "Novavax CZ a.s.", PROTEIN),
-    Product("EU/1/21/1624", "COVID-19 Vaccine Valneva", "ORG-100036422", "Valneva France", WHOLE),
-    Product("EU/1/21/1580", "VidPrevtyn Beta", "ORG-100000788", "Sanofi Pasteur", PROTEIN),
-    Product("EU/1/22/1709", "Bimervax", "ORG-100036914", "Hipra Human Health S.L.", PROTEIN),
+    Product("EU/1/21/1624", "COVID-19 Vaccine Valneva", "ORG-100036422", "Valneva France", ANY),
+    Product("EU/1/21/1580", "VidPrevtyn Beta", "ORG-100000788", "Sanofi Pasteur", ANY),
+    Product("EU/1/22/1709", "Bimervax", "ORG-100036914", "Hipra Human Health S.L.", ANY),
     Product("CoronaVac", "CoronaVac", "Sinovac-Biotech", "Sinovac Biotech", WHOLE),
     Product("BBIBP-CorV", "BBIBP-CorV", "ORG-100020693", "China Sinopharm International Corp.", WHOLE),
     Product("Covaxin", "Covaxin", "Bharat-Biotech", "Bharat Biotech", WHOLE),
