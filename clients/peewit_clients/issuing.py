@@ -23,6 +23,7 @@ from peewit_clients.certificates import make_request, read_certificate
 from peewit_clients.office import post_letter
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import ISSUER_KEY, PASSPORT, Booking
+from peewit_clients.walk_in import WalkIn
 from peewit_federation import cbor
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
@@ -215,6 +216,10 @@ class Issuing:
         accept = booking.accept
         address = accept.mailbox, tuple(accept.mailbox_nodes), accept.leave, accept.reply_key
         return await self._send(accept.person, dose, accept.request, address, "", replaces)
+
+    async def issue_walk_in(self, asked: WalkIn, request: bytes, dose: Dose) -> Passport:
+        """The same for somebody who came without an appointment. Raises `RefusedError` or `MalformedError`."""
+        return await self._send(asked.person, dose, request, asked.address, "")
 
     async def renew(self, one: Issued) -> Passport:
         """Sign a passport anew under its old identifier, and send it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from typing import Final
 
 import nacl.exceptions
@@ -78,6 +79,15 @@ class Recovery:
         await self._letters.put(key_id(self._key.public), origins, self._key, leave, message)
         if older:
             await self._letters.delete(self._key, origins, older)
+
+    async def forget(self) -> None:
+        """Delete all copies, at all nodes that answer."""
+        for backend in self._letters.pool.order():
+            origins = [backend.operator.origin_hash]
+            with suppress(UnreachableError, BackendError):
+                copies = await self._letters.read(self._key, origins)
+                if copies:
+                    await self._letters.delete(self._key, origins, copies)
 
     async def load(self) -> tuple[int, bytes]:
         """The newest copy of any node. Raises `UnknownError`, or `UnreachableError` if no node answered."""

@@ -128,6 +128,27 @@ async def test_a_revoked_passport_and_a_revoked_key_are_refused_and_honest_ones_
     assert [one["revoked"] for one in listed] == [False, True], "the practice's own list knows what it asked for"
 
 
+async def test_who_comes_without_an_appointment_shows_a_code_and_gets_a_passport(people: Federation) -> None:
+    folder = people.folder
+    await admitted(folder)
+    await certified(folder)
+    mine = ("--family", "Öztürk-Weiß", "--given", "Zoë", "--born", "1990-02-03")
+    code = (await found(folder, "wallet", "request", *mine))["code"]
+    assert (await found(folder, "wallet", "request", *mine))["code"] == code, "asking again is harmless"
+    await refused(folder, 4, "somebody else's wallet", "wallet", "request", *mine[:-1], "1990-02-04")
+    await refused(folder, 3, "no passport yet", "wallet", "show")
+    dose = ("--vaccine", "Nuvaxovid", "--dose", "1/2", "--yes")
+    await refused(
+        folder, 3, "wrong", "provider", "passport", "issue", code[:-1] + ("A" if code[-1] != "A" else "B"), *dose
+    )
+    assert "Zoë Öztürk-Weiß" in await done(folder, "provider", "passport", "issue", code.lower(), *dose)
+    text = (await found(folder, "wallet", "show"))["text"]
+    await done(folder, "trust", "refresh")
+    verdict = (await said(folder, text, "--names"))[1]
+    assert (verdict["verdict"], verdict["name"]) == ("valid", "Zoë Öztürk-Weiß")
+    await refused(folder, 3, "no node has a copy", "provider", "passport", "issue", code, *dose)
+
+
 async def test_what_verifiers_and_practices_get_wrong_is_said_in_a_sentence(booked: tuple[Federation, str]) -> None:
     federation, code = booked
     folder = federation.folder

@@ -53,9 +53,9 @@ def main() -> None:
     """Peewit: federated, end-to-end encrypted mediation of scarce medical appointments.
 
     \b
-    People and practices  peewit user, peewit provider
+    People and practices  peewit user, peewit provider, peewit wallet
     Operators of nodes    peewit node, peewit operator, peewit charter
     Mediators             peewit mediator, peewit codes
-    Anybody               peewit registry, peewit log, peewit fork
+    Anybody               peewit verify, peewit trust, peewit registry, peewit log, peewit fork
     Trying it out         peewit simulate, peewit hunt
     """

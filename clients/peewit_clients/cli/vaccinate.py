@@ -19,11 +19,14 @@ from peewit_clients.issuing import Issued, Issuing
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking
+from peewit_clients.recovery import read_code
+from peewit_clients.walk_in import read_walk_in, request_id
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.passports.issue import Dose
 from peewit_federation.passports.values import product
 
 COUNTRY = "DE"
+CHECK_IN_LETTERS = 10
 
 
 def _issuing(practice: Practice, country: str = COUNTRY) -> Issuing:
@@ -89,7 +92,10 @@ def key(request: Path | None, certificate: Path | None, clinic: Clinic) -> None:
 @click.option("--yes", is_flag=True, help="The identity document was compared.")
 @clinical
 def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: bool, clinic: Clinic) -> None:
-    """Sign a passport for the person who checked in with CODE, and send it, sealed, to that person's device."""
+    """Sign a passport for the person who checked in with CODE, and send it, sealed, to that person's device.
+
+    CODE is that of the day list, or the longer one that `peewit wallet request` shows.
+    """
     number, _, series = doses.partition("/")
     if not (number.isascii() and number.isdigit() and series.isascii() and series.isdigit()):
         raise MalformedError(f"--dose {doses}: write it as 2/2")
@@ -97,22 +103,30 @@ def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: boo
     old = _id(replaces) if replaces else b""
 
     async def act(practice: Practice, _: Office) -> dict[str, object]:
-        booking = _booking(practice, code)
-        person = booking.person
+        secret = read_code(code) if len([c for c in code if c.isalnum()]) > CHECK_IN_LETTERS else b""
+        asked = await read_walk_in(practice.letters, secret) if secret else None
+        booking = None if asked else _booking(practice, code)
+        person = asked.person if asked else booking.person if booking else None
+        assert person is not None
         shown = plain(f"{person.given_name} {person.family_name}, born {person.born.isoformat()}")
         if not yes and not click.confirm(f"{shown}: is that what the identity document says?", err=True):
             raise RefusedError("nothing was signed")
         issuing = _issuing(practice)
         if old:
             await issuing.revoke(old)
-        made = await issuing.issue(booking, dose, old)
+        if asked:
+            made = await issuing.issue_walk_in(asked, request_id(secret), dose)
+        else:
+            assert booking is not None
+            made = await issuing.issue(booking, dose, old)
         return {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}
 
     made = with_practice(clinic, act)
     if clinic.as_json:
         emit(made)
     else:
-        click.echo(f"Signed for {made['person']}. It is in that person's mailbox: `peewit user passport` shows it.")
+        click.echo(f"Signed for {made['person']}. It is in that person's mailbox: `peewit user passport` shows it")
+        click.echo("(or `peewit wallet show`, for who came without an appointment).")
         click.echo(f"Identifier {made['uvci']}")
 
 

@@ -1,33 +1,82 @@
-"""`peewit user passport`: holding a passport, and showing of it what one wants to."""
+"""`peewit user passport` and `peewit wallet`: holding a passport, and showing of it what one wants to."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+import segno
 
-from peewit_clients.cli.common import emit, plain
-from peewit_clients.cli.person import Me, personal, with_user
+from peewit_clients.calendar import read_day
+from peewit_clients.cli.common import emit, plain, read_charter, with_pool
+from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, with_user
+from peewit_clients.letters import Letters
 from peewit_clients.paper import show_in_terminal, write_page, write_picture
+from peewit_clients.pool import BackendPool
+from peewit_clients.recovery import write_code
+from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
-from peewit_federation.errors import MalformedError, UnknownError
+from peewit_clients.vault import Vault, key_path
+from peewit_clients.walk_in import Wallet, WalletState
+from peewit_federation.draw.hashes import Person
+from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.passports import pw1
 from peewit_federation.passports.messages import Delivery
 from peewit_federation.passports.values import product_name
 
+T = TypeVar("T")
+
+
+def showing(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of how a passport is shown, handed over as one `how`."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        command(how=How(**{field.name: options.pop(field.name) for field in fields(How)}), **options)
+
+    for option in (
+        click.option("--text", "as_text", is_flag=True, help="Print the text of the code."),
+        click.option("--pdf", type=click.Path(path_type=Path, dir_okay=False), help="A page to print and fold."),
+        click.option(
+            "--picture", type=click.Path(path_type=Path, dir_okay=False), help="A .png or .svg with the code."
+        ),
+        click.option(
+            "--form",
+            type=click.Choice(["hc1", "pw1"]),
+            default="hc1",
+            help="EU certificate, or one that shows a choice.",
+        ),
+        click.option(
+            "--show", "claims", multiple=True, type=click.Choice(list(pw1.CLAIMS.values())), help="Only this (PW1)."
+        ),
+        click.option("--number", type=int, default=0, help="Which one, if there are several; the newest if left out."),
+    ):
+        run = option(run)
+    return run
+
+
+@dataclass(frozen=True)
+class How:
+    """How a passport is to be shown."""
+
+    number: int
+    claims: tuple[str, ...]
+    form: str
+    picture: Path | None
+    pdf: Path | None
+    as_text: bool
+
 
 @click.command()
-@click.option("--number", type=int, default=0, help="Which one, if there are several; the newest if left out.")
-@click.option("--show", "claims", multiple=True, type=click.Choice(list(pw1.CLAIMS.values())), help="Only this (PW1).")
-@click.option("--form", type=click.Choice(["hc1", "pw1"]), default="hc1", help="EU certificate, or selective.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="A .png or .svg with the code.")
-@click.option("--pdf", type=click.Path(path_type=Path, dir_okay=False), help="A page to print and fold.")
-@click.option("--text", "as_text", is_flag=True, help="Print the text of the code.")
+@showing
 @personal
-def passport(
-    number: int, claims: tuple[str, ...], form: str, picture: Path | None, pdf: Path | None, as_text: bool, me: Me
-) -> None:
+def passport(how: How, me: Me) -> None:
     """Your vaccination passport, to show, to print, or to keep as a picture.
 
     \b
@@ -41,27 +90,104 @@ def passport(
             await user.check()
         return [Delivery.decode(one) for one in user.state.passports]
 
-    found = with_user(me, look)
+    _show(with_user(me, look), how, me)
+
+
+@click.group()
+def wallet() -> None:
+    """A passport without an appointment: ask at any practice that signs passports.
+
+    \b
+    1. peewit wallet request --family … --given … --born …    shows a code for the practice
+    2. peewit wallet show                                     after the vaccination
+    """
+
+
+@wallet.command()
+@click.option("--family", default="", help="Family name, as in the identity document.")
+@click.option("--given", default="", help="Given names.")
+@click.option("--born", required=True, help="Birth date: 1940-08-12.")
+@personal
+def request(family: str, given: str, born: str, me: Me) -> None:
+    """Make a sealed request with your name and birth date, and show the code that opens it at the practice."""
+    person, path = Person(family, given, read_day(born)), _path(me)
+    fresh = not key_path(path).exists()
+    with Vault.make(path, new_passphrase()) if fresh else Vault(path, passphrase(path)) as vault:
+        data = vault.read()
+        state = WalletState.decode(data) if data else WalletState.new(person, os.urandom)
+        if state.person != person:
+            raise OperatorError(f"{path} is somebody else's wallet; choose another with --person")
+        vault.write(state.encode())
+
+        async def ask(mine: Wallet) -> None:
+            await mine.ask()
+
+        _with_wallet(me, vault, state, ask)
+    code = write_code(state.secret)
+    if me.as_json:
+        emit({"code": code})
+        return
+    me.tell("wallet_code")
+    click.echo(f"\n    {code}\n")
+    segno.make_qr(code, error="m").terminal(compact=True)
+
+
+@wallet.command()
+@showing
+@personal
+def show(how: How, me: Me) -> None:
+    """Fetch and show your passport, as `peewit user passport` does."""
+    path = _path(me)
+    with Vault(path, passphrase(path)) as vault:
+        data = vault.read()
+        if data is None:
+            raise OperatorError(f"{path} is empty; begin with `peewit wallet request`")
+
+        async def fetch(mine: Wallet) -> list[Delivery]:
+            return await mine.fetch()
+
+        found = _with_wallet(me, vault, WalletState.decode(data), fetch)
+    _show(found, how, me)
+
+
+def _path(me: Me) -> Path:
+    return me.folder / f"{me.path.stem if me.person else 'me'}.wallet"
+
+
+def _with_wallet(me: Me, vault: Vault, state: WalletState, work: Callable[[Wallet], Awaitable[T]]) -> T:
+    charter = read_charter(me.charter_path)
+
+    async def run(pool: BackendPool) -> T:
+        view = RegistryView(charter, pool)
+        view.go_through_others(state.secret)
+        await view.refresh([])
+        letters = Letters(pool, view.clock, os.urandom)
+        return await work(Wallet(letters, state, lambda state: vault.write(state.encode())))
+
+    return with_pool(charter, me.nodes, run)
+
+
+def _show(found: list[Delivery], how: How, me: Me) -> None:
     if not found:
         raise UnknownError(me.say("passport_none"))
-    if not 0 <= number <= len(found):
+    if not 0 <= how.number <= len(found):
         raise MalformedError(f"--number: from 1 to {len(found)}")
-    chosen = found[number - 1]
+    chosen = found[how.number - 1]
     whole = pw1.unpack(chosen.pw1.decode())
-    shown = whole.showing(claims or pw1.CLAIMS.values()) if claims or form == "pw1" else None
+    shown = whole.showing(how.claims or pw1.CLAIMS.values()) if how.claims or how.form == "pw1" else None
     text = shown.pack() if shown else chosen.hc1.decode()
     lines = _lines(me, shown or whole)
     until = time.strftime("%Y-%m-%d", time.localtime(chosen.expires))
     lines.append((me.say("passport_until"), until))
-    if picture is not None:
-        write_picture(picture, text)
-    if pdf is not None:
-        write_page(pdf, text, me.say("passport_title"), lines, me.say("passport_hint"), me.language)
+    if how.picture is not None:
+        write_picture(how.picture, text)
+    if how.pdf is not None:
+        write_page(how.pdf, text, me.say("passport_title"), lines, me.say("passport_hint"), me.language)
     if me.as_json:
         emit({"passports": len(found), "passport": chosen.passport.hex(), "expires": chosen.expires, "text": text})
-    elif as_text:
+    elif how.as_text:
         click.echo(text)
-    elif picture is None and pdf is None:
+    elif how.picture is None and how.pdf is None:
         click.echo(me.say("passport_title"))
         for name, value in lines:
             click.echo(plain(f"  {name}: {value}"))

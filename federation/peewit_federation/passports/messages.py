@@ -85,6 +85,11 @@ def read_delivery(data: bytes, key: bytes) -> Delivery:
     return Delivery.decode(signed.payload)
 
 
+def open_delivery(data: bytes) -> Delivery:
+    """A passport whose sender is not known by key, but by having been shown where to write. Raises `MalformedError`."""
+    return Delivery.decode(Sign1.parse(data).payload)
+
+
 def delivery_context(mailbox: bytes, reply_key: bytes) -> Context:
     """What a passport is sealed for."""
     return Context("passport", mailbox, key_id(reply_key))
