@@ -40,11 +40,12 @@ from peewit_federation.appointment.applications import (
 from peewit_federation.appointment.messages import practice_data
 from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id
-from peewit_federation.passports.messages import read_ask
+from peewit_federation.passports.messages import CERTIFY, read_ask
+from peewit_federation.passports.revocation import PASSPORT_KIND
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
-from peewit_federation.statements.mediator import Catchment, Provider
+from peewit_federation.statements.mediator import Catchment, Issuer, Provider
 
 ROTATION_S = 7 * DAY_S
 DECISION_S = 30 * DAY_S
@@ -98,8 +99,9 @@ class Desk:
                     continue
                 if isinstance(filed, Filed):
                     found[filed.digest] = filed
-                elif filed is not None and filed.digest not in {one.digest for one in self.asked}:
-                    self.asked.append(filed)
+                elif filed is not None and filed.wish not in {one.wish for one in self.asked}:
+                    if not self._is_done(filed):
+                        self.asked.append(filed)
         newest: dict[bytes, Filed] = {}
         for filed in sorted(found.values(), key=lambda filed: filed.application.time):
             newest[filed.subject] = filed
@@ -128,6 +130,14 @@ class Desk:
         if not isinstance(fields, dict) or not all(isinstance(x, str) for item in fields.items() for x in item):
             raise MalformedError("a practice's data is a map of texts")
         return Filed(letter.digest.hex()[:10], letter.digest, application, fields)
+
+    def _is_done(self, one: Asked) -> bool:
+        """Whether the log says already what is asked for."""
+        view, mine, now_s = self.role.view, self.role.identity.id, int(self.role.clock())
+        if one.ask.what != CERTIFY:
+            return bool(view.finder.look(mine, PASSPORT_KIND, one.ask.subject, now_s).revocations)
+        found = view.finder.look(mine, Issuer.KIND, key_id(one.ask.subject), now_s)
+        return found.verdict is Verdict.ACTIVE and not one.ask.certificate
 
     def approve(self, planner: Planner, filed: Sequence[Filed], days: int) -> Plan:
         """What is to be signed to admit these practices. Raises `RefusedError` or `UnknownError`."""

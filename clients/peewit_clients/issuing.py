@@ -227,6 +227,14 @@ class Issuing:
             raise RefusedError("a revoked passport is not signed again")
         return await self._send(one.person, one.dose, one.request, one.address, one.uvci)
 
+    def require_same(self, passport: bytes, person: Person) -> None:
+        """Raise `UnknownError` or `RefusedError` unless a passport of this practice is this person's."""
+        record = self._state.passports.get(passport)
+        if record is None:
+            raise UnknownError("this practice has issued no such passport; see `peewit provider passport list`")
+        if Issued.decode(record).person != person:
+            raise RefusedError("the passport that is to be replaced is somebody else's; nothing was signed")
+
     def due(self) -> list[Issued]:
         """Passports that expire within 28 days, or whose signer was revoked."""
         view, now_s = self._practice.view, int(self._practice.view.clock())
@@ -242,10 +250,9 @@ class Issuing:
         record = self._state.passports.get(passport)
         if record is None:
             raise UnknownError("this practice has issued no such passport; see `peewit provider passport list`")
-        taken = await self._ask(REVOKE, passport)
         self._state.passports[passport] = replace(Issued.decode(record), revoked=True).encode()
         self._practice.keep((PASSPORT, passport))
-        return taken
+        return await self._ask(REVOKE, passport)
 
     async def _ask(self, what: int, subject: bytes, certificate: bytes = b"") -> list[str]:
         view, state = self._practice.view, self._state

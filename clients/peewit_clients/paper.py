@@ -78,6 +78,7 @@ def _write(path: Path, data: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)  # it may have been there
             file.write(data)
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None

@@ -4,23 +4,25 @@
         …                              no text: no code was found; two: show one at a time
 
 Rules kept here: pictures are bounded before they are unpacked; of dim, small or skewed ones several renderings are
-tried, the plain one first; frames of one folder are one showing, so the first readable one is enough. Nothing is kept.
+tried, the plain one first; frames of one folder are one showing. Nothing is kept.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import zxingcpp
 from PIL import Image, ImageFilter, ImageOps
 
-from peewit_federation.errors import LimitError, MalformedError, OperatorError
+from peewit_federation.errors import LimitError, MalformedError, OperatorError, SenderError
 
 FILE_BYTES_MAX: Final = 32 << 20
 PIXELS_MAX: Final = 60_000_000
+SIDE_PIXELS_MAX: Final = 20_000
 PAGES_MAX: Final = 20
 FRAMES_MAX: Final = 2_000
 SMALL_PIXELS: Final = 900
@@ -42,9 +44,9 @@ def scan(path: Path) -> Iterator[tuple[str, list[str]]]:
             yield f"{path}:{number}", [line]
 
 
-def read_picture(image: Image.Image) -> list[str]:
-    """The texts of the QR codes in a picture, each once."""
-    for shown in _renderings(image):
+def read_picture(image: Image.Image, *, plainly: bool = False) -> list[str]:
+    """The texts of the QR codes in a picture, each once; `plainly`, without trying hard."""
+    for shown in islice(_renderings(image), 1 if plainly else None):
         found = zxingcpp.read_barcodes(shown, formats=FORMATS)
         texts = list(dict.fromkeys(code.text for code in found if code.text))
         if texts:
@@ -67,7 +69,7 @@ def _renderings(image: Image.Image) -> Iterator[Image.Image]:
     lifted = Image.eval(mean, lambda value: max(0, value - 12))
     yield Image.composite(Image.new("L", grey.size, 255), Image.new("L", grey.size, 0), _brighter(even, lifted))
     if max(grey.size) > SMALL_PIXELS:
-        yield even.resize((grey.width // 2, grey.height // 2), Image.Resampling.LANCZOS)
+        yield even.resize((max(1, grey.width // 2), max(1, grey.height // 2)), Image.Resampling.LANCZOS)
 
 
 def _brighter(one: Image.Image, other: Image.Image) -> Image.Image:
@@ -85,9 +87,9 @@ def _open(path: Path) -> Image.Image:
             if image.width * image.height > PIXELS_MAX:
                 raise LimitError(f"{path}: {image.width} x {image.height} pixels; at most {PIXELS_MAX:,} are read")
             image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
+            return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError, MemoryError) as error:
         raise MalformedError(f"{path}: not a picture that can be read ({type(error).__name__})") from None
-    return ImageOps.exif_transpose(image)
 
 
 def _pdf(path: Path) -> list[str]:
@@ -100,31 +102,37 @@ def _pdf(path: Path) -> list[str]:
             for number in range(min(len(document), PAGES_MAX)):
                 page = document[number]
                 width, height = page.get_size()
-                scale = min(3.0, (PIXELS_MAX / max(1.0, width * height)) ** 0.5)
+                longest = max(1.0, width, height)
+                scale = min(3.0, SIDE_PIXELS_MAX / longest, (PIXELS_MAX / max(1.0, width * height)) ** 0.5)
                 texts.update(dict.fromkeys(read_picture(page.render(scale=scale).to_pil())))
-    except pypdfium2.PdfiumError as error:
+    except (pypdfium2.PdfiumError, ValueError) as error:
         raise MalformedError(f"{path}: not a PDF that can be read ({error})") from None
     return list(texts)
 
 
 def _frames(folder: Path) -> list[str]:
-    frames = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    try:
+        frames = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    except OSError as error:
+        raise OperatorError(f"{folder}: {error.strerror}") from None
     if not frames:
         raise MalformedError(f"{folder}: no pictures in it")
+    texts: dict[str, None] = {}
     for path in frames[:FRAMES_MAX]:
         try:
-            texts = read_picture(_open(path))
-        except MalformedError:
-            continue  # a frame that was cut off
-        if texts:
-            return texts
-    return []
+            # Once one frame was read, the others only matter if they show somebody else's.
+            texts.update(dict.fromkeys(read_picture(_open(path), plainly=bool(texts))))
+        except SenderError:
+            continue  # a frame that was cut off, or is none
+    return list(texts)
 
 
 def _lines(path: Path) -> list[str]:
     _check_size(path)
     try:
         text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise MalformedError(f"{path}: neither a picture, nor a PDF, nor a text") from None
     return [line.strip("\r\n\t") for line in text.splitlines() if line.strip()]

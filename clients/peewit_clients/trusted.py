@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,6 @@ from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Issuer
 
 AT_ONCE: Final = 32
-REFUSED: Final = (Verdict.REVOKED, Verdict.SUSPENDED)
 
 
 async def gather(
@@ -55,6 +55,13 @@ async def gather(
         if (device := view.registry.vouched.device(origin)) and view.registry.close_of(mediator, origin) is None
     }  # fmt: skip
     kept = [signer for signer in known.all() if signer.revoked or not signer.mediator]
+    # A key that got another certificate keeps the ids under which it signed before.
+    by_key = {(signer.mediator, signer.public_key): signer for signer in signers}
+    kept += [
+        replace(now, kid=old.kid)
+        for old in known.all()
+        if (now := by_key.get((old.mediator, old.public_key))) is not None
+    ]
     return Trust.of(as_of, [*signers, *kept], known.revoked | RevokedList.of(revoked), keys)
 
 
@@ -65,7 +72,7 @@ def _signers(view: RegistryView, mediator: bytes) -> Iterator[Signer]:
             continue
         found = view.finder.look(mediator, kind, subject, now_s)
         statement = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
-        if not isinstance(statement, Issuer) or found.verdict is Verdict.OUT_OF_SCOPE:
+        if not isinstance(statement, Issuer) or not view.finder.in_scope(found, now_s):
             continue
         try:
             load_key(statement.public_key)
@@ -78,7 +85,8 @@ def _signers(view: RegistryView, mediator: bytes) -> Iterator[Signer]:
         yield Signer(
             certified.kid if certified else key_id(statement.public_key)[:KID_BYTES], statement.public_key,
             statement.not_before, statement.not_after, frozenset("v"), certified.country if certified else "",
-            statement.certificate if certified else b"", mediator, found.verdict in REFUSED,
+            statement.certificate if certified else b"", mediator, found.verdict is Verdict.REVOKED,
+            suspended=found.verdict is Verdict.SUSPENDED,
         )  # fmt: skip
 
 
@@ -95,9 +103,11 @@ def _certified(view: RegistryView, statement: Issuer) -> Signer | None:
 
 
 def load(path: Path, *, missing_ok: bool = False) -> Trust:
-    """Raises `OperatorError` saying what to do, or `MalformedError`."""
+    """Raises `OperatorError` saying what to do."""
     try:
         return Trust.decode(path.read_bytes())
+    except SenderError as error:
+        raise OperatorError(f"{path}: {error}; move it away, then say `peewit trust refresh`") from None
     except FileNotFoundError:
         if missing_ok:
             return Trust()

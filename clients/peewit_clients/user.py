@@ -59,7 +59,7 @@ from peewit_federation.appointment.request import (
 from peewit_federation.draw.hashes import data_hash, request_hash
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
-from peewit_federation.passports.messages import Delivery, delivery_context, read_delivery
+from peewit_federation.passports.messages import delivery_context, read_delivery, with_delivery
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import Context, open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
@@ -375,11 +375,7 @@ class User:
             delivery = read_delivery(plain, chosen.practice.signing_key)
         except SenderError:
             return False
-        if delivery.request != self._asked().name:
-            return False
-        ended = {delivery.passport, delivery.replaces}
-        kept = [one for one in self.state.passports if Delivery.decode(one).passport not in ended]
-        self.state.passports = [*kept[-PASSPORTS_KEPT + 1 :], delivery.encode()]
+        self.state.passports = with_delivery(self.state.passports, delivery)[-PASSPORTS_KEPT:]
         return True
 
     def _confirmed(self, chosen: Chosen, plain: bytes) -> None:

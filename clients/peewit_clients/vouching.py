@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from peewit_clients.certificates import AUTHORITY_DAYS, certify, make_authority
+from peewit_clients.certificates import AUTHORITY_DAYS, certify, make_authority, read_certificate
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
+from peewit_federation.passports.issue import check_character
 from peewit_federation.passports.messages import CERTIFY, PassportAsk
 from peewit_federation.passports.revocation import ID_BYTES, PASSPORT_KIND, passport_id
 from peewit_federation.passports.signer import load_key
@@ -40,6 +41,11 @@ class Asked:
     "What people call it: the beginning of its letter's hash."
     digest: bytes
     ask: PassportAsk
+
+    @property
+    def wish(self) -> tuple[bytes, int, bytes, bytes]:
+        """What is wished, however often it was asked."""
+        return self.practice, self.ask.what, self.ask.subject, self.ask.certificate
 
     @property
     def practice(self) -> bytes:
@@ -75,10 +81,10 @@ def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int, c
             raise RefusedError(f"{one.number}: this practice is {looked.verdict.value}, so it gets nothing signed")
         name = names.get(one.practice, one.practice.hex()[:16])
         if one.ask.what == CERTIFY:
-            certificate = one.ask.certificate
-            if authority and not certificate:
-                certificate = certify(*authority, one.ask.subject, now_s, days)
-            plan.statements.append(replace(_grant(planner, one, now_s, days), certificate=certificate).encode())
+            grant = _grant(role, planner, one, now_s, days)
+            if authority and not grant.certificate:
+                grant = replace(grant, certificate=certify(*authority, one.ask.subject, now_s, days))
+            plan.statements.append(grant.encode())
             plan.names.append((Issuer.KIND, f"{name} {one.number}", key_id(one.ask.subject), one.practice))
             plan.consequences.append(f"{name} may sign passports for 30 days; they count for up to {days} days")
         else:
@@ -117,10 +123,21 @@ def authority_certificate(role: Mediator) -> bytes:
     return entry.certificate
 
 
-def _grant(planner: Planner, one: Asked, now_s: int, days: int) -> Issuer:
+def _grant(role: Mediator, planner: Planner, one: Asked, now_s: int, days: int) -> Issuer:
     if not isinstance(load_key(one.ask.subject), ec.EllipticCurvePublicKey):
         raise RefusedError(f"{one.number}: a key that is not on P-256")
-    grant = Issuer(1, ACTIVE, now_s, now_s + days * DAY_S, (), ES256_NUMBER, one.ask.subject)
+    certificate, mine = one.ask.certificate, role.state.secrets(Issuer.KIND, key_id(one.ask.subject))
+    if any(practice != one.practice for practice in mine):
+        raise RefusedError(f"{one.number}: a key that another practice has asked for")
+    if certificate:
+        read_certificate(certificate, one.ask.subject)
+    found = role.view.finder.look(role.identity.id, Issuer.KIND, key_id(one.ask.subject), now_s)
+    standing = read_entry(role.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+    if isinstance(standing, Issuer) and standing.certificate:
+        if certificate not in (b"", standing.certificate):
+            raise RefusedError(f"{one.number}: a key keeps its certificate; the practice has to make a new key")
+        certificate = standing.certificate
+    grant = Issuer(1, ACTIVE, now_s, now_s + days * DAY_S, (), ES256_NUMBER, one.ask.subject, certificate)
     if planner.fold.subjects.get((Issuer.KIND, grant.subject), Subject()).revocations:
         raise RefusedError(f"{one.number}: a key that was revoked; the practice has to make a new one")
     return planner.next_version(grant)
@@ -134,7 +151,13 @@ def revoke_passport(planner: Planner, name: str) -> Plan:
     """Revoke one passport, by its identifier (URN:UVCI:…) or its id in hexadecimal. Raises `UnknownError`."""
     text = name.strip()
     try:
-        passport = passport_id(text) if text.upper().startswith("URN:UVCI:") else bytes.fromhex(text)
+        if text.upper().startswith("URN:UVCI:"):
+            text, _, check = text.upper().partition("#")
+            if check != check_character(text):
+                raise UnknownError("a letter of that identifier, or what follows #, is wrong; compare it")
+            passport = passport_id(text)
+        else:
+            passport = bytes.fromhex(text)
     except ValueError:
         passport = b""
     if len(passport) != ID_BYTES:
@@ -148,7 +171,7 @@ def revoke_keys(role: Mediator, planner: Planner, name: str, reason: int = LOST)
     practice = role.state.subject(Provider.KIND, name)
     plan, known = Plan(), role.state.names(Issuer.KIND)
     for subject, label in known.items():
-        if subject.hex() == name or (practice is not None and role.state.secret(Issuer.KIND, subject) == practice):
+        if subject.hex() == name or (practice is not None and practice in role.state.secrets(Issuer.KIND, subject)):
             plan.statements += planner.revoke(label, Issuer.KIND, subject, reason).statements
             plan.consequences.append(
                 f"revokes the issuer key {subject.hex()[:16]}… of {label.rpartition(' ')[0]}: every passport that it "

@@ -22,7 +22,7 @@ from peewit_federation import cbor
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.keys import SigningKey, key_id, sha256
-from peewit_federation.passports.messages import Delivery, delivery_context, open_delivery
+from peewit_federation.passports.messages import Delivery, delivery_context, open_delivery, with_delivery
 from peewit_federation.sealed import open_sealed, xwing_public
 
 MAILBOX_NODES: Final = 2
@@ -119,9 +119,7 @@ class Wallet:
                 delivery = open_delivery(open_sealed(state.reply_seed, message, context))
             except SenderError:
                 continue  # not sealed for us
-            ended = {delivery.passport, delivery.replaces}
-            state.passports = [one for one in state.passports if Delivery.decode(one).passport not in ended]
-            state.passports.append(delivery.encode())
+            state.passports = with_delivery(state.passports, delivery)
         if messages:
             self._save(state)
             await self._letters.delete(key, state.boxes, messages)

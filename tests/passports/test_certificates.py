@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from peewit_clients.certificates import certify, make_authority, make_request, read_certificate
-from peewit_federation.errors import MalformedError
+from peewit_federation.errors import LimitError, MalformedError
 from peewit_federation.passports.issue import issue
 from peewit_federation.passports.signer import key_id, read_signer
 from peewit_federation.passports.trust import Trust, import_certificates
@@ -61,3 +62,18 @@ def test_a_verifier_outside_that_imports_the_certificate_reads_our_passports() -
     outside = Trust.of({b"": NOW}, signers, trust().revoked)
     assert verify(made.hc1, outside, NOW).outcome is Outcome.VALID
     assert verify(made.hc1, trust(), NOW).outcome is Outcome.CANNOT_TELL, "without the certificate its id says nothing"
+
+
+@pytest.mark.parametrize("at", range(0, 400, 7))
+def test_a_certificate_with_a_changed_byte_is_read_or_refused_and_crashes_nothing(at: int) -> None:
+    der = bytearray(certify(authority(), AUTHORITY, spki(), NOW, 400))
+    der[at % len(der)] ^= 0x55
+    with suppress(MalformedError, LimitError):
+        read_signer(bytes(der))
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused() -> None:
+    der = certify(authority(), AUTHORITY, spki(), NOW, 400)
+    at = der.index(bytes.fromhex("a003020102")) + 4
+    with pytest.raises(MalformedError):
+        read_signer(der[:at] + b"\x2a" + der[at + 1 :])

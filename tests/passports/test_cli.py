@@ -66,6 +66,7 @@ async def test_a_passport_from_the_appointment_to_the_verifier_and_back(booked: 
     await done(folder, "trust", "refresh")
     assert (await found(folder, "trust", "show"))["issuers"] == 1
     await federation.stop()  # from here on without any node
+    assert (await found(folder, "user", "passport"))["text"] == whole, "its holder needs none to show it"
     for shown in (whole, "p.png", "p.pdf", only):
         assert (await said(folder, shown))[0] == 0, shown
     assert (await said(folder, whole))[1] == {
@@ -164,10 +165,15 @@ async def test_what_verifiers_and_practices_get_wrong_is_said_in_a_sentence(book
     await bad(folder, 3, "32 hexadecimal", "provider", "passport", "revoke", "12")
     await bad(folder, 3, "no such passport", "provider", "passport", "revoke", "00" * 16)
     await bad(folder, 3, "URN:UVCI", "mediator", "passports", "revoke", "x", "--device", "desk")
+    wrong = "URN:UVCI:01:DE:NONSENSE#A"
+    await bad(folder, 3, "is wrong", "mediator", "passports", "revoke", wrong, "--device", "desk")
     await bad(folder, 3, "vouched for no issuer key", "mediator", "passports", "revoke-keys", "x", "--device", "desk")
     await bad(folder, 3, "nobody asks for 'x'", "mediator", "passports", "approve", "x", "--device", "desk")
     await done(folder, "trust", "refresh")
     await bad(folder, 4, "neither the text of a passport", "verify", "nonsense")
+    await bad(folder, 2, "nothing was shown", "verify", "")
+    (folder / "empty.txt").write_text("")
+    await bad(folder, 6, "", "verify", "empty.txt")
     (folder / "empty.png").write_bytes(b"")
     (folder / "list.json").write_text("{}")
     await bad(folder, 6, "", "verify", "empty.png")
@@ -178,7 +184,7 @@ async def test_what_verifiers_and_practices_get_wrong_is_said_in_a_sentence(book
     await done(folder, *issue, code, "--vaccine", "Spikevax", "--dose", "1/2", "--yes")
     text = (await found(folder, "user", "passport"))["text"]
     verdict = (await said(folder, text, "--rules", "rules.cose"))[1]
-    assert (verdict["reason"], "1 of 2 doses" in verdict["words"]) == ("rule", True)
+    assert (verdict["reason"], "too few doses" in verdict["words"]) == ("rule", True)
     (folder / "rules.toml").write_text("doses = -1\ndays_from = 14\ndays_to = 270\nnonsense = 1\n")
     await bad(folder, 4, "nonsense", "trust", "rules", "rules.toml", "--out", "x", "--device", "desk")
     (folder / "texts.txt").write_text(f"{text}\n\nHC1:GGW\n")

@@ -143,6 +143,10 @@ def test_files_of_all_kinds_are_read_and_frames_of_one_showing_are_one(tmp_path:
     (frames / "2.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
     code(TEXTS["pw1"]).save(frames / "3.png")
     assert [texts for _, texts in scan(frames)] == [[TEXTS["pw1"]]]
+    code(TEXTS["hc1"]).save(frames / "4.png")
+    assert [sorted(texts) for _, texts in scan(frames)] == [sorted(TEXTS.values())], "two people's are two"
+    Image.new("L", (2000, 1)).save(tmp_path / "thin.png")
+    assert [texts for _, texts in scan(tmp_path / "thin.png")] == [[]]
     with pytest.raises(OperatorError, match=r"ends in \.png or \.svg"):
         write_picture(tmp_path / "a.gif", "x")
 

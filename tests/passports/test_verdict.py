@@ -21,6 +21,7 @@ from peewit_federation.keys import SigningKey
 from peewit_federation.passports import base45, hc1, pw1
 from peewit_federation.passports import signer as signers
 from peewit_federation.passports.issue import RENEWAL_S, Dose, issue
+from peewit_federation.passports.revocation import RevokedList
 from peewit_federation.passports.rules import Rules, open_rules, sign_rules
 from peewit_federation.passports.signed import ES256, PS256, Signed, sign
 from peewit_federation.passports.trust import Trust
@@ -373,3 +374,31 @@ def test_the_holder_may_renew_while_the_old_one_is_still_good() -> None:
     assert said(first.hc1, lists, later) == VALID
     assert said(second.hc1, lists, later) == VALID
     assert second.id == first.id, "what was revoked stays revoked when it is printed again"
+
+
+def test_another_mediator_that_claims_our_key_takes_nothing_away_from_its_passports() -> None:
+    mine, evil = passport(), seed("district-evil")
+    copies = (signer(mediator=evil), signer(mediator=evil, revoked=True), signer(mediator=evil, suspended=True))
+    for copy in copies:
+        lists = Trust.of({MEDIATOR: NOW, evil: NOW}, [signer(), copy], RevokedList.of([(evil, mine.id)]))
+        assert said(mine.hc1, lists) == VALID
+        silent = Trust.of({MEDIATOR: NOW}, [signer(), copy], RevokedList.of([]))
+        assert said(mine.hc1, silent) == VALID
+
+
+def test_a_mediator_that_ends_its_key_ends_it_on_imported_lists_too_and_a_suspension_is_no_end() -> None:
+    text, imported = passport().hc1, signer(mediator=b"")
+    times = {MEDIATOR: NOW, b"": NOW}
+    assert said(text, Trust.of(times, [signer(revoked=True), imported], RevokedList.of([]))) == REVOKED
+    suspended = Trust.of(times, [signer(suspended=True)], RevokedList.of([]))
+    assert said(text, suspended) == REVOKED
+    again = Trust.decode(suspended.encode())
+    assert [(one.revoked, one.suspended) for one in again.all()] == [(False, True)]
+    assert said(text, again | Trust.of(times, [signer()], RevokedList.of([]))) == VALID
+
+
+def test_numbers_that_are_none_in_a_test_certificate_crash_nothing() -> None:
+    entry = {"tg": "1", "tt": "1", "sc": "x", "tr": "1", "tc": "x", "co": "DE", "is": "x", "ci": "x"}
+    content = {"ver": "1.2.0", "nam": {"fnt": "A"}, "dob": "", "t": [{**entry, "dn": "x"}, entry]}
+    claims = {4: NOW + 100, 6: NOW, -260: {1: content}}
+    assert said(hc1.pack(sign(cbor2.dumps(claims), signer().kid, private()))) == VALID

@@ -84,6 +84,9 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
         desk = Desk(role)
         await desk.applications()
         chosen = _chosen(desk.asked, numbers, everything=everything)
+        if not chosen:
+            click.echo("Nobody asks for anything.", err=work.as_json)
+            return None
         plan = vouch(role, planner, chosen, days, country)
         for line in plan.consequences:
             click.echo(plain(line), err=work.as_json)

@@ -71,8 +71,9 @@ def key(request: Path | None, certificate: Path | None, clinic: Clinic) -> None:
         return known, [] if active else await issuing.ask_for_key()
 
     known, taken = with_practice(clinic, act)
-    if request is not None:
-        request.write_bytes(asked[0])
+    if request is not None and asked:
+        _write(request, asked[0])
+        click.echo(f"{request}: for an authority; bring what it makes of it with --certificate", err=clinic.as_json)
     if clinic.as_json:
         emit({"keys": [{"key": name, "verdict": verdict} for name, verdict, _ in known], "taken_by": taken})
         return
@@ -113,12 +114,14 @@ def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: boo
             raise RefusedError("nothing was signed")
         issuing = _issuing(practice)
         if old:
-            await issuing.revoke(old)
+            issuing.require_same(old, person)
         if asked:
             made = await issuing.issue_walk_in(asked, request_id(secret), dose)
         else:
             assert booking is not None
             made = await issuing.issue(booking, dose, old)
+        if old:
+            await issuing.revoke(old)
         return {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}
 
     made = with_practice(clinic, act)
@@ -192,6 +195,13 @@ def revoke(passport_id: str, clinic: Clinic) -> None:
         click.echo(f"{' and '.join(taken)} hold your letter; it counts as soon as your health district has signed it")
 
 
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -201,7 +211,8 @@ def _read(path: Path) -> bytes:
 
 def _booking(practice: Practice, code: str) -> Booking:
     held = {check_in_code(booking.accept.nonce): booking for booking in practice.state.booked.values()}
-    booking = held.get(code.upper())
+    letters = "".join(c for c in code.upper() if c.isalnum())
+    booking = held.get(f"{letters[:4]}-{letters[4:]}")
     if booking is None:
         raise UnknownError(f"nobody with the code {code}; see `peewit provider day`")
     return booking

@@ -18,7 +18,7 @@ from peewit_clients.cli.common import NOT_YET, REFUSED, emit, json_option, plain
 from peewit_clients.cli.trust import trust_option
 from peewit_clients.scan import PREFIXES, scan
 from peewit_clients.trusted import load
-from peewit_federation.errors import MalformedError, OperatorError, SenderError
+from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.passports.rules import Rules, open_rules
 from peewit_federation.passports.trust import Trust
 from peewit_federation.passports.values import product_name
@@ -64,15 +64,25 @@ def verify_(
 
 def _all(shown: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
     for one in shown:
+        if not one.strip():
+            raise click.UsageError("an empty text: nothing was shown")
         if one.lstrip().startswith(PREFIXES):
             yield "text", [one]
-        elif len(one) < 1000 and Path(one).exists():
+        elif _is_there(one):
             try:
-                yield from scan(Path(one))
+                found = list(scan(Path(one)))
+                yield from found or [(one, [])]
             except SenderError as error:
                 yield f"{one}: {error}", []
         else:
             raise OperatorError(f"{one[:80]!r} is neither the text of a passport (HC1:…, PW1:…) nor a file")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False  # longer than any file's name
 
 
 def _judge(texts: list[str], trust: Trust, now_s: float, rules: Rules | None, limit_s: float) -> Verdict:
@@ -100,7 +110,7 @@ def _moment(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise MalformedError(f"--at {text}: write it as 2026-11-22T12:00:00+01:00") from None
+        raise click.UsageError(f"--at {text}: write it as 2026-11-22T12:00:00+01:00") from None
 
 
 def _plain(name: str, verdict: Verdict, *, names: bool) -> dict[str, object]:

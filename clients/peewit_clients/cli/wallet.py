@@ -18,10 +18,11 @@ from peewit_clients.cli.common import emit, plain, read_charter, with_pool
 from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, with_user
 from peewit_clients.letters import Letters
 from peewit_clients.paper import show_in_terminal, write_page, write_picture
-from peewit_clients.pool import BackendPool
+from peewit_clients.pool import BackendPool, UnreachableError
 from peewit_clients.recovery import write_code
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
+from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_clients.walk_in import Wallet, WalletState
 from peewit_federation.draw.hashes import Person
@@ -90,7 +91,13 @@ def passport(how: How, me: Me) -> None:
             await user.check()
         return [Delivery.decode(one) for one in user.state.passports]
 
-    _show(with_user(me, look), how, me)
+    try:
+        found = with_user(me, look)
+    except UnreachableError:
+        click.echo(me.say("passport_offline"), err=True)
+        with Vault(me.path, passphrase(me.path)) as vault:
+            found = [Delivery.decode(one) for one in UserState.decode(vault.read() or b"").passports]
+    _show(found, how, me)
 
 
 @click.group()
@@ -146,7 +153,12 @@ def show(how: How, me: Me) -> None:
         async def fetch(mine: Wallet) -> list[Delivery]:
             return await mine.fetch()
 
-        found = _with_wallet(me, vault, WalletState.decode(data), fetch)
+        state = WalletState.decode(data)
+        try:
+            found = _with_wallet(me, vault, state, fetch)
+        except UnreachableError:
+            click.echo(me.say("passport_offline"), err=True)
+            found = [Delivery.decode(one) for one in state.passports]
     _show(found, how, me)
 
 
@@ -183,6 +195,9 @@ def _show(found: list[Delivery], how: How, me: Me) -> None:
         write_picture(how.picture, text)
     if how.pdf is not None:
         write_page(how.pdf, text, me.say("passport_title"), lines, me.say("passport_hint"), me.language)
+    for path in (how.picture, how.pdf):
+        if path is not None:
+            me.tell("passport_wrote", path=path)
     if me.as_json:
         emit({"passports": len(found), "passport": chosen.passport.hex(), "expires": chosen.expires, "text": text})
     elif how.as_text:

@@ -4,9 +4,10 @@
     DCC       {"ver": "1.3.0", "nam": {"fn": …, "fnt": …, "gn": …, "gnt": …}, "dob": "1940-08-12",
                "v": [{"tg": …, "vp": …, "mp": …, "ma": …, "dn": 2, "sd": 2, "dt": "2021-05-29", "co", "is", "ci"}]}
 
-Rules kept here: the schema of the version that a certificate names, as JSON Schema 2020-12 reads it (patterns that are
-not anchored match anywhere, `format` asserts nothing, other members are allowed), and that a certificate certifies one
-kind of thing, which all versions say and only the later schemas enforce. Value sets are left to `values`.
+Rules kept here: the newest schema of version 1, which allows what older ones did (shorter texts, whole birth dates), as
+JSON Schema 2020-12 reads it: patterns that are not anchored match anywhere, `format` asserts nothing, other members are
+allowed. A certificate certifies one kind of thing, which all versions say and only the later schemas enforce; before
+1.3.0 it may do so several times. Value sets are left to `values`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from peewit_federation.passports.hc1 import COSE_BYTES_MAX
 
 ISSUER, EXPIRES, ISSUED, HCERT = 1, 4, 6, -260
 _VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}", re.ASCII)
-_DAY: Final = re.compile(r"(19|20)\d{2}-\d{2}-\d{2}", re.ASCII)
 _BORN: Final = re.compile(r"(19|20)\d\d(-\d\d){0,2}", re.ASCII)
 _CAPITALS: Final = re.compile(r"[A-Z<]*", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{1,10}", re.ASCII)
 KINDS: Final = {"v": "vaccination", "t": "test", "r": "recovery"}
 TIME_MAX_S: Final = 1 << 40
+TEXT_MAX: Final = 80
 Version = tuple[int, int, int]
-Check = Callable[[object, Version], bool]
+Check = Callable[[object], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,13 @@ def read_certificate(content: object) -> Certificate:
     name = content.get("nam")
     if not isinstance(name, dict):
         raise MalformedError("nam: a map is due")
-    _members(name, _NAME, version, "nam")
-    if "fnt" not in name and (version < (1, 3, 2) or "gnt" not in name):
-        raise MalformedError("nam: the transliterated family name (fnt) is missing")
+    _members(name, _NAME, "nam")
+    if "fnt" not in name and "gnt" not in name:
+        raise MalformedError("nam: a transliterated name (fnt or gnt) is missing")
     born = content.get("dob")
-    if not isinstance(born, str) or not _is_born(born, version):
+    if not isinstance(born, str) or not (not born or _BORN.fullmatch(born)):
         raise MalformedError("dob: a date of birth is due")
-    kinds = [kind for kind in KINDS if kind in content]
+    kinds = [kind for kind in KINDS if content.get(kind) is not None]
     if len(kinds) != 1:
         raise MalformedError(f"a certificate of {len(kinds)} kinds of thing; it certifies one (v, t or r)")
     (kind,) = kinds
@@ -110,10 +111,9 @@ def read_certificate(content: object) -> Certificate:
             raise MalformedError(f"{kind}: a map is due")
         required, members = _ENTRIES[kind]
         if not entry.keys() >= required:
-            missing = required - entry.keys()
-            if missing != {"tc"} or version < (1, 3, 0):
-                raise MalformedError(f"{kind}: {', '.join(sorted(missing))} missing")
-        _members(entry, members, version, kind)
+            missing = ", ".join(sorted(required - entry.keys()))
+            raise MalformedError(f"{kind}: {missing} missing")
+        _members(entry, members, kind)
     return Certificate(version, {key: name[key] for key in _NAME if key in name}, born, kind, tuple(entries))
 
 
@@ -127,42 +127,32 @@ def _version(named: str) -> Version:
     return major, minor, patch
 
 
-def _members(fields: Mapping[Any, object], checks: Mapping[str, Check], version: Version, where: str) -> None:
+def _members(fields: Mapping[Any, object], checks: Mapping[str, Check], where: str) -> None:
     for member, check in checks.items():
         value = fields.get(member, checks)  # which is nothing that was decoded
-        if value is not checks and not check(value, version):
-            raise MalformedError(f"{where}: {member} is not as the schema of its version has it")
+        if value is not checks and not check(value):
+            raise MalformedError(f"{where}: {member} is not as the schema has it")
 
 
-def _is_born(text: str, version: Version) -> bool:
-    if version < (1, 1, 0):
-        return _DAY.search(text) is not None
-    anchored = _BORN.fullmatch(text) is not None
-    return anchored or (not text and version >= (1, 3, 0))
-
-
-def _text(value: object, _: Version) -> bool:
+def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _short(value: object, version: Version) -> bool:
-    return isinstance(value, str) and len(value) <= (80 if version >= (1, 3, 0) else 50)
+def _short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= TEXT_MAX
 
 
-def _short_later(value: object, version: Version) -> bool:
-    return isinstance(value, str) and (version < (1, 3, 0) or len(value) <= 80)
+def _capitals(value: object) -> bool:
+    return _short(value) and _CAPITALS.fullmatch(str(value)) is not None
 
 
-def _capitals(value: object, version: Version) -> bool:
-    return _short(value, version) and _CAPITALS.fullmatch(str(value)) is not None
-
-
-def _country(value: object, _: Version) -> bool:
+def _country(value: object) -> bool:
     return isinstance(value, str) and _COUNTRY.search(value) is not None
 
 
-def _dose(value: object, version: Version) -> bool:
-    return type(value) is int and value >= 1 and (version >= (1, 3, 0) or value <= 9)
+def _dose(value: object) -> bool:
+    # JSON Schema's integers include 2.0.
+    return (type(value) is int or (type(value) is float and value.is_integer())) and value >= 1
 
 
 _NAME: Final[dict[str, Check]] = {"fn": _short, "fnt": _capitals, "gn": _short, "gnt": _capitals}
@@ -171,12 +161,12 @@ _VACCINATION: Final[dict[str, Check]] = _COMMON | {
     "vp": _text, "mp": _text, "ma": _text, "dn": _dose, "sd": _dose, "dt": _text,
 }  # fmt: skip
 _TEST: Final[dict[str, Check]] = _COMMON | {
-    "tt": _text, "nm": _short_later, "ma": _text, "sc": _text, "tr": _text, "tc": _short,
+    "tt": _text, "nm": _short, "ma": _text, "sc": _text, "tr": _text, "tc": _short,
 }  # fmt: skip
 _RECOVERY: Final[dict[str, Check]] = _COMMON | {"fr": _text, "df": _text, "du": _text}
 _ENTRIES: Final[dict[str, tuple[frozenset[str], dict[str, Check]]]] = {
     "v": (frozenset(_VACCINATION), _VACCINATION),
-    "t": (frozenset(("tg", "co", "is", "ci", "tt", "sc", "tr", "tc")), _TEST),
+    "t": (frozenset(("tg", "co", "is", "ci", "tt", "sc", "tr")), _TEST),
     "r": (frozenset(_RECOVERY), _RECOVERY),
 }
 

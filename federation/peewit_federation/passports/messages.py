@@ -9,11 +9,14 @@ Rules kept here: syntax and bounds. An ask names a key or a passport by its byte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from peewit_federation.cose import Sign1, sign1
+from peewit_federation.errors import MalformedError
 from peewit_federation.keys import PublicKey, SigningKey, key_id
+from peewit_federation.passports import hc1, pw1
 from peewit_federation.passports.hc1 import TEXT_MAX
 from peewit_federation.sealed import Context
 from peewit_federation.statements.codec import Bytes, Statement, Uint, labelled
@@ -82,12 +85,30 @@ def read_delivery(data: bytes, key: bytes) -> Delivery:
     signed = Sign1.parse(data)
     signed.refuse_countersignature(DELIVERY)
     signed.verify(DELIVERY, PublicKey(key))
-    return Delivery.decode(signed.payload)
+    return _readable(Delivery.decode(signed.payload))
+
+
+def _readable(delivery: Delivery) -> Delivery:
+    """Both forms can be shown, or it is refused on arrival. Raises `MalformedError` or `LimitError`."""
+    try:
+        hc1.unpack(delivery.hc1.decode("ascii"))
+        pw1.unpack(delivery.pw1.decode("ascii"))
+    except UnicodeDecodeError:
+        raise MalformedError("a passport that is no text") from None
+    return delivery
+
+
+def with_delivery(held: Sequence[bytes], fresh: Delivery) -> list[bytes]:
+    """What a wallet holds with one more: a renewal or correction takes the place of what came for the same request."""
+    ended = {fresh.passport, fresh.replaces}
+    known = [(one, Delivery.decode(one)) for one in held]
+    kept = [one for one, had in known if (had.request, had.passport in ended) != (fresh.request, True)]
+    return [*kept, fresh.encode()]
 
 
 def open_delivery(data: bytes) -> Delivery:
     """A passport whose sender is not known by key, but by having been shown where to write. Raises `MalformedError`."""
-    return Delivery.decode(Sign1.parse(data).payload)
+    return _readable(Delivery.decode(Sign1.parse(data).payload))
 
 
 def delivery_context(mailbox: bytes, reply_key: bytes) -> Context:

@@ -59,13 +59,13 @@ class Rules(Statement):
         if days < 0:
             return "the dose is dated in the future"
         if doses < (self.doses or series):
-            return f"{doses} of {self.doses or series} doses"
+            return "too few doses"
         boosted = doses > series
         if not boosted and days < self.days_from:
-            return f"the last dose was {days} days ago; {self.days_from} are due"
+            return "the last dose was too short a time ago"
         end = self.booster_days_to if boosted else self.days_to
         if end and days > end:
-            return f"the last dose was {days} days ago; at most {end} count"
+            return "the last dose was too long ago"
         return ""
 
     def recovered(self, day: object, now_s: float) -> str:

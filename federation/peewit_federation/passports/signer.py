@@ -52,6 +52,8 @@ class Signer:
     mediator: bytes = b""
     "Whose log vouches for it; empty: a list that was imported."
     revoked: bool = False
+    suspended: bool = False
+    "For now: it may be lifted."
     authority: bool = False
     "Whether its certificate says that it is one of an authority, as the log of a mediator may hold one."
 
@@ -76,7 +78,7 @@ def read_signer(der: bytes) -> Signer:
         country = certificate.subject.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)
         extensions = _extensions(certificate.tbs_certificate_bytes)
         uses, authority = _uses(extensions), _is_authority(extensions)
-    except (ValueError, UnsupportedAlgorithm, IndexError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedError(f"a certificate that cannot be read ({type(error).__name__})") from None
     begins_s, ends_s = (int(moment.timestamp()) for moment in times)
     name = str(country[0].value)[:2] if country else ""

@@ -4,7 +4,7 @@
              [[[mediator, as of], …], [Ed25519 keys that sign rules]], the list of revoked passports,
              [[key ids], public key, from, to, uses, country, mediator, revoked, certificate] for each signer
 
-Rules kept here: several signers may have one key id, and each is tried; a key that anybody revoked is revoked; lists of
+Rules kept here: several signers may have one key id, and each is tried; a mediator ends only its own keys; lists of
 several sources are joined as a union, and are as old as the older of them. Where signers come from is left to the
 caller: a mediator's log, or a list that the verifier's owner imports, which has no mediator.
 """
@@ -49,11 +49,12 @@ class Trust:
     ) -> Trust:
         """From signers, each under all of its key ids."""
         known = list(signers)
-        ended = {signer.public_key for signer in known if signer.revoked}
+        # A mediator ends its own keys, and copies of them on lists that name no mediator; nobody else's.
+        ended = {(whose, s.public_key) for s in known if s.revoked for whose in (s.mediator, b"")}
         found: dict[bytes, set[Signer]] = {}
         for signer in known:
             for kid in key_ids(signer):
-                found.setdefault(kid, set()).add(replace(signer, revoked=signer.public_key in ended))
+                found.setdefault(kid, set()).add(replace(signer, revoked=(signer.mediator, signer.public_key) in ended))
         by_kid = {kid: tuple(sorted(several, key=_encode_signer)) for kid, several in found.items()}
         return cls(dict(sorted(as_of.items())), by_kid, revoked, frozenset(rule_keys))
 
@@ -84,7 +85,7 @@ class Trust:
     def decode(cls, data: bytes) -> Trust:
         """Raises `MalformedError` or `LimitError`."""
         if not data.startswith(MAGIC):
-            raise MalformedError("not a file of whom a verifier trusts; make one with `peewit trust refresh`")
+            raise MalformedError("not a file of whom a verifier trusts")
         head, revoked, *signers = _records(data)
         match cbor.decode(head):
             case [list(times), list(keys)] if all(isinstance(key, bytes) for key in keys):
@@ -122,7 +123,7 @@ def _decode_time(value: object) -> tuple[bytes, int]:
 def _encode_signer(signer: Signer) -> bytes:
     return cbor.encode([
         signer.kid, signer.public_key, signer.not_before_s, signer.not_after_s, sorted(signer.uses), signer.country,
-        signer.mediator, int(signer.revoked), signer.certificate,
+        signer.mediator, 1 if signer.revoked else 2 if signer.suspended else 0, signer.certificate,
     ])  # fmt: skip
 
 
@@ -133,7 +134,7 @@ def _decode_signer(data: bytes) -> Signer:
             bytes(certificate),
         ] if len(kid) == KID_BYTES and {*uses} <= {"v", "t", "r"}:  # fmt: skip
             times = begins_s, ends_s
-            return Signer(kid, key, *times, frozenset(uses), country, certificate, mediator, bool(revoked))
+            return Signer(kid, key, *times, frozenset(uses), country, certificate, mediator, revoked == 1, revoked == 2)
     raise MalformedError("a signer in a file of trust that is none")
 
 

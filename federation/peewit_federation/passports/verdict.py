@@ -6,13 +6,14 @@
 
 Rules kept here: nothing that is not verified is shown; a passport that is not valid shows no name and no dose; what
 counts against a passport counts also when our lists are old, what counts for it only while they are fresh. Every
-signer with the passport's key id is tried, and a revoked one ends it, whatever time it claims.
+signer with the passport's key id is tried; a revoked one counts for nothing, whatever time it claims.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from peewit_federation.errors import SenderError
@@ -50,6 +51,10 @@ class Reason(Enum):
     UNKNOWN_ISSUER = "unknown issuer"
     STALE = "lists too old"
     NO_RULES = "rules not valid now"
+
+
+SEVERITY: Final = (Reason.REVOKED, Reason.EXPIRED, Reason.NOT_YET, Reason.SIGNATURE, Reason.STALE)
+"Of several signers, the first of these is told."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +102,16 @@ def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, li
     signers = [signer for signer in candidates if _signed_by(signed, signer)]
     if not signers:
         return Verdict(Outcome.NOT_VALID, Reason.SIGNATURE, "It was changed, or not signed by whom it names.")
-    if any(signer.revoked for signer in signers):
+    if all(signer.revoked or signer.suspended for signer in signers):
         return Verdict(Outcome.NOT_VALID, Reason.REVOKED, "Its signer's key was revoked. The practice can renew it.")
     try:
         shown = _read_pw1(passport, signed) if passport else _read_hc1(signed)
     except SenderError as error:
         return _unreadable(error)
-    found = _times(shown, signers, now_s) or _revoked(shown, signers, trust)
-    if found is not None:
-        return found
-    if not all(-SKEW_S <= now_s - trust.as_of.get(signer.mediator, 0) <= limit_s for signer in signers):
-        return Verdict(
-            Outcome.CANNOT_TELL, Reason.STALE,
-            "The lists of what was revoked are too old. Refresh them: `peewit trust refresh`.",
-        )  # fmt: skip
+    # Whoever else says that a key is theirs takes nothing away from the mediator whose key it is.
+    against = [_by_signer(shown, signer, trust, now_s, limit_s) for signer in signers]
+    if None not in against:
+        return min((found for found in against if found), key=lambda found: SEVERITY.index(found.reason))
     return _judge(shown, rules, now_s)
 
 
@@ -133,7 +134,7 @@ def _read_hc1(signed: Signed) -> _Shown:
     certificate = dcc.read_certificate(claims.content)
     names = certificate.name
     given, family = names.get("gn") or names.get("gnt", ""), names.get("fn") or names.get("fnt", "")
-    entry = max(certificate.entries, key=lambda entry: entry.get("dn", 0))
+    entry = max(certificate.entries, key=lambda entry: entry["dn"] if certificate.kind == "v" else 0)
     return _Shown(
         certificate.kind, claims.issued_s, claims.expires_s, tuple(map(passport_id, certificate.ids)),
         f"{given} {family}".strip(), certificate.born, dict(entry),
@@ -150,22 +151,25 @@ def _read_pw1(passport: pw1.Presented, signed: Signed) -> _Shown:
     )
 
 
-def _times(shown: _Shown, signers: list[Signer], now_s: float) -> Verdict | None:
-    may = [signer for signer in signers if signer.may_sign(shown.kind)]
-    if not may:
-        return Verdict(Outcome.NOT_VALID, Reason.SIGNATURE, "Who signed it may not certify this kind of thing.")
-    if now_s >= shown.expires_s or all(now_s > signer.not_after_s for signer in may):
-        return Verdict(Outcome.NOT_VALID, Reason.EXPIRED, "It has expired. Its holder can renew it without a visit.")
-    if now_s < shown.issued_s - SKEW_S or all(now_s < signer.not_before_s - SKEW_S for signer in may):
-        return Verdict(Outcome.NOT_VALID, Reason.NOT_YET, "It is dated in the future. Check this device's clock.")
-    if not any(signer.not_before_s - SKEW_S <= shown.issued_s <= signer.not_after_s for signer in may):
-        return Verdict(Outcome.NOT_VALID, Reason.SIGNATURE, "It is dated outside its signer's time.")
-    return None
-
-
-def _revoked(shown: _Shown, signers: list[Signer], trust: Trust) -> Verdict | None:
-    if any(trust.revoked.has(signer.mediator, passport) for signer in signers for passport in shown.ids):
-        return Verdict(Outcome.NOT_VALID, Reason.REVOKED, "It was revoked. Its holder can ask the practice why.")
+def _by_signer(shown: _Shown, signer: Signer, trust: Trust, now_s: float, limit_s: float) -> Verdict | None:
+    """What is against a passport, if this is who signed it."""
+    bad = partial(Verdict, Outcome.NOT_VALID)
+    if signer.revoked or signer.suspended:
+        return bad(Reason.REVOKED, "Its signer's key was revoked. The practice can renew it.")
+    if any(trust.revoked.has(signer.mediator, one) for one in shown.ids):
+        return bad(Reason.REVOKED, "It was revoked. Its holder can ask the practice why.")
+    if not signer.may_sign(shown.kind):
+        return bad(Reason.SIGNATURE, "Who signed it may not certify this kind of thing.")
+    if now_s >= shown.expires_s or now_s > signer.not_after_s:
+        return bad(Reason.EXPIRED, "It has expired. Its holder can renew it without a visit.")
+    if now_s < shown.issued_s - SKEW_S or now_s < signer.not_before_s - SKEW_S:
+        return bad(Reason.NOT_YET, "It is dated in the future. Check this device's clock.")
+    if not signer.not_before_s - SKEW_S <= shown.issued_s <= signer.not_after_s:
+        return bad(Reason.SIGNATURE, "It is dated outside its signer's time.")
+    if not -SKEW_S <= now_s - trust.as_of.get(signer.mediator, 0) <= limit_s:
+        how = "`peewit trust refresh`" if signer.mediator else "`peewit trust import` with a new list"
+        words = f"The lists of what was revoked are too old. Refresh them: {how}."
+        return Verdict(Outcome.CANNOT_TELL, Reason.STALE, words)
     return None
 
 
@@ -185,8 +189,8 @@ def _judge(shown: _Shown, rules: Rules | None, now_s: float) -> Verdict:
 def _against(shown: _Shown, rules: Rules, now_s: float) -> str:
     entry = shown.entry
     match shown.kind, entry.get("dn"), entry.get("sd"):
-        case "v", int(doses), int(series):
-            return rules.vaccinated(doses, series, entry.get("dt"), now_s)
+        case "v", int() | float() as doses, int() | float() as series:
+            return rules.vaccinated(int(doses), int(series), entry.get("dt"), now_s)
         case "r", _, _:
             return rules.recovered(entry.get("fr"), now_s)
         case "t", _, _:

@@ -43,6 +43,10 @@ class Finder:
             verdict = Verdict.OUT_OF_SCOPE
         return Found(mediator, kind, subject, verdict, state.standing, state.revocations)
 
+    def in_scope(self, found: Found, now_s: int) -> bool:
+        """Whether its mediator may speak for it at all, whatever its time, suspension or revocation."""
+        return found.standing is not None and self._counts(found.mediator, found.kind, found.standing, now_s)
+
     def everywhere(self, kind: int, subject: bytes, now_s: int) -> list[Found]:
         """What every mediator says of a subject, those that know nothing left out."""
         name = kind, subject
