@@ -10,12 +10,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import segno
 
-from peewit_federation.errors import OperatorError
+from peewit_federation.errors import MalformedError, OperatorError
+from peewit_federation.passports.names import FILLER, transliterate
 
 CODE_MM: Final = 70
 MARGIN_MM: Final = 20
@@ -85,5 +87,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _latin(text: str) -> str:
-    """What the built-in fonts can show; the code holds the names as they are."""
+    """What the built-in fonts can show: other names as machines read them. The code holds them as they are."""
+    try:
+        return text.encode("latin-1").decode("latin-1")
+    except UnicodeEncodeError:
+        with suppress(MalformedError):
+            return transliterate(text).replace(FILLER, " ")
     return text.encode("latin-1", "replace").decode("latin-1")

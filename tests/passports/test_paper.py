@@ -154,13 +154,16 @@ def test_files_of_all_kinds_are_read_and_frames_of_one_showing_are_one(tmp_path:
 def test_the_page_is_one_tagged_page_with_its_language_and_one_code(tmp_path: Path) -> None:
     import pypdfium2
 
-    write_page(tmp_path / "a.pdf", TEXTS["hc1"], "Impfpass", [("geboren", "1940-08-12")], "Hinweis", "de")
+    lines = [("geboren", "1940-08-12"), ("Name", "Анна Ивáнова")]
+    write_page(tmp_path / "a.pdf", TEXTS["hc1"], "Impfpass", lines, "Hinweis", "de")
     data = (tmp_path / "a.pdf").read_bytes()
     assert b"/StructTreeRoot" in data
     assert b"/Lang (de)" in data or b"(de)" in data
     with pypdfium2.PdfDocument(data) as document:
         assert len(document) == 1
-        assert "1940-08-12" in document[0].get_textpage().get_text_range()
+        shown = document[0].get_textpage().get_text_range()
+        assert "1940-08-12" in shown
+        assert "ANNA IVANOVA" in shown, "a name that the font lacks stands as machines read it"
 
 
 @pytest.mark.parametrize(
