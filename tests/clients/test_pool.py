@@ -16,9 +16,10 @@ from tests.federation_kit import Federation
 from tests.node.test_liars import Liar
 
 
-async def test_a_dead_node_costs_nothing_and_a_hanging_one_only_the_hedge_delay(federation: Federation) -> None:
-    await federation.stop("east")
-    liar = Liar(federation, "east")
+async def hanging(federation: Federation, name: str) -> Liar:
+    """In the place of a node, something that takes requests and never answers."""
+    await federation.stop(name)
+    liar = Liar(federation, name)
     await liar.start()
 
     async def hang(_: web.Request) -> web.StreamResponse:
@@ -26,6 +27,11 @@ async def test_a_dead_node_costs_nothing_and_a_hanging_one_only_the_hedge_delay(
         return web.Response()
 
     liar.answers = {"/": hang}
+    return liar
+
+
+async def test_a_dead_node_costs_nothing_and_a_hanging_one_only_the_hedge_delay(federation: Federation) -> None:
+    liar = await hanging(federation, "east")
     async with BackendPool(charter_of(federation)) as pool:
         for backend in pool.backends:
             backend.latency_s = 0.001 if backend.name == "east" else 0.05
@@ -39,15 +45,7 @@ async def test_a_dead_node_costs_nothing_and_a_hanging_one_only_the_hedge_delay(
 async def test_when_several_are_asked_a_hanging_one_is_replaced_and_left_out_for_longer_than_it_cost(
     federation: Federation,
 ) -> None:
-    await federation.stop("east")
-    liar = Liar(federation, "east")
-    await liar.start()
-
-    async def hang(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(20)
-        return web.Response()
-
-    liar.answers = {"/": hang}
+    liar = await hanging(federation, "east")
     async with BackendPool(charter_of(federation), timeout_s=1.0) as pool:
         east = next(backend for backend in pool.backends if backend.name == "east")
         for backend in pool.backends:
