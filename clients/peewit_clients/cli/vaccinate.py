@@ -164,18 +164,22 @@ def list_(clinic: Clinic) -> None:
 def renew(clinic: Clinic) -> None:
     """Sign anew whatever expires within 28 days, or was signed with a key that was revoked."""
 
-    async def act(practice: Practice, _: Office) -> int:
+    async def act(practice: Practice, _: Office) -> tuple[int, int]:
         issuing, count = _issuing(practice), 0
         for one in issuing.due():
             await issuing.renew(one)
             count += 1
-        return count
+        return count, len(practice.state.letters)
 
-    count = with_practice(clinic, act)
+    count, waiting = with_practice(clinic, act)
     if clinic.as_json:
-        emit({"renewed": count})
-    else:
-        click.echo(f"{count} passports were signed anew and sent to their holders" if count else "none is due")
+        emit({"renewed": count, "letters_to_send": waiting})
+        return
+    click.echo(f"{count} passports were signed anew and sent to their holders" if count else "none is due")
+    if waiting:
+        click.echo(
+            f"{waiting} letters could not be delivered yet; `peewit provider run` goes on sending them", err=True
+        )
 
 
 @passport.command()
