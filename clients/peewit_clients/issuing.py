@@ -217,9 +217,9 @@ class Issuing:
         address = accept.mailbox, tuple(accept.mailbox_nodes), accept.leave, accept.reply_key
         return await self._send(accept.person, dose, accept.request, address, "", replaces)
 
-    async def issue_walk_in(self, asked: WalkIn, request: bytes, dose: Dose) -> Passport:
+    async def issue_walk_in(self, asked: WalkIn, request: bytes, dose: Dose, replaces: bytes = b"") -> Passport:
         """The same for somebody who came without an appointment. Raises `RefusedError` or `MalformedError`."""
-        return await self._send(asked.person, dose, request, asked.address, "")
+        return await self._send(asked.person, dose, request, asked.address, "", replaces)
 
     async def renew(self, one: Issued) -> Passport:
         """Sign a passport anew under its old identifier, and send it."""

@@ -131,7 +131,7 @@ class Practice:
                 held = found.get(drawn.request.name)
                 if held is None or held.request.version < drawn.request.version:
                     found[drawn.request.name] = drawn
-        if errors and len(errors) == len(backends):
+        if len(errors) == len(backends):
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         ours = {*self.state.offered, *(booking.request for booking in self.state.booked.values())}
         ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)

@@ -121,8 +121,10 @@ def save(path: Path, trust: Trust) -> None:
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(trust.encode())
-        os.sync()
+        with fresh.open("wb") as file:
+            file.write(trust.encode())
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None

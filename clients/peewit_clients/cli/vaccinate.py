@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,15 +24,15 @@ from peewit_clients.practice_state import Booking
 from peewit_clients.recovery import read_code
 from peewit_clients.walk_in import read_walk_in, request_id
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
-from peewit_federation.passports.issue import Dose
+from peewit_federation.passports.issue import Dose, Passport
 from peewit_federation.passports.values import product
 
 COUNTRY = "DE"
 CHECK_IN_LETTERS = 10
 
 
-def _issuing(practice: Practice, country: str = COUNTRY) -> Issuing:
-    return Issuing(practice, country, practice.view.charter.name)
+def _issuing(practice: Practice) -> Issuing:
+    return Issuing(practice, COUNTRY, practice.view.charter.name)
 
 
 @click.group()
@@ -104,22 +106,21 @@ def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: boo
     old = _id(replaces) if replaces else b""
 
     async def act(practice: Practice, _: Office) -> dict[str, object]:
-        secret = read_code(code) if len([c for c in code if c.isalnum()]) > CHECK_IN_LETTERS else b""
-        asked = await read_walk_in(practice.letters, secret) if secret else None
-        booking = None if asked else _booking(practice, code)
-        person = asked.person if asked else booking.person if booking else None
-        assert person is not None
+        issuing = _issuing(practice)
+        sign: Callable[[Dose, bytes], Awaitable[Passport]]
+        if sum(c.isalnum() for c in code) > CHECK_IN_LETTERS:
+            secret = read_code(code)
+            asked = await read_walk_in(practice.letters, secret)
+            person, sign = asked.person, partial(issuing.issue_walk_in, asked, request_id(secret))
+        else:
+            booking = _booking(practice, code)
+            person, sign = booking.person, partial(issuing.issue, booking)
         shown = plain(f"{person.given_name} {person.family_name}, born {person.born.isoformat()}")
         if not yes and not click.confirm(f"{shown}: is that what the identity document says?", err=True):
             raise RefusedError("nothing was signed")
-        issuing = _issuing(practice)
         if old:
             issuing.require_same(old, person)
-        if asked:
-            made = await issuing.issue_walk_in(asked, request_id(secret), dose)
-        else:
-            assert booking is not None
-            made = await issuing.issue(booking, dose, old)
+        made = await sign(dose, old)
         if old:
             await issuing.revoke(old)
         return {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}

@@ -65,8 +65,6 @@ class Opened:
     issued_s: int
     expires_s: int
     shown: Mapping[str, Any]
-    hidden: int
-    "So many claims are not shown."
 
     @property
     def doses(self) -> int | None:
@@ -122,7 +120,7 @@ def read(presented: Presented, signed: Signed) -> Opened:
         if name in shown:
             raise MalformedError(f"{name} is shown twice")
         shown[name] = one[2]
-    return Opened(passport, issued_s, expires_s, shown, len(digests) - len(shown))
+    return Opened(passport, issued_s, expires_s, shown)
 
 
 def _digest(one: Disclosure) -> bytes:

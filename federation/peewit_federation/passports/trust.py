@@ -2,7 +2,8 @@
 
     file     "peewit trust v1\\n", then records, each behind its length (4 bytes):
              [[[mediator, as of], …], [Ed25519 keys that sign rules]], the list of revoked passports,
-             [[key ids], public key, from, to, uses, country, mediator, revoked, certificate] for each signer
+             [key id, public key, from, to, uses, country, mediator, state, certificate] for each signer;
+             state: 0 good, 1 revoked, 2 suspended
 
 Rules kept here: several signers may have one key id, and each is tried; a mediator ends only its own keys; lists of
 several sources are joined as a union, and are as old as the older of them. Where signers come from is left to the
