@@ -128,6 +128,7 @@ class Appointments:
                     found += [(booking, note) for note in await self._read(name, booking)]
                 except PeewitError as error:
                     self._practice.complaints.append(str(error))
+            await self._practice.deliver()
         return found
 
     async def _read(self, name: bytes, booking: Booking) -> list[Note]:
@@ -153,7 +154,7 @@ class Appointments:
                 break
         if messages:
             self._practice.keep((BOOKING, name))
-            await self._practice.letters.delete(mail_key, offered.boxes, messages)
+            self._practice.deal_with(mail_key, offered.boxes, messages)
         return notes
 
     def _is_past(self, booking: Booking) -> bool:

@@ -132,7 +132,7 @@ class Office:
         )  # fmt: skip
         state.places = list(places)
         state.application = sign_for(application, state.key)
-        self._save([state.item(FACTS)])
+        self._save(state.changed((FACTS, b"")))
         await view.refresh([state.mediator])
         await self.open()
         return await post_letter(view, state.mediator, state.application)
@@ -163,7 +163,7 @@ class Office:
             except SenderError as error:
                 self._view.pool.complain("the mediator's mailbox", str(error))
         if messages:
-            self._save([state.item(FACTS)])
+            self._save(state.changed((FACTS, b"")))
             await self._letters.delete(state.key, origins, messages)
         return found
 

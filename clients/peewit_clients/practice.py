@@ -9,7 +9,8 @@
 Rules kept here: requests are taken in the order of group, round and priority, which is computed from their tickets, not
 taken from nodes; a slot is promised to one request at a time; whoever accepts is checked against `H` and claimed at
 the nodes before the slot is theirs; of whoever is declined nothing is kept. What is decided and the letter that says so
-are kept in one step (`practice_state`), so that every step can be taken again. Changes: `appointments`.
+are kept in one step (`practice_state`), so that every step can be taken again; no letter leaves, and nothing that was
+read is deleted, before the practice's journal holds it (`journal`). Changes: `appointments`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from peewit_clients.calendar import Slot
+from peewit_clients.journal import BehindError, Journal
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.pool import BackendError, UnreachableError
-from peewit_clients.practice_state import BOOKING, LETTER, OFFER, Booking, Item, Letter, Offered, PracticeState
+from peewit_clients.practice_state import BOOKING, LETTER, OFFER, Booking, Item, Letter, Name, Offered, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
 from peewit_federation import cbor
@@ -80,6 +82,7 @@ class Practice:
         self.view = view
         self.state = state
         self.letters = Letters(view.pool, view.clock, randomness)
+        self.journal = Journal(self.letters, state, randomness, save)
         self.complaints: list[str] = []
         self.one = asyncio.Lock()
         "One offer or round of answers at a time: slots are promised and booked between awaits."
@@ -89,10 +92,24 @@ class Practice:
         "Requests of the last draw that could not be used."
         self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
         "By area: requests that were leased to us beyond what was asked for, and until when."
+        self._dealt_with: list[tuple[SigningKey, tuple[bytes, ...], list[bytes]]] = []
+        "Messages that go from their mailboxes when the journal holds what they led to."
 
-    def keep(self, *names: tuple[int, bytes]) -> None:
+    def keep(self, *names: Name) -> None:
         """Make durable what is now the case of these things; all together."""
-        self._save([self.state.item(*name) for name in names])
+        self._save(self.state.changed(*names))
+
+    def deal_with(self, mail_key: SigningKey, boxes: tuple[bytes, ...], messages: list[bytes]) -> None:
+        """Have messages deleted once what they led to, which is kept, is in the journal too."""
+        self._dealt_with.append((mail_key, boxes, messages))
+
+    async def ready(self) -> None:
+        """Take over what another device decided, or this one before it was put back from a backup."""
+        async with self.one:
+            try:
+                await self.journal.ready()
+            except PeewitError as error:
+                self.complaints.append(str(error))
 
     def catchment(self, place: Place) -> Catchment:
         """An area as its mediator describes it. Raises `UnknownError`."""
@@ -232,6 +249,11 @@ class Practice:
 
     # Letters
 
+    async def mend(self) -> None:
+        """Bring nodes up to date that missed what was written to the journal."""
+        async with self.one:
+            await self.journal.mend()
+
     def post(
         self, address: bytes, origins: tuple[bytes, ...], leave: bytes, message: bytes, until_s: int
     ) -> tuple[int, bytes]:
@@ -241,7 +263,19 @@ class Practice:
         return LETTER, name
 
     async def deliver(self) -> int:
-        """Send what is still to be sent; how many letters no node has taken yet."""
+        """Send what is still to be sent; how many letters no node has taken yet. Raises `BehindError`."""
+        try:
+            await self.journal.flush()
+        except BehindError:
+            self._dealt_with.clear()
+            raise
+        except PeewitError as error:
+            self.complaints.append(f"nothing is sent before the practice's journal holds it: {error}")
+            return len(self.state.letters)
+        dealt_with, self._dealt_with = self._dealt_with, []
+        for mail_key, boxes, messages in dealt_with:
+            await self.letters.delete(mail_key, boxes, messages)
+        sent = []
         for name, letter in list(self.state.letters.items()):
             try:
                 await self.letters.put(letter.address, letter.origins, self.state.key, letter.leave, letter.message)
@@ -250,7 +284,9 @@ class Practice:
                 if self.view.clock() < letter.until_s:
                     continue
             del self.state.letters[name]
-            self.keep((LETTER, name))
+            sent.append((LETTER, name))
+        if sent:
+            self.keep(*sent)
         return len(self.state.letters)
 
     # Confirming
@@ -298,7 +334,7 @@ class Practice:
             del self.state.offered[name]
             # Booked or forgotten, and what is to be said of it: in one step.
             self.keep((OFFER, name), (BOOKING, slot.name), answer)
-            await self.letters.delete(mail_key, offered.boxes, [message])
+            self.deal_with(mail_key, offered.boxes, [message])
             return booking
         return None
 

@@ -1,12 +1,15 @@
 """What a practice's device must not lose: keys, calendar, offers, bookings, and letters that are still to be sent.
 
     facts     {0: mediator, 1: [signing seed, encryption seed], 2: application, 3: [data, salt],
-               4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …]}
+               4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …],
+               7: secret of the recovery code}
     items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`)
+    journal   [term, device, number, head, [origin hash, …], [[kind, name], …] changed, [[kind, name], …] on their way]
+              and, named "flight", the write that is on its way (`journal`)
 
 Rules kept here: a letter stands here, sealed, before it is sent, and goes when a node has it; so whatever step is cut
-short, what was promised is kept and what was decided is told. Where it is kept, and encrypted, is left to the caller
-(`drawer`).
+short, what was promised is kept and what was decided is told. What changes stands among what the journal does not know
+yet, in the same step. Where it is kept, and encrypted, is left to the caller (`drawer`).
 """
 
 from __future__ import annotations
@@ -22,10 +25,14 @@ from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import Request
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError
-from peewit_federation.keys import SigningKey
+from peewit_federation.keys import SigningKey, sha256
 
-FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT = range(7)
+FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT, JOURNAL = range(8)
+JOURNALED: Final = frozenset({FACTS, SLOT, OFFER, BOOKING, LETTER, PASSPORT})
+FLIGHT: Final = b"flight"
 READ_MAX: Final = 1000
+SECRET_BYTES: Final = 16
+Name = tuple[int, bytes]
 Item = tuple[int, bytes, bytes | None]
 "(kind, name, body); no body: it goes."
 
@@ -91,6 +98,23 @@ class Booking:
 
 
 @dataclass
+class JournalState:
+    """How far the practice's journal is, as this device knows it."""
+
+    term: int = 0
+    "0: this device has not written to it yet."
+    device: bytes = b""
+    number: int = 0
+    head: bytes = b""
+    origins: tuple[bytes, ...] = ()
+    pending: dict[Name, None] = field(default_factory=dict)
+    "What changed and is not in it yet, oldest first."
+    flying: tuple[Name, ...] = ()
+    flight: bytes = field(default=b"", repr=False)
+    "A write that was begun, and what is in it."
+
+
+@dataclass
 class PracticeState:
     """One practice's device."""
 
@@ -118,11 +142,22 @@ class PracticeState:
     "By id: what was issued."
     read: list[bytes] = field(default_factory=list)
     "SHA-256 of letters of the mediator that were read."
+    secret: bytes = field(default=b"", repr=False)
+    "Behind the recovery code, from which the keys follow."
+    journal: JournalState = field(default_factory=JournalState)
 
     @classmethod
     def new(cls, mediator: bytes, randomness: Callable[[int], bytes]) -> Self:
         """A practice that nobody knows of yet."""
-        return cls(mediator, randomness(32), randomness(32))
+        return cls.of_secret(randomness(SECRET_BYTES), mediator)
+
+    @classmethod
+    def of_secret(cls, secret: bytes, mediator: bytes = b"") -> Self:
+        """The keys behind a recovery code, and nothing else."""
+        signing, encryption = (
+            sha256(f"peewit practice {what} key v1".encode(), secret) for what in ("signing", "sealing")
+        )
+        return cls(mediator, signing, encryption, secret=secret)
 
     @property
     def key(self) -> SigningKey:
@@ -137,14 +172,38 @@ class PracticeState:
             if slot.begins_s > now_s + notice_s and name not in promised and name not in self.booked
         ]  # fmt: skip
 
+    def changed(self, *names: Name) -> list[Item]:
+        """These things as they are now, and that the journal does not know it yet: what is to be kept in one step."""
+        self.journal.pending |= dict.fromkeys(name for name in names if name[0] in JOURNALED)
+        return [*(self.item(*name) for name in dict.fromkeys(names)), self.item(JOURNAL)]
+
+    def names(self) -> list[Name]:
+        """Of everything that there is, but the journal."""
+        parts: tuple[tuple[int, dict[bytes, Any]], ...] = (
+            (SLOT, self.calendar), (OFFER, self.offered), (BOOKING, self.booked), (LETTER, self.letters),
+            (ISSUER_KEY, self.issuer_keys), (PASSPORT, self.passports),
+        )  # fmt: skip
+        return [(FACTS, b""), *((kind, name) for kind, part in parts for name in part)]
+
+    def take_over(self, items: Iterable[Item]) -> None:
+        """Put what the journal says in the place of what there is, but for what never leaves the device."""
+        known = [(kind, name, body) for kind, name, body in items if body is not None]
+        found = self.load(known)
+        if found is None or found.key_seed != self.key_seed:
+            raise MalformedError("a journal of another practice, or without its keys")
+        found.issuer_keys, found.journal = self.issuer_keys, self.journal
+        vars(self).update(vars(found))
+
     def item(self, kind: int, name: bytes = b"") -> Item:
         """One thing as it is kept now; without a body if there is none any more."""
         body: object = None
+        if kind == JOURNAL:
+            return kind, name, self._journal(name)
         if kind == FACTS:
             body = {
                 0: self.mediator, 1: [self.key_seed, self.encryption_seed], 2: self.application,
                 3: [self.data, self.salt], 4: [[area, seeds] for area, seeds in self.area_seeds.items()],
-                5: [[p.mediator, p.area] for p in self.places], 6: self.read[-READ_MAX:],
+                5: [[p.mediator, p.area] for p in self.places], 6: self.read[-READ_MAX:], 7: self.secret,
             }  # fmt: skip
         elif kind == SLOT and name in self.calendar:
             body = _slot(self.calendar[name])
@@ -172,8 +231,10 @@ class PracticeState:
                 rest.append((kind, name, body))
         for kind, name, body in rest if found else ():
             assert found is not None
-            value = cbor.decode(body)
-            if kind == ISSUER_KEY:
+            value: Any = body if (kind, name) == (JOURNAL, FLIGHT) else cbor.decode(body)
+            if kind == JOURNAL:
+                found._read_journal(name, value)
+            elif kind == ISSUER_KEY:
                 found.issuer_keys[name] = body
             elif kind == PASSPORT:
                 found.passports[name] = body
@@ -193,12 +254,29 @@ class PracticeState:
         match value:
             case {
                 0: bytes(mediator), 1: [bytes(key), bytes(encryption)], 2: bytes(application),
-                3: [bytes(data), bytes(salt)], 4: list(seeds), 5: list(places), 6: list(read),
+                3: [bytes(data), bytes(salt)], 4: list(seeds), 5: list(places), 6: list(read), 7: bytes(secret),
             }:  # fmt: skip
                 areas = dict(seeds)
                 known = [Place(*place) for place in places]
-                return cls(mediator, key, encryption, application, data, salt, areas, known, read=read)
+                return cls(mediator, key, encryption, application, data, salt, areas, known, read=read, secret=secret)
         raise MalformedError("not the state of a practice")
+
+    def _journal(self, name: bytes) -> bytes | None:
+        mine = self.journal
+        if name == FLIGHT:
+            return mine.flight or None
+        pending, flying = [list(n) for n in mine.pending], [list(n) for n in mine.flying]
+        return cbor.encode([mine.term, mine.device, mine.number, mine.head, list(mine.origins), pending, flying])
+
+    def _read_journal(self, name: bytes, value: Any) -> None:
+        if name == FLIGHT:
+            self.journal.flight = value
+            return
+        term, device, number, head, origins, pending, flying = value
+        names = dict.fromkeys((kind, name) for kind, name in pending)
+        sent = tuple((kind, name) for kind, name in flying)
+        flight = self.journal.flight
+        self.journal = JournalState(term, device, number, head, tuple(origins), names, sent, flight)
 
 
 def _slot(slot: Slot) -> list[object]:

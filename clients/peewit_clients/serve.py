@@ -71,6 +71,8 @@ class Server:
         told, practice = Turn(), self.practice
         try:
             await practice.view.refresh([practice.state.mediator])
+            if practice.state.data and self._turns == 0:
+                await practice.ready()
             if self._turns % NOTES_TURNS == 0:
                 told.letter = await self.office.receive()
             told.bookings = await practice.confirm()
@@ -79,6 +81,7 @@ class Server:
             if self._turns % RECHECK_TURNS == 0:
                 told.ended = await self.acts.recheck()
                 await self.acts.forget()
+                await practice.mend()
             if practice.state.data:
                 await self._offer(told)
         except PeewitError as error:

@@ -39,6 +39,7 @@ from peewit_node.answers import Answers
 from peewit_node.append import Appender
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.forward import Forwarder
+from peewit_node.appointment.journals import Journals
 from peewit_node.appointment.letterboxes import Letterboxes
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
@@ -135,6 +136,7 @@ class Node:
         self.queues = Queues(state, engine, registry, self.logs)
         self.queue_routes = QueueRoutes(state, signed, self.queues)
         self.letterboxes = Letterboxes(state, engine, registry, signed)
+        self.journals = Journals(state, engine, signed)
         self.gateway_key = GatewayKey.of(encryption)
         self.oblivious = Oblivious(state, self.peers, self.gateway_key, random, connector)
         self.forwarder = Forwarder(state, engine, self.queues, self.peers, signed, clock, random)
@@ -242,6 +244,7 @@ class Node:
         app.add_routes(self.mail.routes())
         app.add_routes(self.queue_routes.routes())
         app.add_routes(self.letterboxes.routes())
+        app.add_routes(self.journals.routes())
         app.add_routes(self.forwarder.routes())
         app.add_routes(self.oblivious.routes())
         app.add_routes(self.status.routes())
@@ -322,6 +325,7 @@ class Node:
                 await self.mailboxes.expire(self.state.now())
                 await self.queues.expire()
                 await self.letterboxes.expire(self.state.now())
+                await self.journals.expire(self.state.now())
             except StorageError as error:
                 logger.warning("what has ended could not be deleted yet", reason=str(error))
             await asyncio.sleep(TIDY_S)

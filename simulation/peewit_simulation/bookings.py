@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from random import Random
 from typing import Any, Final
 
 from peewit_clients.calendar import Slot
@@ -55,6 +56,7 @@ ANSWER_S: Final = 660
 CALM_S: Final = 1000.0
 "Longer than an offer that nobody answers keeps its slot."
 DAY_S: Final = 86_400
+PUT_BACK_SHARE: Final = 0.4
 
 
 class Actor(ABC):
@@ -102,6 +104,8 @@ class Clinic(Actor):
         self._server: Server | None = None
         self._mailbox = False
         "Whether its mediator can write to it."
+        self.knew = 0
+        "The highest number of its journal that a device of it knew."
 
     def admitted(self, secret: bytes, area_seed: bytes) -> None:
         """Take over what its mediator sends, and make a calendar."""
@@ -114,7 +118,7 @@ class Clinic(Actor):
             name = self.sim.seed_of(self.host.name, "slot", number)[:16]
             state.calendar[name] = Slot(name, int(self.host.wall()) + DAY_S + 600 * number, 10, "flu")
         with Drawer.make(self.path) as drawer:
-            drawer.write([state.item(FACTS), *(state.item(SLOT, name) for name in state.calendar)])
+            drawer.write(state.changed((FACTS, b""), *((SLOT, name) for name in state.calendar)))
 
     async def step(self, view: RegistryView) -> None:
         if self._view is not view:
@@ -125,6 +129,13 @@ class Clinic(Actor):
             self._mailbox = True
         await self._server.turn()
         self._server.practice.complaints.clear()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its device knows all that one of its devices knew; one that was put back has to read it first."""
+        number = self.on_disk().journal.number
+        self.knew = max(self.knew, number)
+        return number == self.knew
 
     def _open(self, view: RegistryView) -> None:
         """Go on from the disk, after a crash."""
@@ -315,17 +326,19 @@ class Town:
         )
 
 
-def simulate_bookings(seed: int, practice: MakePractice = Practice, faults: tuple[Fault, ...] | None = None) -> Outcome:
+def simulate_bookings(
+    seed: int, practice: MakePractice = Practice, faults: tuple[Fault, ...] | None = None, clinics: int = CLINICS
+) -> Outcome:
     """People book while things go wrong, as a seed has it (or `faults`); then nothing does, until all are served."""
     from peewit_simulation.checkers.bookings import Bookings
 
     scenario = draw(seed, 4)
     names = tuple(f"n{number:03}" for number in range(4))
     with Simulation(seed, 4, freshness_s=(300, 3600), draw=usual_draw(names)) as sim:
-        town = Town(sim, practice)
+        town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics))
         town.open()
         promises, broken, start_s = Bookings(town), None, sim.world.now_s
-        for fault in scenario.faults if faults is None else faults:
+        for fault in (*scenario.faults, *_put_back(seed, scenario.faulty_s)) if faults is None else faults:
             if "patient" in repr(fault.with_) or "district" in repr(fault.with_) or fault.do == "skew":
                 fault = _among_us(fault)
             sim.world.at(start_s + fault.at_s, partial(apply, sim, fault))
@@ -347,6 +360,16 @@ def simulate_bookings(seed: int, practice: MakePractice = Practice, faults: tupl
             broken = error
         booked = sum(person.booked for person in town.people)
         return Outcome(seed, broken, sim.world.now_s, booked, sim.history.events)
+
+
+def _put_back(seed: int, faulty_s: float) -> list[Fault]:
+    """In some worlds a practice's machine dies, and goes on from a copy that is some time old."""
+    random = Random(f"peewit put back {seed}")
+    if random.random() > PUT_BACK_SHARE:
+        return []
+    name = f"clinic-{random.randrange(CLINICS)}"
+    at_s = random.uniform(0, faulty_s)
+    return [Fault(random.uniform(0, at_s), "backup", (name,)), Fault(at_s, "put_back", (name,))]
 
 
 def _among_us(fault: Fault) -> Fault:

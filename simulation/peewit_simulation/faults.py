@@ -63,6 +63,26 @@ def restart(sim: Simulation, name: str) -> None:
         sim.people.get(name, lambda: sim.start(name))()
 
 
+def backup(sim: Simulation, name: str) -> None:
+    """A copy of a practice's disk is made, as it is now."""
+    sim.backups[name] = {file.name: file.read_bytes() for file in sim.hosts[name].folder.iterdir() if file.is_file()}
+
+
+def put_back(sim: Simulation, name: str) -> None:
+    """Its machine dies; another one begins with the copy."""
+    copy = sim.backups.get(name)
+    if copy is not None:
+        crash(sim, name)
+        for file in sim.hosts[name].folder.iterdir():
+            if file.is_file():
+                file.unlink()
+        for file_name, data in copy.items():
+            file = sim.hosts[name].folder / file_name
+            file.touch(mode=0o600)
+            file.write_bytes(data)
+        restart(sim, name)
+
+
 def pause(sim: Simulation, name: str) -> None:
     """A process stands still, and its connections stay open."""
     sim.hosts[name].pause()
@@ -115,7 +135,23 @@ def _pairs(one: tuple[str, ...], other: tuple[str, ...]) -> list[Pair]:
 ACTIONS: Final[dict[str, Any]] = {
     action.__name__: action
     for action in (
-        *(partition, partition_oneway, heal, crash, restart, pause, resume, skew, slow, lose, delay, hold, release),
+        *(
+            partition,
+            partition_oneway,
+            heal,
+            crash,
+            restart,
+            backup,
+            put_back,
+            pause,
+            resume,
+            skew,
+            slow,
+            lose,
+            delay,
+            hold,
+            release,
+        ),
     )
 }
 

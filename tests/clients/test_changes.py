@@ -188,7 +188,7 @@ async def test_a_practice_whose_power_goes_at_any_step_goes_on_from_its_disk(sur
         first = surgery.practice(theirs)
         first.state.calendar = {slot(number).name: slot(number) for number in range(3)}
         with Drawer.make(path, "open sesame") as drawer:
-            drawer.write([first.state.item(FACTS), *(first.state.item(1, name) for name in first.state.calendar)])
+            drawer.write(first.state.changed((FACTS, b""), *((1, name) for name in first.state.calendar)))
         user = surgery.user(mine)
         await user.ask(with_work)
         for cut in range(1, 60):

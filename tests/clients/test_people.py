@@ -118,6 +118,30 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"
 
 
+async def test_a_practice_whose_machine_is_gone_goes_on_from_its_recovery_code(people: Federation) -> None:
+    folder = people.folder
+    await admitted(folder)
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() + 2 * 86_400))
+    times = ("--service", "flu", "--from", "09:00", "--to", "09:10", "--minutes", "10")
+    await done(folder, "provider", "calendar", "add", "--day", day, *times)
+    code = (await found(folder, "provider", "recovery"))["recovery_code"]
+    await refused(folder, 3, "keeps a journal", "provider", "restore", code, "--folder", "new")
+    await done(folder, "user", "request", *PERSON)
+    await done(folder, "provider", "run", "--once")
+    await done(folder, "user", "accept", "1")
+    await done(folder, "provider", "run", "--once")
+    shown = await found(folder, "user", "show")
+    await refused(folder, 3, "a letter of the recovery code", "provider", "restore", "B" + code[1:], "--folder", "new")
+    await refused(folder, 4, "holds a practice already", "provider", "restore", code)
+    assert "1 booked: all is back" in await done(folder, "provider", "restore", code, "--folder", "new")
+    (row,) = await found(folder, "provider", "day", day, "--folder", "new")
+    assert row["code"] == shown["check_in"]
+    await done(folder, "provider", "note", row["code"], "come to the back door", "--folder", "new")
+    assert "back door" in await done(folder, "user", "status")
+    await done(folder, "provider", "run", "--once")
+    assert "back door" in await done(folder, "provider", "day", day), "the old device takes over what it missed"
+
+
 async def test_a_deputy_opens_what_was_written_to_the_desk_and_gets_its_keys(people: Federation) -> None:
     folder = people.folder
     await admitted(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,25 @@ def test_a_practice_that_gives_one_time_to_two_people_is_caught() -> None:
     broken = simulate_bookings(4, Greedy, ()).broken
     assert broken is not None
     assert "was told that its time is confirmed" in broken.what
+
+
+class Alone(Practice):
+    """Asks no journal: what its device does not know did not happen."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+
+        async def nothing() -> None:
+            self.state.journal.pending.clear()
+
+        self.journal.ready = self.journal.flush = nothing  # type: ignore[method-assign]
+
+
+def test_a_practice_that_goes_on_from_a_backup_without_its_journal_is_caught() -> None:
+    faults = tuple(
+        Fault(at_s, what, (f"clinic-{n}",)) for n in (0, 1) for at_s, what in ((1.0, "backup"), (26.0, "put_back"))
+    )
+    assert simulate_bookings(3, faults=faults).broken is None, "the honest one reads what it decided"
+    broken = simulate_bookings(3, Alone, faults).broken
+    assert broken is not None
+    assert "was told" in broken.what

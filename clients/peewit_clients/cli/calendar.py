@@ -59,7 +59,7 @@ def add(
         doubled = sum((slot.begins_s, slot.minutes, slot.service) in taken for slot in slots)
         for slot in slots:
             state.calendar[slot.name] = slot
-        drawer.write([state.item(SLOT, slot.name) for slot in slots])
+        drawer.write(state.changed(*((SLOT, slot.name) for slot in slots)))
     if clinic.as_json:
         emit({"added": len(slots)})
         return

@@ -88,6 +88,8 @@ def with_practice(clinic: Clinic, work: Callable[[Practice, Office], Awaitable[T
             view = RegistryView(charter, pool)
             await view.refresh([state.mediator])
             practice = Practice(view, state, os.urandom, drawer.write)
+            if state.data:
+                await practice.ready()
             found = await work(practice, Office(view, state, os.urandom, drawer.write))
             complain(practice)
             return found

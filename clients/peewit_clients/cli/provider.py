@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Final
 
 import click
@@ -15,16 +16,21 @@ from peewit_clients.areas import find_areas, read_postcode
 from peewit_clients.cli.calendar import calendar
 from peewit_clients.cli.changes import cancel, day, move, note
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, opened, with_practice
-from peewit_clients.cli.common import emit, plain
+from peewit_clients.cli.common import emit, plain, read_charter, with_pool
 from peewit_clients.cli.person import new_passphrase
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
+from peewit_clients.journal import Journal
+from peewit_clients.letters import Letters
 from peewit_clients.office import Office
+from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import FACTS, PracticeState
+from peewit_clients.practice_state import FACTS, FLIGHT, JOURNAL, PracticeState
+from peewit_clients.recovery import read_code, write_code
 from peewit_clients.serve import Server, ServeSettings, Turn
+from peewit_clients.vault import key_path
 from peewit_federation import cbor
-from peewit_federation.errors import MalformedError, RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 
 LINES: Final = 12
 
@@ -40,6 +46,9 @@ def provider() -> None:
     4. peewit provider run                        draws, offers and confirms while it runs
     5. peewit provider day                        who comes today
     6. peewit provider passport issue CODE …      a passport for whoever was vaccinated
+
+    What you decide is at three nodes, sealed, before anybody is told. If this machine is lost:
+    peewit provider restore CODE, with the code that `peewit provider init` and `recovery` show.
     """
 
 
@@ -51,7 +60,7 @@ for command in (calendar, day, note, move, cancel, passport):
 @click.option("--mediator", required=True, help="Id of the mediator that will vouch for you, 64 hexadecimal digits.")
 @clinical
 def init(mediator: str, clinic: Clinic) -> None:
-    """Make the keys of this practice. Whoever has the folder and its passphrase is the practice: back it up."""
+    """Make the keys of this practice, and a recovery code. Whoever has one or the other is the practice."""
     try:
         identity = bytes.fromhex(mediator)
     except ValueError:
@@ -62,9 +71,50 @@ def init(mediator: str, clinic: Clinic) -> None:
         state = PracticeState.new(identity, os.urandom)
         drawer.write([state.item(FACTS)])
     if clinic.as_json:
-        emit({"signing_key": state.key.public.hex()})
+        emit({"signing_key": state.key.public.hex(), "recovery_code": write_code(state.secret)})
+        return
+    click.echo("Write this recovery code down and lock it away; it brings everything back if this machine is lost:")
+    click.echo(f"  {write_code(state.secret)}")
+    click.echo(f"made {clinic.folder}; next: peewit provider apply")
+
+
+@provider.command()
+@clinical
+def recovery(clinic: Clinic) -> None:
+    """Show the recovery code again."""
+    with opened(clinic) as (_, state):
+        code = write_code(state.secret)
+    if clinic.as_json:
+        emit({"recovery_code": code})
     else:
-        click.echo(f"made {clinic.folder}; next: peewit provider apply")
+        click.echo(code)
+
+
+@provider.command()
+@click.argument("code")
+@clinical
+def restore(code: str, clinic: Clinic) -> None:
+    """Bring calendar, offers and appointments back on an empty machine, from the nodes that keep the journal.
+
+    Keys for passports stay on the lost machine: the next passport asks for a new one. If it was stolen, have your
+    health district withdraw you, and begin anew.
+    """
+    charter, state = read_charter(clinic.charter_path), PracticeState.of_secret(read_code(code))
+    if key_path(clinic.path).exists():
+        raise OperatorError(f"{clinic.folder} holds a practice already; name another one with --folder")
+
+    async def run(pool: BackendPool) -> None:
+        await Journal(Letters(pool, time.time, os.urandom), state, os.urandom, lambda _: None).restore()
+
+    with_pool(charter, clinic.nodes, run)
+    with Drawer.make(clinic.path, new_passphrase()) as drawer:
+        drawer.write(state.item(*name) for name in (*state.names(), (JOURNAL, b""), (JOURNAL, FLIGHT)))
+    facts = {"slots": len(state.calendar), "offers": len(state.offered), "booked": len(state.booked)}
+    if clinic.as_json:
+        emit(facts)
+    else:
+        click.echo(f"{facts['slots']} slots, {facts['offers']} offers out, {facts['booked']} booked: all is back")
+        click.echo("next: peewit provider run")
 
 
 @provider.command()

@@ -30,6 +30,10 @@ class SignedDoor:
         self._guard.admit(envelope, request.method, request.path, self._state.now())
         return envelope
 
+    def known(self, key: bytes) -> bool:
+        """Whether a mediator has ever vouched for the practice with this key (its id)."""
+        return bool(self._finder.everywhere(Provider.KIND, key, int(self._state.now())))
+
     def practices(self, key: bytes) -> list[Found]:
         """The grants by which the holder of a key (its id) may act as a practice now."""
         found = self._finder.everywhere(Provider.KIND, key, int(self._state.now()))

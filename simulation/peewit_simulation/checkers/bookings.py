@@ -35,6 +35,9 @@ class Bookings(Checker):
         if self._leak:
             raise self.broken(f"node {self._leak} stored a person's name")
         held = {clinic.host.name: clinic.on_disk().booked for clinic in self.town.clinics}
+        self._capacity()
+        if not all(clinic.remembers for clinic in self.town.clinics):
+            return  # a device that was put back from a backup has not read its journal yet
         for person in self.town.people:
             if not person.booked:
                 continue
@@ -51,8 +54,20 @@ class Bookings(Checker):
         if twice:
             raise self.broken(f"{twice[0].hex()[:16]} has two appointments, and knows of one")
 
+    def _capacity(self) -> None:
+        """Whatever became of devices: of the people who were told a time, no two were told the same."""
+        told: dict[bytes, str] = {}
+        for person in self.town.people:
+            if person.booked and person.saved and person.saved.chosen:
+                other = told.setdefault(person.saved.chosen.slot, person.host.name)
+                if other != person.host.name:
+                    raise self.broken(f"{other} and {person.host.name} were told the same time for one person")
+
     def end(self) -> None:
         self.watch()
+        behind = [clinic.host.name for clinic in self.town.clinics if not clinic.remembers]
+        if behind:
+            raise self.broken(f"long after the faults {behind} still do not know what was in their journal")
         waiting = [person.host.name for person in self.town.people if not person.booked]
         if waiting:
             states = {p.host.name: p.saved.chosen.state.name if p.saved and p.saved.chosen else "none"

@@ -1,0 +1,165 @@
+"""A practice's journal at nodes: sealed things by tag, numbered, written by one device at a time (design 4.6).
+
+    claim      [term, device, [origin hash, …]]                                                ->  header
+    write      [term, device, at, head, next, next head, drop, [[tag, sealed or empty], …]]    ->  header
+    read       [after tag, bytes at most]                          ->  [header, [[tag, sealed], …]] in order of tags
+    header     [term, device, written, number, head, [origin hash, …]]
+
+    [3, h'64..', 7, h'a1..', 8, h'b2..', false, [[h'00..', h'']]]   ->   88 03 50 64… 07 58 20 a1… 08 … f4 81 82 …
+
+Three nodes keep it, which its header names; what two of them have counts. A device *claims* a term above all others
+before it writes: a node that has let it writes nothing of older terms any more. A write goes from one number to the
+next, so that a device which does not know what was written last (it was put back from a backup, or another one was at
+work) is refused, and reads first. As in Raft, what was written in the highest term, and there with the highest number,
+is what counts. `drop`, from number 0 to number 0 or on, begins anew at a node that was left behind.
+
+Rules kept here: syntax and bounds. What is sealed is for practices' devices alone (`peewit_clients.journal`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_federation import cbor
+from peewit_federation.errors import MalformedError
+
+NODES: Final = 3
+DEVICE_BYTES: Final = 16
+TAG_BYTES: Final = 16
+HEAD_BYTES: Final = 32
+ROWS_MAX: Final = 2_000
+ROW_BYTES_MAX: Final = 72 * 1024
+WRITE_BYTES_MAX: Final = 112 * 1024
+READ_BYTES_MAX: Final = 1 << 20
+NUMBER_MAX: Final = 1 << 53
+Rows = tuple[tuple[bytes, bytes], ...]
+"(tag, sealed); nothing sealed: it goes."
+
+
+@dataclass(frozen=True)
+class Header:
+    """How far a node's copy of a journal is, and whom it lets write."""
+
+    term: int = 0
+    device: bytes = bytes(DEVICE_BYTES)
+    written: int = 0
+    "The term of the last write."
+    number: int = 0
+    "Of the last write; 0 while it is incomplete."
+    head: bytes = b""
+    origins: tuple[bytes, ...] = ()
+    "Of the operators whose nodes keep this journal."
+
+    def value(self) -> list[object]:
+        """As it stands in answers."""
+        return [self.term, self.device, self.written, self.number, self.head, list(self.origins)]
+
+    @classmethod
+    def of(cls, value: object) -> Header:
+        """Raises `MalformedError`."""
+        match value:
+            case [int(term), bytes(device), int(written), int(number), bytes(head), list(origins)]:
+                sizes = len(device) == DEVICE_BYTES and len(head) in (0, HEAD_BYTES)
+                if sizes and all(0 <= n < NUMBER_MAX for n in (term, written, number)):
+                    return cls(term, device, written, number, head, _origins(origins))
+        raise MalformedError("a journal's header is [term, device, written, number, head, [origin hash, …]]")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A device wants to be the one that writes."""
+
+    term: int
+    device: bytes
+    origins: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        return cbor.encode([self.term, self.device, list(self.origins)])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Claim:
+        """Raises `MalformedError`."""
+        match cbor.decode(data, size_bytes_max=512):
+            case [int(term), bytes(device), list(origins)] if 0 < term < NUMBER_MAX and len(device) == DEVICE_BYTES:
+                if origins:
+                    return cls(term, device, _origins(origins))
+        raise MalformedError("a claim to a journal is [term, device, [origin hash, …]]")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A write."""
+
+    term: int
+    device: bytes
+    at: int
+    head: bytes
+    next: int
+    next_head: bytes
+    drop: bool
+    "Whether all that the node had goes first, whatever it was."
+    rows: Rows
+
+    def encode(self) -> bytes:
+        rows = [list(row) for row in self.rows]
+        return cbor.encode([self.term, self.device, self.at, self.head, self.next, self.next_head, self.drop, rows])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Change:
+        """Raises `MalformedError` or `LimitError`."""
+        match cbor.decode(data, size_bytes_max=WRITE_BYTES_MAX):
+            case [
+                int(term), bytes(device), int(at), bytes(head), int(number), bytes(next_head), bool(drop), list(rows)
+            ]:  # fmt: skip
+                numbers = 0 < term < NUMBER_MAX and 0 <= at <= number < NUMBER_MAX and (at < number or at == 0)
+                sizes = len(device) == DEVICE_BYTES and len(head) in (0, HEAD_BYTES) and len(next_head) == HEAD_BYTES
+                if numbers and sizes and len(rows) <= ROWS_MAX and not (drop and at):
+                    return cls(term, device, at, head, number, next_head, drop, _rows(rows))
+        raise MalformedError("a journal is written with [term, device, at, head, next, next head, drop, rows]")
+
+
+def encode_read(after: bytes, bytes_max: int) -> bytes:
+    """Ask for what comes after a tag (empty: from the beginning); 0 bytes: the header alone."""
+    return cbor.encode([after, bytes_max])
+
+
+def decode_read(data: bytes) -> tuple[bytes, int]:
+    """Raises `MalformedError`."""
+    match cbor.decode(data, size_bytes_max=64):
+        case [bytes(after), int(bytes_max)] if len(after) in (0, TAG_BYTES) and 0 <= bytes_max <= READ_BYTES_MAX:
+            return after, bytes_max
+    raise MalformedError(f"a journal is read with [after tag, at most {READ_BYTES_MAX} bytes]")
+
+
+def encode_page(header: Header, rows: Rows) -> bytes:
+    """What a node answers to `read`."""
+    return cbor.encode([header.value(), [list(row) for row in rows]])
+
+
+def decode_page(data: bytes) -> tuple[Header, Rows]:
+    """Raises `MalformedError` or `LimitError`."""
+    match cbor.decode(data, size_bytes_max=READ_BYTES_MAX + ROW_BYTES_MAX + (64 << 10)):
+        case [header, list(rows)]:
+            return Header.of(header), _rows(rows)
+    raise MalformedError("a page of a journal is [header, rows]")
+
+
+def _origins(values: list[object]) -> tuple[bytes, ...]:
+    found = tuple(value for value in values if isinstance(value, bytes) and len(value) == 32)
+    if len(found) != len(values) or len(found) > NODES or len(set(found)) != len(found):
+        raise MalformedError(f"at most {NODES} different operators keep a journal, named by 32 bytes each")
+    return found
+
+
+def _rows(values: list[object]) -> Rows:
+    found = []
+    for value in values:
+        match value:
+            case [bytes(tag), bytes(sealed)] if len(tag) == TAG_BYTES and len(sealed) <= ROW_BYTES_MAX:
+                found.append((tag, sealed))
+            case _:
+                raise MalformedError(f"a row of a journal is [tag, at most {ROW_BYTES_MAX} bytes]")
+    if len({tag for tag, _ in found}) != len(found):
+        raise MalformedError("a journal's write names a tag twice")
+    return tuple(found)

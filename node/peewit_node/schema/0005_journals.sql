@@ -1,0 +1,18 @@
+-- Practices' journals: sealed things, written by one device at a time.
+CREATE TABLE journals (
+    practice BLOB PRIMARY KEY,       -- key id
+    term INTEGER NOT NULL,           -- nothing of older ones is written any more
+    device BLOB NOT NULL,            -- that has the term
+    written INTEGER NOT NULL,        -- term of the last write
+    number INTEGER NOT NULL,         -- of the last write
+    head BLOB NOT NULL,              -- of the last write
+    origins BLOB NOT NULL,           -- CBOR: the operators whose nodes keep it
+    size INTEGER NOT NULL,           -- bytes of all rows
+    until INTEGER NOT NULL           -- POSIX seconds
+);
+CREATE TABLE journal_rows (
+    practice BLOB NOT NULL,
+    tag BLOB NOT NULL,
+    body BLOB NOT NULL,              -- sealed for the practice's devices
+    PRIMARY KEY (practice, tag)
+);
