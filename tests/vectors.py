@@ -9,6 +9,7 @@ from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
 from peewit_federation.appointment.applications import Application, Decision, Posted, SharedKeys, sign_for
 from peewit_federation.appointment.envelope import Envelope
+from peewit_federation.appointment.journal import Change, Claim, Header, encode_page
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import CONFIRMED, Accept, Confirm, Offer, practice_data, sign_message
 from peewit_federation.appointment.notes import MOVE, Note, sign_note
@@ -185,6 +186,21 @@ def examples() -> dict[str, bytes]:
             key("clinic-a").public,
             encode_draw(Place(mediator, area.area), 5),
         ).sign(key("clinic-a")),
+        "journal claim": Claim(3, seed("device")[:16], seats.origins[:3]).encode(),
+        "journal write": Change(
+            3,
+            seed("device")[:16],
+            7,
+            seed("head 7"),
+            8,
+            seed("head 8"),
+            False,
+            ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)), (seed("tag 2")[:16], b"")),
+        ).encode(),
+        "journal page": encode_page(
+            Header(3, seed("device")[:16], 3, 8, seed("head 8"), seats.origins[:3]),
+            ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)),),
+        ),
         "leave": give_leave(key("mailbox"), key_id(key("writer").public), TIME_S),
         "request": asked.sign(key("request")),
         "wishes": Wishes(

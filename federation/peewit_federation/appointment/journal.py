@@ -13,7 +13,7 @@ next, so that a device which does not know what was written last (it was put bac
 work) is refused, and reads first. As in Raft, what was written in the highest term, and there with the highest number,
 is what counts. `drop`, from number 0 to number 0 or on, begins anew at a node that was left behind.
 
-Rules kept here: syntax and bounds. What is sealed is for practices' devices alone (`peewit_clients.journal`).
+Rules kept here: syntax and bounds. What is sealed, and how devices agree, is left to practices.
 """
 
 from __future__ import annotations
