@@ -33,6 +33,14 @@ def encode(value: object) -> bytes:
     return data
 
 
+def bytes_head(size: int) -> bytes:
+    """What stands before a byte string of so many bytes."""
+    if size < 24:
+        return bytes([0x40 | size])
+    width = 1 if size < 1 << 8 else 2 if size < 1 << 16 else 4
+    return bytes([0x58 | width >> 1]) + size.to_bytes(width, "big")
+
+
 def decode(data: bytes, *, size_bytes_max: int = 1 << 20) -> Any:
     """The value that `data` encodes.
 

@@ -20,6 +20,10 @@ ALG: Final = 1
 EDDSA: Final = -8
 KID: Final = 4
 COUNTERSIGNATURE0_V2: Final = 12
+KID_BYTES: Final = 32
+PROTECTED: Final = bytes.fromhex("a20127045820")
+"{alg: EdDSA, kid: the 32 bytes that follow}"
+SIGNATURE1: Final = b"\x84\x6aSignature1"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Sign1:
 
     @property
     def _protected(self) -> bytes:
+        if len(self.kid) == KID_BYTES:
+            return PROTECTED + self.kid
         return cbor.encode({ALG: EDDSA, KID: self.kid})
 
     def encode(self) -> bytes:
@@ -47,10 +53,13 @@ class Sign1:
                 pass
             case _:
                 raise MalformedError("not a COSE_Sign1: an array of protected, unprotected, payload and signature")
-        header = cbor.decode(protected)
-        if not isinstance(header, dict) or set(header) != {ALG, KID} or header[ALG] != EDDSA:
-            raise MalformedError("a protected header other than {alg: EdDSA, kid}")
-        kid = header[KID]
+        if len(protected) == len(PROTECTED) + KID_BYTES and protected.startswith(PROTECTED):
+            kid = protected[len(PROTECTED) :]
+        else:
+            header = cbor.decode(protected)
+            if not isinstance(header, dict) or set(header) != {ALG, KID} or header[ALG] != EDDSA:
+                raise MalformedError("a protected header other than {alg: EdDSA, kid}")
+            kid = header[KID]
         countersigned = COUNTERSIGNATURE0_V2 in unprotected
         countersignature = unprotected.pop(COUNTERSIGNATURE0_V2, b"")
         if not isinstance(kid, bytes) or unprotected or not isinstance(countersignature, bytes):
@@ -81,7 +90,9 @@ class Sign1:
         return Sign1(self.kid, self.payload, self.signature, key.sign(self._countersigned(purpose)))
 
     def _signed(self, purpose: str) -> bytes:
-        return cbor.encode(["Signature1", self._protected, purpose.encode(), self.payload])
+        # The same bytes as encoding the array, of which all but the sizes is known.
+        parts = self._protected, purpose.encode(), self.payload
+        return SIGNATURE1 + b"".join([cbor.bytes_head(len(part)) + part for part in parts])
 
     def _countersigned(self, purpose: str) -> bytes:
         context = "CounterSignature0V2"

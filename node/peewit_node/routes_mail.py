@@ -10,6 +10,8 @@ Nothing here is logged: an address is nobody's business.
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
 from peewit_federation import cbor
@@ -78,5 +80,8 @@ class MailRoutes:
         return address, envelope
 
 
+NOTHING: Final = cbor.encode([])
+
+
 def _done() -> web.Response:
-    return web.Response(body=cbor.encode([]), content_type=CONTENT_TYPE)
+    return web.Response(body=NOTHING, content_type=CONTENT_TYPE)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peewit_federation import cbor
+from peewit_federation.cose import Sign1
 from peewit_federation.errors import LimitError, MalformedError, SenderError
 
 # RFC 8949 appendix A: those that the profile allows, and those that it refuses.
@@ -115,3 +116,15 @@ def test_a_changed_byte_never_gives_the_same_value(value: object, choice: st.Dat
     except SenderError:
         return
     assert cbor.encode(changed) == bytes(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65_535, 65_536])
+def test_what_is_signed_is_the_encoding_of_the_array(size: int) -> None:
+    """RFC 9052, section 4.4: Sig_structure, put together from its parts."""
+    assert cbor.bytes_head(size) + bytes(size) == cbor.encode(bytes(size))
+    for kid in (bytes(32), b"short"):
+        signed = Sign1(kid, bytes(size), bytes(64))
+        protected = cbor.encode({1: -8, 4: kid})
+        assert signed._protected == protected
+        assert signed._signed("purpose") == cbor.encode(["Signature1", protected, b"purpose", bytes(size)])
+        assert Sign1.parse(signed.encode()) == signed

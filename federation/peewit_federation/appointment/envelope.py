@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from peewit_federation import cbor
@@ -44,7 +45,7 @@ class Envelope:
         fields = [self.method, self.path, self.node, self.time_ms, self.nonce, self.key, self.body]
         return sign1(cbor.encode(fields), PURPOSE, key).encode()
 
-    @property
+    @cached_property
     def signer(self) -> bytes:
         """SHA-256 of the public key."""
         return key_id(self.key)
