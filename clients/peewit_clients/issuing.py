@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final, Self
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -35,10 +36,11 @@ from peewit_federation.passports.messages import (
     Delivery,
     PassportAsk,
     delivery_context,
+    proved,
     sign_ask,
     sign_delivery,
 )
-from peewit_federation.passports.revocation import passport_id
+from peewit_federation.passports.revocation import PASSPORT_KIND, passport_id
 from peewit_federation.passports.signed import KID_BYTES
 from peewit_federation.passports.signer import key_id as certificate_id
 from peewit_federation.passports.values import product
@@ -94,6 +96,9 @@ class Issued:
     address: tuple[bytes, tuple[bytes, ...], bytes, bytes]
     "Mailbox, its nodes, leave to write, reply key."
     revoked: bool = False
+    "Whether this practice asked for that."
+    machine: str = ""
+    "The name in the machine-readable line of the holder's document, if its letters have no table."
 
     @property
     def id(self) -> bytes:
@@ -104,19 +109,19 @@ class Issued:
         return cbor.encode([
             self.uvci, [person.family_name, person.given_name, person.born.isoformat()],
             [dose.product.code, dose.number, dose.series, dose.day.isoformat()], self.issued_s, self.expires_s,
-            self.signer, self.request, [mailbox, list(nodes), leave, reply_key], self.revoked,
+            self.signer, self.request, [mailbox, list(nodes), leave, reply_key], self.revoked, self.machine,
         ])  # fmt: skip
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        uvci, person, dose, issued_s, expires_s, signer, request, address, revoked = cbor.decode(data)
+        uvci, person, dose, issued_s, expires_s, signer, request, address, revoked, machine = cbor.decode(data)
         family, given, born = person
         code, number, series, day = dose
         mailbox, nodes, leave, reply_key = address
         return cls(
             uvci, Person(family, given, date.fromisoformat(born)),
             Dose(product(code), number, series, date.fromisoformat(day)), issued_s, expires_s, signer, request,
-            (mailbox, tuple(nodes), leave, reply_key), revoked,
+            (mailbox, tuple(nodes), leave, reply_key), revoked, machine,
         )  # fmt: skip
 
 
@@ -211,21 +216,36 @@ class Issuing:
             f"no passport can be signed: {state}. `peewit provider passport key` asks the mediator to vouch for one"
         )
 
-    async def issue(self, booking: Booking, dose: Dose, replaces: bytes = b"") -> Passport:
+    async def issue(self, booking: Booking, dose: Dose, replaces: bytes = b"", machine: str = "") -> Passport:
         """Sign a passport for whoever came, and send it. Raises `RefusedError` or `MalformedError`."""
         accept = booking.accept
         address = accept.mailbox, tuple(accept.mailbox_nodes), accept.leave, accept.reply_key
-        return await self._send(accept.person, dose, accept.request, address, "", replaces)
+        return await self._send(accept.person, dose, accept.request, address, "", replaces, machine)
 
-    async def issue_walk_in(self, asked: WalkIn, request: bytes, dose: Dose, replaces: bytes = b"") -> Passport:
+    async def issue_walk_in(
+        self, asked: WalkIn, request: bytes, dose: Dose, replaces: bytes = b"", machine: str = ""
+    ) -> Passport:
         """The same for somebody who came without an appointment. Raises `RefusedError` or `MalformedError`."""
-        return await self._send(asked.person, dose, request, asked.address, "", replaces)
+        return await self._send(asked.person, dose, request, asked.address, "", replaces, machine)
 
     async def renew(self, one: Issued) -> Passport:
         """Sign a passport anew under its old identifier, and send it."""
-        if one.revoked:
+        if one.revoked or self.is_revoked(one):
             raise RefusedError("a revoked passport is not signed again")
-        return await self._send(one.person, one.dose, one.request, one.address, one.uvci)
+        return await self._send(one.person, one.dose, one.request, one.address, one.uvci, machine=one.machine)
+
+    def is_revoked(self, one: Issued) -> bool:
+        """Whether the registry says so, whoever asked for it."""
+        view = self._practice.view
+        return bool(view.finder.look(self._state.mediator, PASSPORT_KIND, one.id, int(view.clock())).revocations)
+
+    def same(self, person: Person, dose: Dose) -> Issued | None:
+        """A passport of this practice that says of this person the same dose already, and counts."""
+        for one in self.issued():
+            told = one.person == person and (one.dose.number, one.dose.product) == (dose.number, dose.product)
+            if told and not one.revoked and not self.is_revoked(one):
+                return one
+        return None
 
     def require_same(self, passport: bytes, person: Person) -> None:
         """Raise `UnknownError` or `RefusedError` unless a passport of this practice is this person's."""
@@ -241,7 +261,11 @@ class Issuing:
         found = []
         for one in self.issued():
             looked = view.finder.look(self._state.mediator, IssuerGrant.KIND, one.signer, now_s)
-            if not one.revoked and (one.expires_s - RENEWAL_S <= now_s or looked.verdict is Verdict.REVOKED):
+            if (
+                not one.revoked
+                and not self.is_revoked(one)
+                and (one.expires_s - RENEWAL_S <= now_s or looked.verdict is Verdict.REVOKED)
+            ):
                 found.append(one)
         return found
 
@@ -250,26 +274,32 @@ class Issuing:
         record = self._state.passports.get(passport)
         if record is None:
             raise UnknownError("this practice has issued no such passport; see `peewit provider passport list`")
-        self._state.passports[passport] = replace(Issued.decode(record), revoked=True).encode()
-        self._practice.keep((PASSPORT, passport))
+        async with self._practice.one:
+            self._state.passports[passport] = replace(Issued.decode(record), revoked=True).encode()
+            self._practice.keep((PASSPORT, passport))
+            await self._practice.deliver()
         return await self._ask(REVOKE, passport)
 
     async def _ask(self, what: int, subject: bytes, certificate: bytes = b"") -> list[str]:
         view, state = self._practice.view, self._state
-        ask = PassportAsk(state.mediator, state.key.public, what, subject, int(view.clock()), certificate)
+        proof = b""
+        if what == CERTIFY:
+            key = IssuerKey.decode(state.issuer_keys[key_id(subject)])
+            proof = key.private.sign(proved(state.mediator, state.key.public), ec.ECDSA(hashes.SHA256()))
+        ask = PassportAsk(state.mediator, state.key.public, what, subject, int(view.clock()), certificate, proof)
         return await post_letter(view, state.mediator, sign_ask(ask, state.key))
 
     async def _send(
         self, person: Person, dose: Dose, request: bytes, address: tuple[bytes, tuple[bytes, ...], bytes, bytes],
-        uvci: str, replaces: bytes = b"",
+        uvci: str, replaces: bytes = b"", machine: str = "",
     ) -> Passport:  # fmt: skip
         practice, state, issuer = self._practice, self._state, self._issuer()
         now_s = int(practice.view.clock())
-        made = issue(person, dose, issuer, now_s, practice.randomness, uvci)
+        made = issue(person, dose, issuer, now_s, practice.randomness, uvci, machine)
         public = issuer.key.public_key()
         signer = next(key.subject for key in self.signing_keys() if key.private.public_key() == public)
         mailbox, nodes, leave, reply_key = address
-        record = Issued(made.uvci, person, dose, now_s, made.expires_s, signer, request, address)
+        record = Issued(made.uvci, person, dose, now_s, made.expires_s, signer, request, address, machine=machine)
         delivery = Delivery(request, made.id, made.hc1.encode(), made.pw1.encode(), made.expires_s, replaces)
         message = seal(reply_key, sign_delivery(delivery, state.key), delivery_context(mailbox, reply_key))
         async with practice.one:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -21,7 +23,7 @@ from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.passports.issue import check_character
-from peewit_federation.passports.messages import CERTIFY, PassportAsk
+from peewit_federation.passports.messages import CERTIFY, PassportAsk, proved
 from peewit_federation.passports.revocation import ID_BYTES, PASSPORT_KIND, passport_id
 from peewit_federation.passports.signer import load_key
 from peewit_federation.registry.subjects import Subject, Verdict
@@ -124,8 +126,13 @@ def authority_certificate(role: Mediator) -> bytes:
 
 
 def _grant(role: Mediator, planner: Planner, one: Asked, now_s: int, days: int) -> Issuer:
-    if not isinstance(load_key(one.ask.subject), ec.EllipticCurvePublicKey):
+    key = load_key(one.ask.subject)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
         raise RefusedError(f"{one.number}: a key that is not on P-256")
+    try:
+        key.verify(one.ask.proof, proved(one.ask.mediator, one.ask.signing_key), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise RefusedError(f"{one.number}: a practice that does not show that it has the key") from None
     certificate, mine = one.ask.certificate, role.state.secrets(Issuer.KIND, key_id(one.ask.subject))
     if any(practice != one.practice for practice in mine):
         raise RefusedError(f"{one.number}: a key that another practice has asked for")

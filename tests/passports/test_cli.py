@@ -54,7 +54,9 @@ async def test_a_passport_from_the_appointment_to_the_verifier_and_back(booked: 
     await refused(folder, 3, "no passport yet", "user", "passport")
     await certified(folder)
     assert "Signed for Erika Muster" in await done(folder, "provider", "passport", "issue", code, *dose)
+    await refused(folder, 3, "there is a passport for this dose", "provider", "passport", "issue", code, *dose)
     assert "Comirnaty" in await done(folder, "user", "passport")
+    await refused(folder, 3, "shows everything", "user", "passport", "--form", "hc1", "--show", "born")
     assert "Impfstoff: Comirnaty" in await done(folder, "user", "passport", "--language", "de")
     files = ("--picture", "p.png", "--pdf", "p.pdf")
     await done(folder, "user", "passport", *files)
@@ -93,6 +95,10 @@ async def test_a_revoked_passport_and_a_revoked_key_are_refused_and_honest_ones_
     first = (await found(folder, "user", "passport"))["text"]
     right = ("--vaccine", "Spikevax", "--dose", "2/2", "--yes", "--replaces", wrong)
     await done(folder, "provider", "passport", "issue", code, *right)
+    (listed, _) = sorted(
+        await found(folder, "provider", "passport", "list"), key=lambda one: not one["revocation_asked"]
+    )
+    assert (listed["revocation_asked"], listed["revoked"]) == (True, False), "asked is not done"
     fresh = await found(folder, "user", "passport")
     assert (fresh["passports"], fresh["text"] != first) == (1, True), "the wrong one is gone from the wallet"
     await done(folder, "mediator", "passports", "approve", "--all", "--device", "desk")
@@ -126,7 +132,13 @@ async def test_a_revoked_passport_and_a_revoked_key_are_refused_and_honest_ones_
     await done(folder, "trust", "refresh")
     assert (await said(folder, again["text"]))[1]["reason"] == "revoked"
     listed = await found(folder, "provider", "passport", "list")
-    assert [one["revoked"] for one in listed] == [False, True], "the practice's own list knows what it asked for"
+    assert [one["revoked"] for one in listed] == [True, True], "the practice's list knows what its mediator revoked"
+    _, _, warned = await peewit(folder, "user", "passport", env=NO_PASSPHRASE)
+    assert "was revoked" in warned, "and so does the holder's wallet"
+    # What it does not want to do, it takes off its desk.
+    await done(folder, "provider", "passport", "revoke", again["passport"])
+    await done(folder, "provider", "passport", "revoke", wrong)
+    assert (await found(folder, "mediator", "passports", "list", "--device", "desk"))["asked"] == []
 
 
 async def test_who_comes_without_an_appointment_shows_a_code_and_gets_a_passport(people: Federation) -> None:
@@ -169,6 +181,9 @@ async def test_what_verifiers_and_practices_get_wrong_is_said_in_a_sentence(book
     await bad(folder, 3, "is wrong", "mediator", "passports", "revoke", wrong, "--device", "desk")
     await bad(folder, 3, "vouched for no issuer key", "mediator", "passports", "revoke-keys", "x", "--device", "desk")
     await bad(folder, 3, "nobody asks for 'x'", "mediator", "passports", "approve", "x", "--device", "desk")
+    await bad(folder, 3, "two capitals", "provider", "passport", "key", "--country", "Germany")
+    await bad(folder, 3, "FAMILY<<GIVEN", *issue, code, "--vaccine", "Spikevax", "--dose", "1/2", "--yes",
+              "--machine-name", "1")  # fmt: skip
     await done(folder, "trust", "refresh")
     await bad(folder, 4, "neither the text of a passport", "verify", "nonsense")
     await bad(folder, 2, "nothing was shown", "verify", "")
@@ -190,3 +205,13 @@ async def test_what_verifiers_and_practices_get_wrong_is_said_in_a_sentence(book
     (folder / "texts.txt").write_text(f"{text}\n\nHC1:GGW\n")
     code_, several = await said(folder, "texts.txt")
     assert (code_, [one["verdict"] for one in several]) == (6, ["valid", "cannot tell"])  # type: ignore[index]
+    _, output, _ = await peewit(folder, "verify", "texts.txt", env=NO_PASSPHRASE)
+    assert several[1]["words"][:20] in output, "what to do is said for each"  # type: ignore[index]
+    issued = (await found(folder, "provider", "passport", "list"))[0]["passport"]
+    await done(folder, "provider", "passport", "revoke", issued)
+    (asked,) = (await found(folder, "mediator", "passports", "list", "--device", "desk"))["asked"]
+    reject = ("mediator", "passports", "reject", asked["number"], "--reason", "not without a visit", "--device", "desk")
+    assert "would reject" in await done(folder, *reject, "--dry-run")
+    assert "rejected" in await done(folder, *reject)
+    assert (await found(folder, "mediator", "passports", "list", "--device", "desk"))["asked"] == []
+    assert (await found(folder, "mediator", "trail", "--device", "desk"))[-1]["detail"] == "not without a visit"

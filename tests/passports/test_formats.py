@@ -14,7 +14,7 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import LimitError, MalformedError, PeewitError, SenderError, UnknownError
 from peewit_federation.passports import base45, dcc, hc1, loose_cbor
 from peewit_federation.passports.issue import Dose, check_character, issue, new_uvci
-from peewit_federation.passports.names import transliterate
+from peewit_federation.passports.names import read_machine, transliterate
 from peewit_federation.passports.revocation import RevokedList
 from peewit_federation.passports.signed import Signed
 from peewit_federation.passports.signer import read_signer
@@ -178,6 +178,21 @@ def test_names_are_written_as_machines_read_them(name: str, machine: str) -> Non
 def test_a_letter_without_a_transliteration_is_named_with_what_to_do() -> None:
     with pytest.raises(MalformedError, match="U\\+738B .*machine-readable lines"):
         transliterate("王")
+
+
+def test_a_name_in_another_script_is_written_as_its_document_writes_it() -> None:
+    assert read_machine("salama<<ali<hassan<<<<") == ("SALAMA", "ALI<HASSAN")
+    person = Person("سلامة", "علي", date(1940, 1, 1))
+    made = issue(person, DOSE, issuer(), NOW, randomness(), machine="SALAMA<<ALI")
+    name = dcc.read_certificate(dcc.read_claims(Signed.parse(hc1.unpack(made.hc1)).payload).content).name
+    assert (name["fn"], name["fnt"], name["gn"], name["gnt"]) == ("سلامة", "SALAMA", "علي", "ALI")
+    for wrong in ("", "<<ALI", "SALAMA<<ALI1", "SALAMA ALI", "A<<<B", "A<<B<<C"):
+        with pytest.raises(MalformedError):
+            read_machine(wrong)
+    with pytest.raises(MalformedError, match="more parts"):
+        issue(Person("", "王", date(1940, 1, 1)), DOSE, issuer(), NOW, randomness(), machine="WANG<<LI")
+    with pytest.raises(MalformedError, match="machine-readable"):
+        issue(person, DOSE, issuer(), NOW, randomness(), machine="SALAMA")
 
 
 def test_one_name_alone_stands_in_both_places_of_its_machine_form() -> None:

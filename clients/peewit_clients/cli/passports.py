@@ -105,6 +105,33 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
 
 
 @passports.command()
+@click.argument("numbers", nargs=-1, required=True)
+@click.option("--reason", default="", help="For your own trail; tell the practice yourself.")
+@publishing
+def reject(numbers: tuple[str, ...], reason: str, work: Work) -> None:
+    """Do not do as a practice asks: its letter is deleted, and the key or passport stays as it is."""
+
+    async def act(role: Mediator) -> list[str]:
+        await role.prepare()
+        desk = Desk(role)
+        await desk.applications()
+        chosen = _chosen(desk.asked, numbers, everything=False)
+        told = [words(role, one) for one in chosen]
+        if not work.dry_run:
+            for one in chosen:
+                role.state.note_down(int(role.clock()), "passports rejected", one.number, reason or words(role, one))
+                await desk.drop(one.digest)
+        return told
+
+    told = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
+    if work.as_json:
+        emit({"rejected": told})
+        return
+    for line in told:
+        click.echo(plain(f"{'would reject' if work.dry_run else 'rejected'}: {line}"))
+
+
+@passports.command()
 @publishing
 def authority(work: Work) -> None:
     """Print the certificate of your authority (PEM), for those who make national lists."""

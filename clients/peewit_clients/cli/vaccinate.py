@@ -27,12 +27,16 @@ from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 from peewit_federation.passports.issue import Dose, Passport
 from peewit_federation.passports.values import product
 
-COUNTRY = "DE"
 CHECK_IN_LETTERS = 10
+country_option = click.option(
+    "--country", default="DE", show_default=True, envvar="PEEWIT_COUNTRY", help="That stands in certificates."
+)
 
 
-def _issuing(practice: Practice) -> Issuing:
-    return Issuing(practice, COUNTRY, practice.view.charter.name)
+def _issuing(practice: Practice, country: str = "DE") -> Issuing:
+    if not (len(country) == 2 and country.isascii() and country.isalpha() and country.isupper()):
+        raise MalformedError(f"--country {country}: two capitals, such as DE")
+    return Issuing(practice, country, practice.view.charter.name)
 
 
 @click.group()
@@ -51,8 +55,9 @@ def passport() -> None:
 @click.option(
     "--certificate", type=click.Path(path_type=Path, dir_okay=False), help="Bring what an authority made of it."
 )
+@country_option
 @clinical
-def key(request: Path | None, certificate: Path | None, clinic: Clinic) -> None:
+def key(request: Path | None, certificate: Path | None, country: str, clinic: Clinic) -> None:
     """Ask the mediator to vouch for a key that signs passports, or see how it stands.
 
     Verifiers outside the federation need a certificate: by an authority of your country (--request, then
@@ -62,7 +67,7 @@ def key(request: Path | None, certificate: Path | None, clinic: Clinic) -> None:
     asked: list[bytes] = []
 
     async def act(practice: Practice, _: Office) -> tuple[list[tuple[str, str, int]], list[str]]:
-        issuing = _issuing(practice)
+        issuing = _issuing(practice, country)
         issuing.erase_old()
         if brought:
             return [], await issuing.bring_certificate(brought)
@@ -92,9 +97,20 @@ def key(request: Path | None, certificate: Path | None, clinic: Clinic) -> None:
 @click.option("--dose", "doses", required=True, help="2/2, or 3/2 for a booster.")
 @click.option("--day", default="", help="Of the dose: 2026-11-22; today if left out.")
 @click.option("--replaces", default="", help="Id of a wrong passport, which is revoked.")
+@click.option(
+    "--machine-name",
+    "machine",
+    default="",
+    help="As in the document's machine-readable line, SALAMA<<ALI, if its letters are not Latin or Cyrillic.",
+)
+@click.option("--again", is_flag=True, help="Though there is one for this dose already.")
 @click.option("--yes", is_flag=True, help="The identity document was compared.")
+@country_option
 @clinical
-def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: bool, clinic: Clinic) -> None:
+def issue(
+    code: str, vaccine: str, doses: str, day: str, replaces: str, machine: str, again: bool, yes: bool, country: str,
+    clinic: Clinic,
+) -> None:  # fmt: skip
     """Sign a passport for the person who checked in with CODE, and send it, sealed, to that person's device.
 
     CODE is that of the day list, or the longer one that `peewit wallet request` shows.
@@ -106,8 +122,8 @@ def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: boo
     old = _id(replaces) if replaces else b""
 
     async def act(practice: Practice, _: Office) -> dict[str, object]:
-        issuing = _issuing(practice)
-        sign: Callable[[Dose, bytes], Awaitable[Passport]]
+        issuing = _issuing(practice, country)
+        sign: Callable[[Dose, bytes, str], Awaitable[Passport]]
         if sum(c.isalnum() for c in code) > CHECK_IN_LETTERS:
             secret = read_code(code)
             asked = await read_walk_in(practice.letters, secret)
@@ -120,7 +136,11 @@ def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: boo
             raise RefusedError("nothing was signed")
         if old:
             issuing.require_same(old, person)
-        made = await sign(dose, old)
+        elif not again and (there := issuing.same(person, dose)) is not None:
+            raise RefusedError(
+                f"there is a passport for this dose: {there.id.hex()}. If it is wrong, say --replaces; else --again"
+            )
+        made = await sign(dose, old, machine)
         if old:
             await issuing.revoke(old)
         return {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}
@@ -139,20 +159,22 @@ def issue(code: str, vaccine: str, doses: str, day: str, replaces: str, yes: boo
 def list_(clinic: Clinic) -> None:
     """What this practice has signed."""
 
-    async def look(practice: Practice, _: Office) -> tuple[list[Issued], set[bytes]]:
+    async def look(practice: Practice, _: Office) -> tuple[list[Issued], set[bytes], set[bytes]]:
         issuing = _issuing(practice)
-        return issuing.issued(), {one.id for one in issuing.due()}
+        issued = issuing.issued()
+        return issued, {one.id for one in issuing.due()}, {one.id for one in issued if issuing.is_revoked(one)}
 
-    issued, due = with_practice(clinic, look)
+    issued, due, revoked = with_practice(clinic, look)
     if clinic.as_json:
         emit([
-            {"passport": one.id.hex(), "issued": one.issued_s, "expires": one.expires_s, "revoked": one.revoked,
-             "renewal_due": one.id in due} for one in issued
+            {"passport": one.id.hex(), "issued": one.issued_s, "expires": one.expires_s, "revoked": one.id in revoked,
+             "revocation_asked": one.revoked, "renewal_due": one.id in due} for one in issued
         ])  # fmt: skip
         return
     table = Table("passport", "name", "dose", "signed", "until", "")
     for one in issued:
-        state = "revoked" if one.revoked else "renew" if one.id in due else ""
+        asked = "revocation asked" if one.revoked else "renew" if one.id in due else ""
+        state = "revoked" if one.id in revoked else asked
         until = time.strftime("%Y-%m-%d", time.localtime(one.expires_s))
         dose = f"{one.dose.product.name} {one.dose.number}/{one.dose.series}"
         name = escape(plain(f"{one.person.family_name}, {one.person.given_name}"))
@@ -161,12 +183,13 @@ def list_(clinic: Clinic) -> None:
 
 
 @passport.command()
+@country_option
 @clinical
-def renew(clinic: Clinic) -> None:
+def renew(country: str, clinic: Clinic) -> None:
     """Sign anew whatever expires within 28 days, or was signed with a key that was revoked."""
 
     async def act(practice: Practice, _: Office) -> tuple[int, int]:
-        issuing, count = _issuing(practice), 0
+        issuing, count = _issuing(practice, country), 0
         for one in issuing.due():
             await issuing.renew(one)
             count += 1

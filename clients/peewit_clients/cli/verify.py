@@ -129,6 +129,8 @@ def _show(name: str, verdict: Verdict, *, alone: bool, names: bool) -> None:
         person = f"  {verdict.name}, {verdict.born}" if names and verdict.name else ""
         line = Text(f"{verdict.outcome.value}{reason}", style=f"bold {colour}")
         Console(highlight=False).print(line, Text(plain(f" {name}{person}")))
+        if verdict.outcome is not Outcome.VALID:
+            Console(highlight=False).print(Text(plain(f"  {verdict.words}"), style="dim"))
         return
     lines = [Text(verdict.outcome.value.upper(), style=f"bold {colour}", justify="center")]
     if verdict.name:

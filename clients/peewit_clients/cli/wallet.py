@@ -29,6 +29,7 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.passports import pw1
 from peewit_federation.passports.messages import Delivery
+from peewit_federation.passports.revocation import PASSPORT_KIND
 from peewit_federation.passports.values import product_name
 
 T = TypeVar("T")
@@ -50,8 +51,8 @@ def showing(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--form",
             type=click.Choice(["hc1", "pw1"]),
-            default="hc1",
-            help="EU certificate, or one that shows a choice.",
+            default=None,
+            help="EU certificate (if left out), or one that shows a choice.",
         ),
         click.option(
             "--show", "claims", multiple=True, type=click.Choice(list(pw1.CLAIMS.values())), help="Only this (PW1)."
@@ -68,7 +69,7 @@ class How:
 
     number: int
     claims: tuple[str, ...]
-    form: str
+    form: str | None
     picture: Path | None
     pdf: Path | None
     as_text: bool
@@ -86,10 +87,17 @@ def passport(how: How, me: Me) -> None:
     peewit user passport --show born --show doses     only your birth date and the doses (PW1)
     """
 
+    def revoked(view: RegistryView, one: Delivery) -> bool:
+        return any(item.revocations for item in view.finder.everywhere(PASSPORT_KIND, one.passport, int(view.clock())))
+
     async def look(user: User) -> list[Delivery]:
         if user.state.chosen is not None:
             await user.check()
-        return [Delivery.decode(one) for one in user.state.passports]
+        found = [Delivery.decode(one) for one in user.state.passports]
+        for number, one in enumerate(found, start=1):
+            if revoked(user.view, one):
+                click.echo(me.say("passport_revoked", number=number), err=True)
+        return found
 
     try:
         found = with_user(me, look)
@@ -184,6 +192,8 @@ def _show(found: list[Delivery], how: How, me: Me) -> None:
         raise UnknownError(me.say("passport_none"))
     if not 0 <= how.number <= len(found):
         raise MalformedError(f"--number: from 1 to {len(found)}")
+    if how.claims and how.form == "hc1":
+        raise MalformedError("an EU certificate shows everything; leave --form out to show a choice (PW1)")
     chosen = found[how.number - 1]
     whole = pw1.unpack(chosen.pw1.decode())
     shown = whole.showing(how.claims or pw1.CLAIMS.values()) if how.claims or how.form == "pw1" else None

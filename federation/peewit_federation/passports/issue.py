@@ -23,7 +23,7 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError
 from peewit_federation.passports import hc1, pw1
 from peewit_federation.passports.dcc import EXPIRES, HCERT, ISSUED, ISSUER, read_certificate
-from peewit_federation.passports.names import shorten, transliterate
+from peewit_federation.passports.names import read_machine, shorten, transliterate
 from peewit_federation.passports.revocation import passport_id
 from peewit_federation.passports.signed import KID_BYTES, sign
 from peewit_federation.passports.values import COVID_19, Product
@@ -97,9 +97,12 @@ def check_character(text: str) -> str:
 
 
 def issue(
-    person: Person, dose: Dose, issuer: Issuer, now_s: int, randomness: Callable[[int], bytes], uvci: str = ""
-) -> Passport:
+    person: Person, dose: Dose, issuer: Issuer, now_s: int, randomness: Callable[[int], bytes], uvci: str = "",
+    machine: str = "",
+) -> Passport:  # fmt: skip
     """Sign a passport in both forms. `uvci` is given when one is printed again or renewed.
+
+    `machine` is the name in the document's machine-readable line, if its letters have no table here.
 
     Raises `MalformedError` for what a passport cannot say.
     """
@@ -109,7 +112,7 @@ def issue(
     if not (person.born <= dose.day and dose.day.toordinal() * 86_400 <= _ordinal_s(now_s) + 86_400):
         raise MalformedError(f"a dose on {dose.day.isoformat()}, before birth or in the future")
     uvci = uvci or new_uvci(issuer.country, randomness)
-    content = _content(person, dose, issuer, uvci)
+    content = _content(person, dose, issuer, uvci, machine)
     read_certificate(content)
     claims = {ISSUER: issuer.country, EXPIRES: expires_s, ISSUED: now_s, HCERT: {1: content}}
     signed = sign(cbor2.dumps(claims), issuer.kid, issuer.key)
@@ -123,11 +126,15 @@ def issue(
     return Passport(uvci, hc1.pack(signed), presented.pack(), expires_s)
 
 
-def _content(person: Person, dose: Dose, issuer: Issuer, uvci: str) -> dict[str, object]:
+def _content(person: Person, dose: Dose, issuer: Issuer, uvci: str, machine: str) -> dict[str, object]:
     names = {}
-    for shown, machine, name in (("fn", "fnt", person.family_name), ("gn", "gnt", person.given_name)):
+    read = [part for part in read_machine(machine) if part] if machine else []
+    for shown, name in (("fn", person.family_name), ("gn", person.given_name)):
         if name:
-            names[shown], names[machine] = shorten(name), transliterate(name)
+            names[shown] = shorten(name)
+            names[shown + "t"] = read.pop(0) if read else transliterate(name)
+    if read:
+        raise MalformedError("the machine-readable name has more parts than the name")
     # The schema wants `fnt`; a person with one name has it there (ICAO Doc 9303, part 3, 4.6).
     names.setdefault("fnt", names.get("gnt", ""))
     if len(issuer.kid) != KID_BYTES:

@@ -47,6 +47,17 @@ def transliterate(name: str) -> str:
     return text[:LENGTH_MAX].rstrip(FILLER)
 
 
+def read_machine(line: str) -> tuple[str, str]:
+    """Family and given names as they stand in a document's machine-readable line, `SALAMA<<ALI<HASSAN`.
+
+    Raises `MalformedError`.
+    """
+    family, _, given = line.strip().upper().rstrip(FILLER).partition(FILLER * 2)
+    if not re.fullmatch(r"[A-Z]+(<[A-Z]+)*", family) or not re.fullmatch(r"([A-Z]+(<[A-Z]+)*)?", given):
+        raise MalformedError("a machine-readable name is FAMILY<<GIVEN<NAMES, in the letters A to Z")
+    return family[:LENGTH_MAX].rstrip(FILLER), given[:LENGTH_MAX].rstrip(FILLER)
+
+
 def _letter(character: str) -> str:
     capital = character if character in _LETTERS else character.upper()
     if capital in _LETTERS:
