@@ -194,7 +194,6 @@ def examples() -> dict[str, bytes]:
             seed("head 7"),
             8,
             seed("head 8"),
-            False,
             ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)), (seed("tag 2")[:16], b"")),
         ).encode(),
         "journal page": encode_page(

@@ -35,6 +35,7 @@ from peewit_federation.sealed import open_sealed, seal, xwing_public
 
 WORDS_KEPT: Final = 50
 "Of one appointment, on both sides."
+WORDS_BYTES: Final = 16 * 1024
 PAST_S: Final = 86_400
 KEPT_AFTER_S: Final = 30 * 86_400
 "So long after an appointment its practice still knows who came."
@@ -50,7 +51,7 @@ class Appointments:
     async def note(self, booking: Booking, text: str) -> None:
         """Say something to a holder."""
         async with self._practice.one:
-            booking.words.append((int(self._practice.view.clock()), False, text))
+            self._heard(booking, text, theirs=False)
             letter = self._letter(booking, WORDS, text)
             self._practice.keep((BOOKING, booking.slot.name), letter)
             await self._practice.deliver()
@@ -147,8 +148,7 @@ class Appointments:
                 notes.append(note)
         for note in sorted(notes, key=lambda note: note.number):
             booking.seen = note.number
-            booking.words.append((int(self._practice.view.clock()), True, note.text))
-            del booking.words[:-WORDS_KEPT]
+            self._heard(booking, note.text, theirs=True)
             if note.what == CANCEL:
                 del self._state.booked[name]
                 break
@@ -156,6 +156,13 @@ class Appointments:
             self._practice.keep((BOOKING, name))
             self._practice.deal_with(mail_key, offered.boxes, messages)
         return notes
+
+    def _heard(self, booking: Booking, text: str, *, theirs: bool) -> None:
+        """Keep what was said, and of what was said before as much as has room in one entry of the journal."""
+        booking.words.append((int(self._practice.view.clock()), theirs, text))
+        del booking.words[:-WORDS_KEPT]
+        while sum(len(said.encode()) for _, _, said in booking.words) > WORDS_BYTES and len(booking.words) > 1:
+            del booking.words[0]
 
     def _is_past(self, booking: Booking) -> bool:
         return booking.slot.begins_s + PAST_S < self._practice.view.clock()

@@ -8,19 +8,23 @@
     tag       BLAKE2b-128 of [kind, name] under the key
     sealed    nonce || XChaCha20-Poly1305 under the key, with the tag, over the size (4 bytes) and [kind, name, body],
               filled up to the next of 128, 256, 512, … bytes
+    head      16 random bytes, and BLAKE2b-128 of [term, number, these] under the key
 
-Rules kept here: what changed stands among what is to be written, on the device's disk, from the moment it changed; a
-write that was begun is said again in the same bytes until it counts. A device that is refused because it does not know
-what was written last takes a term of its own, reads what counts, and puts that in the place of its own state; new times
-of its calendar are all that it keeps. A node that was left behind gets all anew. Nodes are trusted to be there, two of
-three, not to be silent about what is in it: they cannot read or forge a row, but who lost the device could be shown old
-ones. Keys that sign passports stay on the device.
+Rules kept here: what changed stands among what is to be written, on the device's disk, from the moment it changed. A
+process claims a term of its own before it writes, so that no copy of a disk ever writes in another one's; then it reads
+what counts, and unless that is its own, puts it in the place of its own state; new times of its calendar are all that
+it keeps. A write counts whole or not at all. A node that was left behind gets all anew, beside what it has.
+
+Nodes are trusted to be there, two of three: they cannot read or forge a row or a head, and what is older than what the
+device knows counts for nothing; but who lost the device could be shown old rows by a node that has the newest head.
+Keys that sign passports stay on the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import nacl.encoding
@@ -30,7 +34,7 @@ import nacl.secret
 
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.pool import Backend, BackendError, UnreachableError
-from peewit_clients.practice_state import FLIGHT, JOURNAL, JOURNALED, SLOT, Item, PracticeState
+from peewit_clients.practice_state import JOURNAL, JOURNALED, SLOT, Item, Name, PracticeState
 from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.journal import (
@@ -39,6 +43,7 @@ from peewit_federation.appointment.journal import (
     NODES,
     READ_BYTES_MAX,
     ROW_BYTES_MAX,
+    ROWS_MAX,
     TAG_BYTES,
     WRITE_BYTES_MAX,
     Change,
@@ -48,21 +53,33 @@ from peewit_federation.appointment.journal import (
     decode_page,
     encode_read,
 )
-from peewit_federation.errors import MalformedError, PeewitError, SenderError, UnknownError
+from peewit_federation.errors import LimitError, MalformedError, PeewitError, SenderError, UnknownError
 from peewit_federation.keys import key_id, sha256
 
-ROWS_BYTES_MAX: Final = WRITE_BYTES_MAX - ROW_BYTES_MAX - 1024
+PART_BYTES: Final = WRITE_BYTES_MAX - ROW_BYTES_MAX - 1024
 "So that one more row always fits."
 LEAST_BYTES: Final = 128
 TRIES: Final = 3
+TERMS_MAX: Final = 1 << 32
+"A term that is so much higher than ours was not reached by claiming."
 
 
 class BehindError(PeewitError):
     """This device did not know what was written last; it does now, and nothing was said to anybody."""
 
 
+@dataclass(frozen=True)
+class Flight:
+    """A write that was begun."""
+
+    number: int
+    head: bytes
+    rows: Rows
+    whole: bool
+
+
 class Journal:
-    """Writes one practice's journal, and reads it."""
+    """Writes one practice's journal, and reads it. One caller at a time."""
 
     def __init__(
         self, letters: Letters, state: PracticeState, randomness: Randomness, save: Callable[[Sequence[Item]], None]
@@ -73,225 +90,259 @@ class Journal:
         self._save = save
         self._key = sha256(b"peewit journal key v1", state.key_seed)
         self._box = nacl.secret.Aead(self._key)
+        self._device = b""
+        "That this process claimed its term with."
+        self._flight: Flight | None = None
+        self._held: dict[bytes, Header] = {}
+        "By operator: what its node said last."
         self._lagging: set[bytes] = set()
         "Nodes that were left behind."
+        self._top = 0
+        "The highest number that was begun: none is used for two writes."
 
     # What the practice does
 
     async def ready(self) -> None:
         """Take over what was written elsewhere, if anything was. Raises `UnreachableError`, or `BehindError` if so."""
-        mine = self._state.journal
-        if mine.term:
-            headers = await self._headers(self._nodes(mine.origins))
-            if not any(self._is_news(header) for _, header in headers):
+        if self._device:
+            headers = await self._ask_headers(self._nodes(self._state.journal.origins))
+            if not any(map(self._is_taken, headers)):
                 return
         await self._recover()
 
     async def flush(self) -> None:
         """Write what changed. Raises `UnreachableError`, or `BehindError`: then nothing that changed counts."""
         mine = self._state.journal
-        if not mine.term:
+        if not (self._flight or mine.pending or mine.flying or mine.whole):
+            return
+        if not self._device:
             await self._recover()
-        while mine.flight or mine.pending:
-            if not mine.flight:
-                self._begin()
-            await self._write(Change.decode(mine.flight))
+        while self._flight or mine.pending or mine.whole:
+            await self._write()
 
     async def restore(self) -> None:
         """Take over everything, on a device that has nothing but the keys. Raises `UnknownError` if no node has it."""
         if not await self._find():
             raise UnknownError("no node that answers keeps a journal of this practice")
         with suppress(BehindError):
-            await self._recover()
-            raise UnknownError("the nodes that answer have nothing of this practice; try again when more of them do")
+            await self._recover(empty=True)
 
     async def mend(self) -> None:
-        """Bring nodes up to date that were left behind."""
+        """Bring nodes up to date that were left behind, if there is nothing newer to write."""
         mine = self._state.journal
+        if not self._lagging or not self._device or self._flight or mine.pending or mine.whole:
+            return
+        flight = Flight(mine.number, mine.head, self._rows(self._all()), whole=True)
         for backend in self._nodes(mine.origins):
             if backend.operator.origin_hash in self._lagging:
-                try:
-                    await self._renew(backend, mine.number, mine.head)
-                except BackendError:
-                    continue  # it is mended when it is there again
+                with suppress(BackendError, UnreachableError):  # it is mended when it is there again
+                    (header,) = await self._ask_headers([backend])
+                    if not self._is_taken(header):
+                        await self._claim(backend, Claim(mine.term, self._device, mine.origins))
+                        await self._bring(backend, flight)
+                        self._lagging.discard(backend.operator.origin_hash)
 
     # Writing
 
-    def _begin(self) -> None:
-        """Seal what changed first, as much as one write takes."""
+    def _begin(self) -> Flight:
+        """Seal what changed, or everything."""
         mine = self._state.journal
-        rows, taken, size = [], [], 0
-        for name in mine.pending:
-            row = self._row(self._state.item(*name))
-            size += len(row[1]) + TAG_BYTES + 8
-            rows.append(row)
-            taken.append(name)
-            if size > ROWS_BYTES_MAX:
-                break
-        head = self._randomness(HEAD_BYTES)
-        change = Change(mine.term, mine.device, mine.number, mine.head, mine.number + 1, head, False, tuple(rows))
-        mine.flight = change.encode()
-        mine.flying = tuple(taken)
-        for name in taken:
-            del mine.pending[name]
-        self._keep(flight=True)
+        whole, names = mine.whole, self._all() if mine.whole else list(mine.pending)
+        rows = self._rows(names)
+        self._top = max(self._top, mine.number) + 1
+        flight = Flight(self._top, self._new_head(self._top), rows, whole)
+        mine.begun, mine.flying, mine.pending = flight.head, {} if whole else dict.fromkeys(names), {}
+        self._save([self._state.item(JOURNAL)])
+        return flight
 
-    async def _write(self, change: Change) -> None:
+    async def _write(self) -> None:
         """One write at all nodes; when it counts, it is done. Raises `UnreachableError` or `BehindError`."""
-        mine, body = self._state.journal, change.encode()
+        mine = self._state.journal
+        flight = self._flight = self._flight or self._begin()
         backends = self._nodes(mine.origins)
-        results = await together(self._call(backend, "write", body) for backend in backends)
-        taken, errors = 0, []
+        results = await together(self._bring(backend, flight) for backend in backends)
+        errors = []
         for backend, result in zip(backends, results, strict=True):
-            if not isinstance(result, BackendError):
-                taken += 1
+            if isinstance(result, BackendError):
+                self._lagging.add(backend.operator.origin_hash)
+                errors.append((backend, result))
+            else:
                 self._lagging.discard(backend.operator.origin_hash)
-                continue
-            self._lagging.add(backend.operator.origin_hash)
-            errors.append((backend, result))
-        for backend, error in errors:
-            if taken < _quorum(mine.origins) and error.status == 409:
-                taken += await self._reconcile(backend, change)
-        if taken < _quorum(mine.origins):
+        if len(backends) - len(errors) >= _quorum(mine.origins):
+            mine.written, mine.number, mine.head = mine.term, flight.number, flight.head
+            mine.begun, mine.flying, self._flight = b"", {}, None
+            mine.whole = mine.whole and not flight.whole
+            self._save([self._state.item(JOURNAL)])
+            return
+        await self._refused(flight, errors)
+
+    async def _refused(self, flight: Flight, errors: Sequence[tuple[Backend, BackendError]]) -> None:
+        """A write that does not count: we lost our term, or nodes were left behind, or cannot be reached."""
+        mine = self._state.journal
+        if all(error.status == 0 or error.status >= 500 for _, error in errors):
             reasons = "; ".join(f"{backend.name}: {error}" for backend, error in errors)
-            raise UnreachableError(f"{taken} of {len(mine.origins)} nodes took the practice's journal: {reasons}")
-        mine.number, mine.head, mine.flight, mine.flying = change.next, change.next_head, b"", ()
-        self._keep(flight=True)
+            raise UnreachableError(f"too few nodes took the practice's journal: {reasons}")  # the same again, later
+        self._undo(flight)
+        stale = [backend for backend, error in errors if error.status == 409]
+        for header in await self._ask_headers(stale) if stale else ():
+            if self._is_taken(header):
+                await self._recover()
+                return
+        if not stale or flight.whole:
+            raise UnreachableError("the nodes refuse the practice's journal: " + "; ".join(str(e) for _, e in errors))
+        mine.whole = True  # next, everything, wherever they are
+        for backend in stale:
+            await self._claim(backend, Claim(mine.term, self._device, mine.origins))
 
-    async def _reconcile(self, backend: Backend, change: Change) -> bool:
-        """A node refused a write: it was left behind, and is brought up to date; or we were. Raises `BehindError`."""
-        try:
-            ((_, header),) = await self._headers([backend])
-            if not self._is_news(header):
-                await self._renew(backend, change.next, change.next_head)
-                return True
-        except (BackendError, UnreachableError):
-            return False
-        await self._recover()
-        raise BehindError("this device did not know who wrote the practice's journal last; it does now: do it again")
-
-    def _is_news(self, header: Header) -> bool:
-        """Whether somebody else wrote, or wants to."""
+    def _undo(self, flight: Flight) -> None:
+        """What was in a write is still to be written."""
         mine = self._state.journal
-        if (header.term, header.device) != (mine.term, mine.device):
-            return header.term >= mine.term
-        known = (header.number, header.head) in [(mine.number, mine.head), _next_of(mine.flight)]
-        return header.written == mine.term and header.number >= mine.number and not known
+        mine.pending, mine.flying = {**mine.flying, **mine.pending}, {}
+        mine.whole = mine.whole or flight.whole
+        self._flight = None
 
-    async def _renew(self, backend: Backend, number: int, head: bytes) -> None:
-        """Bring everything to one node, in place of what it has. Raises `BackendError`."""
+    async def _bring(self, backend: Backend, flight: Flight) -> None:
+        """Bring a write to one node, in parts. Raises `BackendError`."""
+        mine, origin = self._state.journal, backend.operator.origin_hash
+        held = self._held.get(origin, Header())
+        at, head = (held.number, held.head) if flight.whole else (mine.number, mine.head)
+        parts = _parts(flight.rows)
+        for number, rows in enumerate(parts):
+            last = number == len(parts) - 1
+            change = Change(
+                mine.term, self._device, at, head, flight.number, flight.head, rows, flight.whole, number, last
+            )
+            await self._call(backend, "write", change.encode())
+        self._held[origin] = Header(mine.term, self._device, mine.term, flight.number, flight.head, mine.origins)
+
+    def _is_taken(self, header: Header) -> bool:
+        """Whether somebody else has the term, or a higher one."""
         mine = self._state.journal
-        await self._call(backend, "claim", Claim(mine.term, mine.device, mine.origins).encode())
-        at, drop, rows, size = b"", True, [], 0
-        names = [name for name in self._state.names() if name[0] in JOURNALED]
-        for place, name in enumerate(names, start=1):
-            row = self._row(self._state.item(*name))
-            size += len(row[1]) + TAG_BYTES + 8
-            rows.append(row)
-            if size > ROWS_BYTES_MAX and place < len(names):
-                step = self._randomness(HEAD_BYTES)
-                change = Change(mine.term, mine.device, 0, at, 0, step, drop, tuple(rows))
-                await self._call(backend, "write", change.encode())
-                at, drop, rows, size = step, False, [], 0
-        change = Change(mine.term, mine.device, 0, at, number, head, drop, tuple(rows))
-        await self._call(backend, "write", change.encode())
-        self._lagging.discard(backend.operator.origin_hash)
+        return (header.term, header.device) != (mine.term, self._device) and header.term >= mine.term
 
     # Taking over
 
-    async def _recover(self) -> None:
-        """Become the one that writes, with what counts. Raises `UnreachableError`; `BehindError` if that was news."""
+    async def _claim(self, backend: Backend, claim: Claim) -> Header:
+        """Raises `BackendError`."""
+        answer = await self._call(backend, "claim", claim.encode())
+        try:
+            header = self._genuine(Header.of(cbor.decode(answer)))
+        except SenderError as error:
+            raise BackendError(f"{backend.name}: a journal: {error}") from None
+        self._held[backend.operator.origin_hash] = header
+        return header
+
+    async def _recover(self, *, empty: bool = False) -> None:
+        """Become the one that writes, with what counts. Raises `UnreachableError`; `BehindError` if that was news.
+
+        `empty`: if nothing is there, nothing is to be written either (`UnknownError`).
+        """
         mine = self._state.journal
         origins = mine.origins or await self._find() or self._choose()
+        held: list[tuple[Backend, Header]] = []
         for _ in range(TRIES):
             backends = self._nodes(origins)
-            terms = [header.term for _, header in await self._headers(backends)]
-            claim = Claim(max([mine.term, *terms]) + 1, mine.device or self._randomness(DEVICE_BYTES), origins)
-            results = await together(self._call(backend, "claim", claim.encode()) for backend in backends)
-            held = [
-                (backend, Header.of(cbor.decode(result)))
-                for backend, result in zip(backends, results, strict=True)
-                if isinstance(result, bytes)
-            ]
+            terms = [header.term for header in await self._ask_headers(backends)]
+            known = [term for term in terms if term < mine.term + TERMS_MAX]
+            claim = Claim(max([mine.term, *known]) + 1, self._randomness(DEVICE_BYTES), origins)
+            results = await together(self._claim(backend, claim) for backend in backends)
+            held = [(b, r) for b, r in zip(backends, results, strict=True) if isinstance(r, Header)]
+            mine.term = claim.term
             if len(held) >= _quorum(origins):
                 break
         else:
             raise UnreachableError(f"{len(held)} of the {len(origins)} nodes that keep the practice's journal answer")
-        best, header = max(held, key=lambda pair: (pair[1].number > 0, pair[1].written, pair[1].number))
-        was_known = (header.number, header.head) in [(mine.number, mine.head), _next_of(mine.flight)]
-        rows = [] if was_known or not header.number else await self._read_all(best)
-        mine.term, mine.device, mine.origins = claim.term, claim.device, claim.origins
-        mine.number, mine.head = header.number, header.head
-        if rows:
-            kept = self._replace(rows)
-        elif not header.number:
-            mine.pending = dict.fromkeys(name for name in self._state.names() if name[0] in JOURNALED)
-        else:
-            mine.pending = {**dict.fromkeys(mine.flying), **mine.pending}
-        mine.flight, mine.flying = b"", ()
-        self._keep(flight=True)
-        # Only what was written in this term counts for whoever reads next, so something is, be it nothing.
-        self._begin()
+        self._device, mine.origins = claim.device, origins
+        self._undo(self._flight or Flight(0, b"", (), whole=False))
+        best = max((header for _, header in held), key=lambda header: (header.written, header.number))
+        if empty and not best.number:
+            raise UnknownError("the nodes that answer have nothing of this practice; try again when more of them do")
+        older = (best.written, best.number) < (mine.written, mine.number)
+        rows = None
+        if not older and best.number and best.head not in (mine.head, mine.begun):
+            rows = await self._read_best(held, best)
+        if not older:
+            mine.written, mine.number, mine.head = best.written, best.number, best.head
+        self._top = max(header.number for _, header in held)
+        same = sum((h.written, h.number, h.head) == (best.written, best.number, best.head) for _, h in held)
+        mine.whole = mine.whole or older or not best.number or same < _quorum(origins)
+        kept = self._replace(rows) if rows is not None else ""
+        self._save([self._state.item(JOURNAL)])
         try:
-            await self._write(Change.decode(mine.flight))
+            # Only what was written in this term counts for whoever reads next, so something is, be it nothing.
+            await self._write()
         except PeewitError:
-            if not rows:
+            if rows is None:
                 raise
-        if rows:  # also if it could not be written yet: whoever called knows a state that is gone
+        if rows is not None:  # also if it could not be written yet: whoever called knows a state that is gone
             raise BehindError(
                 "this device was behind (it was put back from a backup, or another one of this practice was at work): "
                 f"it took over {len(rows)} entries of the practice's journal{kept}"
             )
 
     async def _find(self) -> tuple[bytes, ...]:
-        """The nodes that a journal names which some node has; none if nobody knows of one."""
-        headers = await self._headers(self._letters.pool.order())
-        if not headers:
-            raise UnreachableError("no node answered")
-        newest = max((header for _, header in headers), key=lambda header: header.term)
-        return newest.origins
+        """The nodes that keep the journal, as one of them says; none if there is none. Raises `UnreachableError`."""
+        pool = self._letters.pool
+        headers = await self._ask_headers(pool.order())
+        known = [header for header in headers if header.origins and header.number]
+        if known:
+            return max(known, key=lambda header: (header.written, header.number)).origins
+        claimed = [header for header in headers if header.origins]
+        if claimed:
+            return max(claimed, key=lambda header: header.term).origins
+        if len(headers) < len(pool.charter.operators) - 1:
+            raise UnreachableError(
+                f"only {len(headers)} of {len(pool.charter.operators)} nodes answer: too few to know that none of them "
+                "keeps a journal of this practice"
+            )
+        return ()
 
     def _choose(self) -> tuple[bytes, ...]:
         """Nodes for a journal that begins now."""
         subject = key_id(self._state.key.public)
-        known = (backend.operator.origin_hash for backend in self._letters.pool.backends)
+        known = (operator.origin_hash for operator in self._letters.pool.charter.operators)
         return tuple(sorted(known, key=lambda origin: sha256(subject, origin))[:NODES])
 
     def _replace(self, rows: Sequence[Item]) -> str:
         """Put what was written in the place of what the device has; what it kept of its own, in words."""
         state = self._state
-        fresh = [
-            (kind, name, body)
-            for kind, name, body in (state.item(*name) for name in state.journal.pending)
-            if kind == SLOT and body is not None
-        ]
         there = {(kind, name) for kind, name, _ in rows}
-        gone: list[Item] = [(*name, None) for name in state.names() if name[0] in JOURNALED and name not in there]
-        own = [item for item in fresh if item[:2] not in there]
+        own: list[Item] = [state.item(*name) for name in state.journal.pending if name[0] == SLOT and name not in there]
+        own = [item for item in own if item[2] is not None]
+        gone: list[Item] = [(*name, None) for name in self._all() if name not in there]
         state.take_over([*rows, *own])
         state.journal.pending = dict.fromkeys((kind, name) for kind, name, _ in own)
         self._save([*gone, *rows, *own, state.item(JOURNAL)])
         return f", and keeps {len(own)} new times of its own" if own else ""
 
+    async def _read_best(self, held: Sequence[tuple[Backend, Header]], best: Header) -> list[Item]:
+        """All rows, from a node that has what counts. Raises `UnreachableError`."""
+        errors = []
+        for backend, header in held:
+            if (header.written, header.number, header.head) == (best.written, best.number, best.head):
+                try:
+                    return await self._read_all(backend)
+                except (BackendError, SenderError) as error:
+                    errors.append(f"{backend.name}: {error}")
+        raise UnreachableError("the practice's journal cannot be read: " + "; ".join(errors))
+
     async def _read_all(self, backend: Backend) -> list[Item]:
         """All rows that a node has. Raises `BackendError` or `MalformedError`."""
-        for _ in range(TRIES):
-            found: list[Item] = []
-            after, first = b"", None
-            while True:
-                header, rows = await self._page(backend, after)
-                first = first or header
-                if header != first or not rows:
-                    break
-                found += [self._open(*row) for row in rows]
-                after = rows[-1][0]
-            if header == first:
+        found: list[Item] = []
+        after, first = b"", None
+        while True:
+            header, rows = decode_page(await self._call(backend, "read", encode_read(after, READ_BYTES_MAX)))
+            first = first or header
+            if header != first or (rows and rows[0][0] <= after):
+                raise BackendError("somebody else writes this practice's journal")
+            if not rows:
                 return found
-        raise BackendError(f"{backend.name}: somebody else keeps writing this practice's journal")
+            found += [self._open(*row) for row in rows]
+            after = rows[-1][0]
 
     # Asking nodes
 
-    async def _headers(self, backends: Iterable[Backend]) -> list[tuple[Backend, Header]]:
+    async def _ask_headers(self, backends: Iterable[Backend]) -> list[Header]:
         """Of all nodes that answer. Raises `UnreachableError` if none does."""
         asked = list(backends)
         results = await together(self._call(backend, "read", encode_read(b"", 0)) for backend in asked)
@@ -299,15 +350,14 @@ class Journal:
         for backend, result in zip(asked, results, strict=True):
             if isinstance(result, bytes):
                 try:
-                    found.append((backend, decode_page(result)[0]))
+                    found.append(self._genuine(decode_page(result)[0]))
                 except SenderError as error:
                     self._letters.pool.complain(backend.name, f"a journal: {error}")
+                else:
+                    self._held[backend.operator.origin_hash] = found[-1]
         if not found:
             raise UnreachableError("no node of the practice's journal answered: " + "; ".join(map(str, results)))
         return found
-
-    async def _page(self, backend: Backend, after: bytes) -> tuple[Header, Rows]:
-        return decode_page(await self._call(backend, "read", encode_read(after, READ_BYTES_MAX)))
 
     async def _call(self, backend: Backend, what: str, body: bytes) -> bytes:
         subject = key_id(self._state.key.public).hex()
@@ -316,21 +366,48 @@ class Journal:
     def _nodes(self, origins: Sequence[bytes]) -> list[Backend]:
         found = self._letters.nodes(origins)
         if len(found) < _quorum(origins):
-            raise UnknownError("the nodes that keep this practice's journal are no longer in the charter")
+            names = [o.name for o in self._letters.pool.charter.operators if o.origin_hash in origins]
+            raise UnreachableError(
+                f"the practice's journal is kept by {', '.join(names)}; two of three have to be asked (not only --node)"
+            )
         return found
 
     # Sealing
 
+    def _all(self) -> list[Name]:
+        return [name for name in self._state.names() if name[0] in JOURNALED]
+
+    def _rows(self, names: Iterable[Name]) -> Rows:
+        return tuple(self._row(self._state.item(*name)) for name in names)
+
+    def _mac(self, value: object) -> bytes:
+        raw = nacl.encoding.RawEncoder
+        return nacl.hash.blake2b(cbor.encode(value), digest_size=TAG_BYTES, key=self._key, encoder=raw)
+
+    def _new_head(self, number: int) -> bytes:
+        fresh = self._randomness(HEAD_BYTES - TAG_BYTES)
+        return fresh + self._mac([self._state.journal.term, number, fresh])
+
+    def _genuine(self, header: Header) -> Header:
+        """A header whose last write was one of ours. Raises `MalformedError`."""
+        fresh, mac = header.head[: HEAD_BYTES - TAG_BYTES], header.head[HEAD_BYTES - TAG_BYTES :]
+        if header.head and mac != self._mac([header.written, header.number, fresh]):
+            raise MalformedError("it tells of a write that was none of this practice's")
+        if bool(header.head) != bool(header.number):
+            raise MalformedError("a header without a head")
+        return header
+
     def _row(self, item: Item) -> tuple[bytes, bytes]:
         kind, name, body = item
-        raw = nacl.encoding.RawEncoder
-        tag = nacl.hash.blake2b(cbor.encode([kind, name]), digest_size=TAG_BYTES, key=self._key, encoder=raw)
+        tag = self._mac([kind, name])
         if body is None:
             return tag, b""
         plain = cbor.encode([kind, name, body])
         size = LEAST_BYTES
         while size < len(plain) + 4:
             size *= 2
+        if size > ROW_BYTES_MAX:
+            raise LimitError(f"{len(plain)} bytes are more than one entry of a practice's journal may have")
         padded = (len(plain).to_bytes(4, "big") + plain).ljust(size, b"\0")
         return tag, bytes(self._box.encrypt(padded, tag, self._randomness(nacl.secret.Aead.NONCE_SIZE)))
 
@@ -344,17 +421,19 @@ class Journal:
                 return kind, name, body
         raise MalformedError("a row of a journal is [kind, name, body]")
 
-    def _keep(self, *, flight: bool) -> None:
-        items = [self._state.item(JOURNAL)]
-        self._save([*items, self._state.item(JOURNAL, FLIGHT)] if flight else items)
+
+def _parts(rows: Rows) -> list[Rows]:
+    """Rows as they fit into requests; one at least, be it empty."""
+    parts: list[list[tuple[bytes, bytes]]] = [[]]
+    size = 0
+    for row in rows:
+        if size > PART_BYTES or len(parts[-1]) == ROWS_MAX:
+            parts.append([])
+            size = 0
+        parts[-1].append(row)
+        size += len(row[1]) + TAG_BYTES + 8
+    return [tuple(part) for part in parts]
 
 
 def _quorum(origins: Sequence[bytes]) -> int:
     return len(origins) // 2 + 1
-
-
-def _next_of(flight: bytes) -> tuple[int, bytes]:
-    if not flight:
-        return -1, b""
-    change = Change.decode(flight)
-    return change.next, change.next_head

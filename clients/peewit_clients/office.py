@@ -32,7 +32,7 @@ from peewit_federation.appointment.messages import practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
-from peewit_federation.keys import key_id, sha256
+from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.carried import Device
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
@@ -114,7 +114,10 @@ class Office:
         state: PracticeState,
         randomness: Randomness,
         save: Callable[[Sequence[Item]], None] = lambda _: None,
+        deal_with: Callable[[SigningKey, tuple[bytes, ...], list[bytes]], None] = lambda _key, _nodes, _messages: None,
     ) -> None:
+        """`deal_with` has messages deleted when it is safe (`Practice.deal_with`); else they end by themselves."""
+        self._deal_with = deal_with
         self._view = view
         self._state = state
         self._letters = Letters(view.pool, view.clock, randomness)
@@ -164,7 +167,7 @@ class Office:
                 self._view.pool.complain("the mediator's mailbox", str(error))
         if messages:
             self._save(state.changed((FACTS, b"")))
-            await self._letters.delete(state.key, origins, messages)
+            self._deal_with(state.key, origins, messages)
         return found
 
     def _take(self, plain: bytes) -> str:
@@ -191,4 +194,4 @@ class Office:
                 del seeds[KEYS_KEPT:]
 
 
-KEYS_KEPT = 16
+KEYS_KEPT = 8

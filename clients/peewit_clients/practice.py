@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peewit_clients.calendar import Slot
@@ -109,6 +109,8 @@ class Practice:
             try:
                 await self.journal.ready()
             except PeewitError as error:
+                if isinstance(error, BehindError):
+                    self._dealt_with.clear()
                 self.complaints.append(str(error))
 
     def catchment(self, place: Place) -> Catchment:
@@ -221,7 +223,14 @@ class Practice:
             message = seal(drawn.wishes.reply_key, sign_message(offer, state.key), context)
             promised_slots = {slot.name: slot for slot in slots}
             state.offered[request.name] = Offered(
-                request, drawn.wishes.reply_key, place, promised_slots, until_s, seed, mail_key.seed, boxes
+                replace(request, wishes=()),
+                drawn.wishes.reply_key,
+                place,
+                promised_slots,
+                until_s,
+                seed,
+                mail_key.seed,
+                boxes,
             )
             # Kept before it is sent: who accepts must find us.
             post = self.post(request.mailbox, request.mailbox_nodes, b"", message, until_s)
@@ -232,7 +241,9 @@ class Practice:
     async def _tell_offers(self) -> None:
         """Tell the nodes of the queues of offers that they have not heard of."""
         for name, offer in self.state.offered.items():
-            if not offer.told and offer.until_s > self.view.clock():
+            mine = self.state.journal
+            sent = not mine.whole and (OFFER, name) not in {**mine.pending, **mine.flying}
+            if sent and not offer.told and offer.until_s > self.view.clock():
                 refusals = await self._tell(
                     offer.place, "/v1/queue/offered", encode_offered(offer.place, name, offer.until_s)
                 )

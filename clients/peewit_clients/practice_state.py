@@ -4,8 +4,8 @@
                4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …],
                7: secret of the recovery code}
     items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`)
-    journal   [term, device, number, head, [origin hash, …], [[kind, name], …] changed, [[kind, name], …] on their way]
-              and, named "flight", the write that is on its way (`journal`)
+    journal   [term, written, number, head, [origin hash, …], head of a write that was begun, whether all is to be
+              written, names that are to be written: kind (1 byte), size (1 byte), name, …] (`journal`)
 
 Rules kept here: a letter stands here, sealed, before it is sent, and goes when a node has it; so whatever step is cut
 short, what was promised is kept and what was decided is told. What changes stands among what the journal does not know
@@ -29,8 +29,8 @@ from peewit_federation.keys import SigningKey, sha256
 
 FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT, JOURNAL = range(8)
 JOURNALED: Final = frozenset({FACTS, SLOT, OFFER, BOOKING, LETTER, PASSPORT})
-FLIGHT: Final = b"flight"
-READ_MAX: Final = 1000
+PENDING_MAX: Final = 10_000
+READ_MAX: Final = 200
 SECRET_BYTES: Final = 16
 Name = tuple[int, bytes]
 Item = tuple[int, bytes, bytes | None]
@@ -102,16 +102,36 @@ class JournalState:
     """How far the practice's journal is, as this device knows it."""
 
     term: int = 0
-    "0: this device has not written to it yet."
-    device: bytes = b""
+    "The highest that it had; 0: it has not written yet."
+    written: int = 0
+    "The term of the last write that counts."
     number: int = 0
+    "And its number and head."
     head: bytes = b""
     origins: tuple[bytes, ...] = ()
+    begun: bytes = b""
+    "The head of a write that may count."
+    whole: bool = True
+    "Whether everything is to be written, not only what is pending."
     pending: dict[Name, None] = field(default_factory=dict)
-    "What changed and is not in it yet, oldest first."
-    flying: tuple[Name, ...] = ()
-    flight: bytes = field(default=b"", repr=False)
-    "A write that was begun, and what is in it."
+    "What changed and is not in it yet."
+    flying: dict[Name, None] = field(default_factory=dict)
+    "What is in the write that was begun."
+
+    def encode(self) -> bytes:
+        names = b"".join(bytes([kind, len(name)]) + name for kind, name in {**self.flying, **self.pending})
+        numbers = [self.term, self.written, self.number, self.head]
+        return cbor.encode([*numbers, list(self.origins), self.begun, self.whole, names])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        term, written, number, head, origins, begun, whole, names = cbor.decode(data)
+        found, at = cls(term, written, number, head, tuple(origins), begun, whole), 0
+        while at < len(names):
+            end = at + 2 + names[at + 1]
+            found.pending[names[at], names[at + 2 : end]] = None
+            at = end
+        return found
 
 
 @dataclass
@@ -175,6 +195,8 @@ class PracticeState:
     def changed(self, *names: Name) -> list[Item]:
         """These things as they are now, and that the journal does not know it yet: what is to be kept in one step."""
         self.journal.pending |= dict.fromkeys(name for name in names if name[0] in JOURNALED)
+        if len(self.journal.pending) > PENDING_MAX:
+            self.journal.pending, self.journal.whole = {}, True
         return [*(self.item(*name) for name in dict.fromkeys(names)), self.item(JOURNAL)]
 
     def names(self) -> list[Name]:
@@ -198,7 +220,7 @@ class PracticeState:
         """One thing as it is kept now; without a body if there is none any more."""
         body: object = None
         if kind == JOURNAL:
-            return kind, name, self._journal(name)
+            return kind, name, self.journal.encode()
         if kind == FACTS:
             body = {
                 0: self.mediator, 1: [self.key_seed, self.encryption_seed], 2: self.application,
@@ -231,9 +253,9 @@ class PracticeState:
                 rest.append((kind, name, body))
         for kind, name, body in rest if found else ():
             assert found is not None
-            value: Any = body if (kind, name) == (JOURNAL, FLIGHT) else cbor.decode(body)
+            value: Any = cbor.decode(body)
             if kind == JOURNAL:
-                found._read_journal(name, value)
+                found.journal = JournalState.decode(body)
             elif kind == ISSUER_KEY:
                 found.issuer_keys[name] = body
             elif kind == PASSPORT:
@@ -260,23 +282,6 @@ class PracticeState:
                 known = [Place(*place) for place in places]
                 return cls(mediator, key, encryption, application, data, salt, areas, known, read=read, secret=secret)
         raise MalformedError("not the state of a practice")
-
-    def _journal(self, name: bytes) -> bytes | None:
-        mine = self.journal
-        if name == FLIGHT:
-            return mine.flight or None
-        pending, flying = [list(n) for n in mine.pending], [list(n) for n in mine.flying]
-        return cbor.encode([mine.term, mine.device, mine.number, mine.head, list(mine.origins), pending, flying])
-
-    def _read_journal(self, name: bytes, value: Any) -> None:
-        if name == FLIGHT:
-            self.journal.flight = value
-            return
-        term, device, number, head, origins, pending, flying = value
-        names = dict.fromkeys((kind, name) for kind, name in pending)
-        sent = tuple((kind, name) for kind, name in flying)
-        flight = self.journal.flight
-        self.journal = JournalState(term, device, number, head, tuple(origins), names, sent, flight)
 
 
 def _slot(slot: Slot) -> list[object]:

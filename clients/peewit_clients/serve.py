@@ -71,7 +71,7 @@ class Server:
         told, practice = Turn(), self.practice
         try:
             await practice.view.refresh([practice.state.mediator])
-            if practice.state.data and self._turns == 0:
+            if practice.state.data:
                 await practice.ready()
             if self._turns % NOTES_TURNS == 0:
                 told.letter = await self.office.receive()

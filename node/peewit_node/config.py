@@ -66,7 +66,7 @@ class Limits(BaseModel):
     "That are kept here."
     letters: Annotated[int, Field(ge=0)] = 500
     "That wait for one mediator."
-    journal_bytes: Annotated[int, Field(ge=0)] = 64 << 20
+    journal_bytes: Annotated[int, Field(ge=0)] = 256 << 20
     "Of one practice's journal."
 
 

@@ -55,7 +55,7 @@ listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 # connections = 2000
 # mailboxes = 1000000
 # letters = 500                    # of practices, that wait for one mediator
-# journal_bytes = 67_108_864       # of one practice's journal
+# journal_bytes = 268_435_456      # of one practice's journal
 # request_timeout_s = 30.0        # for a request's head, and for its body
 # operator_entries = 10000000     # mirrored of one operator's log
 """

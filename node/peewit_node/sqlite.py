@@ -25,6 +25,10 @@ from peewit_node.migrate import migrate
 COMMIT_WRITES_MAX: Final = 4000
 GATHER_TURNS: Final = 1
 INLINE_BYTES_MAX: Final = 256 * 1024
+MANY: Final = (
+    "DELETE FROM subjects", "DELETE FROM tiles", "DELETE FROM journal_rows WHERE practice IN",
+    "INSERT INTO journal_rows SELECT",
+)  # fmt: skip
 T = TypeVar("T")
 logger = structlog.get_logger("peewit.storage")
 
@@ -240,8 +244,6 @@ class SqliteEngine:
 
 
 def _size_bytes(writes: Sequence[Write]) -> int:
-    if any(
-        write.sql.startswith("DELETE FROM subjects") or write.sql.startswith("DELETE FROM tiles") for write in writes
-    ):
+    if any(write.sql.startswith(MANY) for write in writes):
         return INLINE_BYTES_MAX + 1  # it may touch very many rows
     return sum(len(value) for write in writes for value in write.parameters if isinstance(value, bytes))

@@ -146,7 +146,7 @@ class Clinic(Actor):
         self.state, self._view, random = state, view, self.sim.world.stream(self.host.name, self.host.life)
         practice = self.town.practice(view, state, random.randbytes, drawer.write)
         self._watch(practice)
-        office = self._office = Office(view, state, random.randbytes, drawer.write)
+        office = self._office = Office(view, state, random.randbytes, drawer.write, practice.deal_with)
         self._server = Server(practice, office, ServeSettings(slots_per_offer=1, answer_s=ANSWER_S))
 
     def _watch(self, practice: Practice) -> None:
@@ -352,7 +352,9 @@ def simulate_bookings(
                 if not sim.hosts[name].alive:
                     start()  # whoever was down when the faults ended
             end_s = sim.world.now_s + CALM_S
-            while sim.world.now_s < end_s and not all(person.booked for person in town.people):
+            while sim.world.now_s < end_s and not (
+                all(person.booked for person in town.people) and all(clinic.remembers for clinic in town.clinics)
+            ):
                 sim.run(1.0)
                 promises.watch()
             promises.end()

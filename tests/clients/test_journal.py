@@ -13,7 +13,7 @@ import pytest
 from peewit_clients.appointments import Appointments
 from peewit_clients.journal import BehindError, Journal
 from peewit_clients.letters import Letters
-from peewit_clients.office import Office
+from peewit_clients.office import Office, letter_nodes
 from peewit_clients.place import with_work
 from peewit_clients.pool import BackendError
 from peewit_clients.practice import Practice
@@ -22,7 +22,11 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing
+from peewit_federation import cbor
+from peewit_federation.appointment.journal import Header, encode_page
+from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.keys import key_id
 from tests.clients.surgery import Surgery, slot
 
 SOON_S = 3600
@@ -182,7 +186,7 @@ async def test_without_two_of_its_nodes_nothing_is_said_and_all_of_it_later(surg
         await practice.confirm()
         assert await first.check() is Standing.SENT, "one of three is not: nobody is told"
         assert any("before the practice's journal holds it" in line for line in practice.complaints)
-        assert practice.state.journal.flight
+        assert practice.state.journal.flying
         # Its power goes; what was begun is said again, in the same bytes.
         practice = disk.device(view)
         await practice.confirm()
@@ -238,3 +242,215 @@ async def test_nodes_that_keep_a_journal_learn_no_name_and_no_time(surgery: Surg
                 assert size & (size - 1) == 0, "sizes are powers of two"
                 for secret in (b"First", b"clinic-a", slot(1).name, user.state.nonce):
                     assert secret not in tag + body
+
+
+def cut_off(practice: Practice, gone: set[str]) -> None:
+    """Have a device not reach some nodes, as long as they are in `gone`."""
+    real = practice.journal._call
+
+    async def call(backend, what, body):  # type: ignore[no-untyped-def]
+        if backend.name in gone:
+            raise BackendError("cut off")
+        return await real(backend, what, body)
+
+    practice.journal._call = call  # type: ignore[method-assign]
+
+
+def keepers_of(surgery: Surgery, practice: Practice) -> list[str]:
+    names = {node.state.operator.origin_hash: name for name, node in surgery.federation.nodes.items()}
+    return [names[origin] for origin in practice.state.journal.origins]
+
+
+async def test_a_copy_of_a_disk_never_writes_in_the_others_term(surgery: Surgery) -> None:
+    """Both would write the same number, at different nodes, and whoever reads could not tell which one counts."""
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        first = await asked(surgery, view, "First")
+        await offer_next(surgery, practice)
+        await accept(first)
+        await practice.journal.flush()
+        backup, (a, b, c) = deepcopy(disk), keepers_of(surgery, practice)
+        cut_off(practice, {a})
+        await practice.confirm()
+        assert await first.check() is Standing.BOOKED
+        again, gone = backup.device(view), {b, c}
+        cut_off(again, gone)
+        again.state.offered.clear()
+        again.keep((SLOT, slot(1).name))
+        await again.deliver()
+        assert any("1 of the 3 nodes" in line for line in again.complaints), "one node is nobody to write to"
+        gone.remove(b)
+        with pytest.raises(BehindError):
+            await again.deliver()
+        assert [booking.person for booking in again.state.booked.values()] == [first.state.person]
+
+
+async def test_a_step_that_does_not_fit_into_one_request_counts_whole_or_not_at_all(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, *range(1, 9))
+        practice = disk.device(view)
+        users = [await asked(surgery, view, name) for name in ("One", "Two", "Three")]
+        for _ in users:
+            await offer_next(surgery, practice)
+        for user in users:
+            await accept(user)
+        await practice.confirm()
+        bookings = sorted(practice.state.booked.values(), key=lambda one: one.slot.begins_s)
+        free = sorted(practice.state.free(time.time()), key=lambda one: one.begins_s)
+        extra = [slot(number) for number in range(100, 400)]
+        practice.state.calendar |= {one.name: one for one in extra}
+        practice.keep(*((SLOT, one.name) for one in extra))
+        real, writes = practice.journal._call, []
+
+        async def call(backend, what, body):  # type: ignore[no-untyped-def]
+            writes.append(what)
+            if writes.count("write") > 5:
+                raise BackendError("the machine dies")
+            return await real(backend, what, body)
+
+        practice.journal._call = call  # type: ignore[method-assign]
+        await Appointments(practice).move(list(zip(bookings, free, strict=False)), "moved")
+        assert writes.count("write") > 3, "it took several parts"
+        empty = PracticeState(b"", practice.state.key_seed, practice.state.encryption_seed)
+        await Journal(Letters(view.pool, time.time, os.urandom), empty, os.urandom, lambda _: None).restore()
+        assert len(empty.booked) == 3
+        assert len(empty.calendar) == 8, "nothing of what was told to nobody"
+        assert {booking.slot.name for booking in empty.booked.values()} == {slot(number).name for number in (1, 2, 3)}
+
+
+async def test_a_node_is_brought_up_to_date_with_what_counts_and_not_with_what_was_begun(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1, 2)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        a, b, c = keepers_of(surgery, practice)
+        gone = {b}
+        cut_off(practice, gone)
+        practice.keep((SLOT, slot(1).name))
+        await practice.journal.flush()
+        gone |= {a, c}
+        gone.remove(b)
+        del practice.state.calendar[slot(1).name]
+        practice.keep((SLOT, slot(1).name))
+        await practice.deliver()
+        await practice.mend()  # only the node that was left behind is reached
+        nodes = surgery.federation.nodes
+        count = "SELECT number, (SELECT count(*) FROM journal_rows) FROM journals"
+        found = [await nodes[name].engine.fetch(count) for name in (a, b, c)]
+        assert found[0] == found[2] != found[1]
+        gone.clear()
+        await practice.deliver()
+        await practice.mend()
+        found = [await nodes[name].engine.fetch(count) for name in (a, b, c)]
+        assert found[0] == found[1] == found[2]
+
+
+async def test_who_asks_one_node_only_does_not_make_a_journal_there(surgery: Surgery) -> None:
+    async with surgery.view("north") as one, surgery.view() as view:
+        practice = disk_of(surgery, one, 1).device(one)
+        await practice.deliver()
+        assert any("only 1 of 4 nodes answer" in line for line in practice.complaints)
+        disk = disk_of(surgery, view, 1)
+        await disk.device(view).journal.flush()
+        late = disk.device(one)
+        late.keep((SLOT, slot(1).name))
+        await late.deliver()
+        assert any("not only --node" in line for line in late.complaints)
+
+
+async def test_a_holder_with_much_to_say_does_not_stop_the_practice(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice, user = disk.device(view), await asked(surgery, view, "First")
+        await offer_next(surgery, practice)
+        await accept(user)
+        await practice.confirm()
+        await user.check()
+        (booking,) = practice.state.booked.values()
+        for _ in range(20):
+            Appointments(practice)._heard(booking, "\U0001f489" * 1000, theirs=True)
+        practice.keep((3, booking.slot.name))
+        practice.complaints.clear()
+        assert await practice.deliver() == 0
+        assert not practice.complaints
+
+
+async def test_what_is_deleted_makes_room_in_a_journal_that_is_full(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = disk_of(surgery, view, *range(20)).device(view)
+        await practice.journal.flush()
+        for node in surgery.federation.nodes.values():
+            node.state.config.limits.journal_bytes = 12_000
+        practice.state.calendar |= {slot(number).name: slot(number) for number in range(20, 60)}
+        practice.keep(*((SLOT, name) for name in practice.state.calendar))
+        await practice.deliver()
+        assert any("at most 12000 bytes" in line for line in practice.complaints)
+        practice.complaints.clear()
+        gone = [slot(number).name for number in range(5, 60)]
+        await Appointments(practice).withdraw(gone, "")
+        assert not practice.complaints
+
+
+async def test_one_node_that_lies_takes_nothing_from_a_device(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = disk_of(surgery, view, 1).device(view)
+        user = await asked(surgery, view, "First")
+        await offer_next(surgery, practice)
+        await accept(user)
+        await practice.confirm()
+        liar, real = keepers_of(surgery, practice)[0], practice.journal._call
+        high = Header(1 << 52, bytes(16), 1 << 52, 1 << 52, b"\1" * 32, practice.state.journal.origins)
+        for lie in (
+            {"read": encode_page(high, ()), "claim": cbor.encode(high.value())}, {"claim": b"\xff"}, {"read": b""},
+            {"read": encode_page(Header(), ()), "claim": cbor.encode(Header().value())},
+        ):  # fmt: skip
+
+            async def call(backend, what, body, lie=lie):  # type: ignore[no-untyped-def]
+                answer = await real(backend, what, body)
+                return lie.get(what, answer) if backend.name == liar else answer
+
+            practice.journal._call = call  # type: ignore[method-assign]
+            await practice.journal._recover()
+            practice.keep((SLOT, slot(1).name))
+            await practice.journal.flush()
+            assert practice.state.booked
+            assert practice.state.journal.term < 1 << 33
+
+
+async def test_two_devices_that_take_turns_both_get_on(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1, 2)
+        copy = deepcopy(disk)
+        servers = []
+        for one in (disk, copy):
+            practice = one.device(view)
+            office = Office(view, practice.state, os.urandom, one.save, practice.deal_with)
+            await office.open()
+            servers.append(Server(practice, office, ServeSettings(1)))
+        people = [await asked(surgery, view, name) for name in ("One", "Two")]
+        for turn in range(8):
+            await servers[turn % 2].turn()
+            for user in people:
+                if user.state.chosen is None and (found := await user.offers()):
+                    await user.accept(found[0], found[0].offer.slots[0][0])
+        assert [await user.check() for user in people] == [Standing.BOOKED] * 2
+
+
+async def test_a_letter_of_the_mediator_stays_until_the_journal_holds_what_it_said(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = disk_of(surgery, view, 1).device(view)
+        await practice.journal.flush()
+        office = Office(view, practice.state, os.urandom, lambda _: None, practice.deal_with)
+        await office.open()
+        mine = practice.state
+        message, origins = b"a letter", letter_nodes(view, mine.mediator, [surgery.place.area])
+        leave = give_leave(mine.key, key_id(mine.key.public), int(time.time()) + 1000)
+        await practice.letters.put(key_id(mine.key.public), origins, mine.key, leave, message)
+        cut_off(practice, set(surgery.federation.nodes))
+        await office.receive()
+        await practice.deliver()
+        assert await practice.letters.read(mine.key, origins) == [message]
+        del practice.journal._call
+        await practice.deliver()
+        assert await practice.letters.read(mine.key, origins) == []

@@ -56,7 +56,7 @@ def head(number: int) -> bytes:
 
 def change(at: int, *rows: tuple[int, bytes], term: int = 1, device: bytes = ONE) -> Change:
     body: Rows = tuple((tag(number), sealed) for number, sealed in rows)
-    return Change(term, device, at, head(at), at + 1, head(at + 1), False, body)
+    return Change(term, device, at, head(at), at + 1, head(at + 1), body)
 
 
 async def read(call: Caller, after: bytes = b"", bytes_max: int = 1 << 20) -> tuple[Header, dict[bytes, bytes]]:
@@ -98,14 +98,29 @@ async def test_a_node_that_was_left_behind_begins_anew_and_counts_when_it_is_who
     call = Caller(node)
     await call(PRACTICE, PATH + "/claim", Claim(1, ONE, ORIGINS).encode())
     await call(PRACTICE, PATH + "/write", change(0, (1, b"old"), (2, b"old")).encode())
-    step = Change(1, ONE, 0, b"", 0, seed("step"), True, ((tag(3), b"new"),))
-    await call(PRACTICE, PATH + "/write", step.encode())
+    parts = [
+        Change(1, ONE, 1, head(1), 40, head(40), ((tag(2 + number), b"new"),), True, number, number == 2)
+        for number in range(3)
+    ]
+    await call(PRACTICE, PATH + "/write", parts[1].encode(), 409)
+    for part in (parts[0], parts[0], parts[1]):
+        await call(PRACTICE, PATH + "/write", part.encode())
     header, rows = await read(call)
-    assert (header.number, rows) == (0, {tag(3): b"new"})
-    last = Change(1, ONE, 0, seed("step"), 40, head(40), False, ((tag(4), b"new"),))
-    await call(PRACTICE, PATH + "/write", last.encode())
+    assert (header.number, set(rows)) == (1, {tag(1), tag(2)}), "until it is whole, what was there counts"
+    await call(PRACTICE, PATH + "/write", replace(parts[2], part=1).encode(), 409)
+    await call(PRACTICE, PATH + "/write", replace(parts[2], head=head(9)).encode(), 409)
+    for _ in range(2):
+        await call(PRACTICE, PATH + "/write", parts[2].encode())
     header, rows = await read(call)
-    assert (header.number, set(rows)) == (40, {tag(3), tag(4)})
+    assert (header.number, rows) == (40, {tag(number): b"new" for number in (2, 3, 4)})
+    # Parts of one write, then another one: what was begun is forgotten. Without `drop`, rows are replaced or go.
+    begun = Change(1, ONE, 40, head(40), 41, seed("given up"), ((tag(8), b"x"),), False, 0, False)
+    await call(PRACTICE, PATH + "/write", begun.encode())
+    small = replace(begun, next_head=head(41), rows=((tag(2), b""), (tag(9), b"x")))
+    await call(PRACTICE, PATH + "/write", small.encode())
+    await call(PRACTICE, PATH + "/write", replace(small, rows=((tag(3), b"y"),), part=1, last=True).encode())
+    header, rows = await read(call)
+    assert (header.number, rows) == (41, {tag(3): b"y", tag(4): b"new", tag(9): b"x"})
 
 
 async def test_strangers_and_practices_that_nobody_vouches_for_get_nothing(node: Federation) -> None:
@@ -129,7 +144,7 @@ async def test_a_journal_is_bounded_read_in_pages_and_ends(node: Federation) -> 
     assert set(found) == {tag(n) for n in range(20)}
     assert (await read(call, bytes_max=0))[1] == {}
     limits = running.state.config.limits
-    limits.journal_bytes = 22_000
+    limits.journal_bytes = 24_500
     await call(PRACTICE, PATH + "/write", change(1, (20, bytes(1000))).encode(), 429)
     await call(PRACTICE, PATH + "/write", change(1, (20, bytes(1000)), (0, b"")).encode())
     assert (await read(call, bytes_max=0))[0].number == 2, "what goes makes room"
@@ -140,7 +155,7 @@ async def test_a_journal_is_bounded_read_in_pages_and_ends(node: Federation) -> 
     assert (header, rows) == (Header(), {})
 
 
-GOOD = [1, ONE, 0, b"", 1, head(1), False, [[tag(1), b"x"]]]
+GOOD = [1, ONE, 0, b"", 1, head(1), False, 0, True, [[tag(1), b"x"]]]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +163,9 @@ GOOD = [1, ONE, 0, b"", 1, head(1), False, [[tag(1), b"x"]]]
     [
         [], GOOD[:-1], [0, *GOOD[1:]], [1, b"short", *GOOD[2:]], [*GOOD[:2], -1, *GOOD[3:]],
         [*GOOD[:2], 2, b"", 2, *GOOD[5:]], [*GOOD[:3], b"odd", *GOOD[4:]], [*GOOD[:5], b"", *GOOD[6:]],
-        [*GOOD[:2], 1, head(1), 2, head(2), True, []], [*GOOD[:7], [[b"short", b"x"]]],
-        [*GOOD[:7], [[tag(1), b"x"], [tag(1), b"y"]]], [*GOOD[:7], [[tag(1), bytes(ROW_BYTES_MAX + 1)]]],
-        [*GOOD[:7], [[tag(n), b""] for n in range(ROWS_MAX + 1)]], [1 << 60, *GOOD[1:]], [*GOOD[:7], [tag(1)]],
+        [*GOOD[:7], -1, *GOOD[8:]], [*GOOD[:7], 10_000, *GOOD[8:]], [*GOOD[:9], [[b"short", b"x"]]],
+        [*GOOD[:9], [[tag(1), b"x"], [tag(1), b"y"]]], [*GOOD[:9], [[tag(1), bytes(ROW_BYTES_MAX + 1)]]],
+        [*GOOD[:9], [[tag(n), b""] for n in range(ROWS_MAX + 1)]], [1 << 60, *GOOD[1:]], [*GOOD[:9], [tag(1)]],
     ],
 )  # fmt: skip
 def test_writes_that_are_not_well_formed_are_refused(value: object) -> None:

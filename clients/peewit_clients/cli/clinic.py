@@ -90,7 +90,7 @@ def with_practice(clinic: Clinic, work: Callable[[Practice, Office], Awaitable[T
             practice = Practice(view, state, os.urandom, drawer.write)
             if state.data:
                 await practice.ready()
-            found = await work(practice, Office(view, state, os.urandom, drawer.write))
+            found = await work(practice, Office(view, state, os.urandom, drawer.write, practice.deal_with))
             complain(practice)
             return found
 

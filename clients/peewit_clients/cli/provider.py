@@ -25,7 +25,7 @@ from peewit_clients.letters import Letters
 from peewit_clients.office import Office
 from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import FACTS, FLIGHT, JOURNAL, PracticeState
+from peewit_clients.practice_state import FACTS, JOURNAL, PracticeState
 from peewit_clients.recovery import read_code, write_code
 from peewit_clients.serve import Server, ServeSettings, Turn
 from peewit_clients.vault import key_path
@@ -108,7 +108,7 @@ def restore(code: str, clinic: Clinic) -> None:
 
     with_pool(charter, clinic.nodes, run)
     with Drawer.make(clinic.path, new_passphrase()) as drawer:
-        drawer.write(state.item(*name) for name in (*state.names(), (JOURNAL, b""), (JOURNAL, FLIGHT)))
+        drawer.write(state.item(*name) for name in (*state.names(), (JOURNAL, b"")))
     facts = {"slots": len(state.calendar), "offers": len(state.offered), "booked": len(state.booked)}
     if clinic.as_json:
         emit(facts)
@@ -157,8 +157,12 @@ def apply(
 def status(clinic: Clinic) -> None:
     """Whether you are admitted, and what is going on."""
 
-    async def look(_: Practice, office: Office) -> str:
-        return await office.receive()
+    async def look(practice: Practice, office: Office) -> str:
+        letter = await office.receive()
+        if practice.state.data:
+            async with practice.one:
+                await practice.deliver()
+        return letter
 
     letter = with_practice(clinic, look)
     with opened(clinic) as (_, state):

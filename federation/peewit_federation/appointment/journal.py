@@ -1,17 +1,20 @@
 """A practice's journal at nodes: sealed things by tag, numbered, written by one device at a time (design 4.6).
 
     claim      [term, device, [origin hash, …]]                                                ->  header
-    write      [term, device, at, head, next, next head, drop, [[tag, sealed or empty], …]]    ->  header
+    write      [term, device, at, head, next, next head, drop, part, last, [[tag, sealed or empty], …]]
+                                                                                               ->  header
     read       [after tag, bytes at most]                          ->  [header, [[tag, sealed], …]] in order of tags
     header     [term, device, written, number, head, [origin hash, …]]
 
-    [3, h'64..', 7, h'a1..', 8, h'b2..', false, [[h'00..', h'']]]   ->   88 03 50 64… 07 58 20 a1… 08 … f4 81 82 …
+    [3, h'64..', 7, h'a1..', 8, h'b2..', false, 0, true, [[h'00..', h'']]]
+    8a 03 50 64… 07 58 20 a1… 08 58 20 b2… f4 00 f5 81 82 50 00… 40
 
 Three nodes keep it, which its header names; what two of them have counts. A device *claims* a term above all others
 before it writes: a node that has let it writes nothing of older terms any more. A write goes from one number to the
 next, so that a device which does not know what was written last (it was put back from a backup, or another one was at
 work) is refused, and reads first. As in Raft, what was written in the highest term, and there with the highest number,
-is what counts. `drop`, from number 0 to number 0 or on, begins anew at a node that was left behind.
+is what counts. A write that does not fit into one request comes in parts, which count together, with the `last`. With
+`drop` it is all that there is, in the place of what a node had that was left behind.
 
 Rules kept here: syntax and bounds. What is sealed, and how devices agree, is left to practices.
 """
@@ -29,6 +32,7 @@ DEVICE_BYTES: Final = 16
 TAG_BYTES: Final = 16
 HEAD_BYTES: Final = 32
 ROWS_MAX: Final = 2_000
+PARTS_MAX: Final = 10_000
 ROW_BYTES_MAX: Final = 72 * 1024
 WRITE_BYTES_MAX: Final = 112 * 1024
 READ_BYTES_MAX: Final = 1 << 20
@@ -46,7 +50,7 @@ class Header:
     written: int = 0
     "The term of the last write."
     number: int = 0
-    "Of the last write; 0 while it is incomplete."
+    "Of the last write."
     head: bytes = b""
     origins: tuple[bytes, ...] = ()
     "Of the operators whose nodes keep this journal."
@@ -97,26 +101,33 @@ class Change:
     head: bytes
     next: int
     next_head: bytes
-    drop: bool
-    "Whether all that the node had goes first, whatever it was."
     rows: Rows
+    drop: bool = False
+    "Whether all that the node had goes first."
+    part: int = 0
+    "How many parts were brought before."
+    last: bool = True
 
     def encode(self) -> bytes:
         rows = [list(row) for row in self.rows]
-        return cbor.encode([self.term, self.device, self.at, self.head, self.next, self.next_head, self.drop, rows])
+        numbers = [self.term, self.device, self.at, self.head, self.next, self.next_head]
+        return cbor.encode([*numbers, self.drop, self.part, self.last, rows])
 
     @classmethod
     def decode(cls, data: bytes) -> Change:
         """Raises `MalformedError` or `LimitError`."""
         match cbor.decode(data, size_bytes_max=WRITE_BYTES_MAX):
             case [
-                int(term), bytes(device), int(at), bytes(head), int(number), bytes(next_head), bool(drop), list(rows)
+                int(term), bytes(device), int(at), bytes(head), int(number), bytes(next_head), bool(drop), int(part),
+                bool(last), list(rows),
             ]:  # fmt: skip
-                numbers = 0 < term < NUMBER_MAX and 0 <= at <= number < NUMBER_MAX and (at < number or at == 0)
+                numbers = 0 < term < NUMBER_MAX and 0 <= at < NUMBER_MAX and 0 < number < NUMBER_MAX
                 sizes = len(device) == DEVICE_BYTES and len(head) in (0, HEAD_BYTES) and len(next_head) == HEAD_BYTES
-                if numbers and sizes and len(rows) <= ROWS_MAX and not (drop and at):
-                    return cls(term, device, at, head, number, next_head, drop, _rows(rows))
-        raise MalformedError("a journal is written with [term, device, at, head, next, next head, drop, rows]")
+                if numbers and sizes and len(rows) <= ROWS_MAX and 0 <= part < PARTS_MAX and (drop or number > at):
+                    return cls(term, device, at, head, number, next_head, _rows(rows), drop, part, last)
+        raise MalformedError(
+            "a journal is written with [term, device, at, head, next, next head, drop, part, last, rows]"
+        )
 
 
 def encode_read(after: bytes, bytes_max: int) -> bytes:

@@ -8,11 +8,21 @@ CREATE TABLE journals (
     head BLOB NOT NULL,              -- of the last write
     origins BLOB NOT NULL,           -- CBOR: the operators whose nodes keep it
     size INTEGER NOT NULL,           -- bytes of all rows
-    until INTEGER NOT NULL           -- POSIX seconds
+    until INTEGER NOT NULL,          -- POSIX seconds
+    begun BLOB NOT NULL,             -- head of the write of which parts are here
+    parts INTEGER NOT NULL,          -- how many of them
+    parts_size INTEGER NOT NULL      -- and their bytes
 );
 CREATE TABLE journal_rows (
     practice BLOB NOT NULL,
     tag BLOB NOT NULL,
     body BLOB NOT NULL,              -- sealed for the practice's devices
+    PRIMARY KEY (practice, tag)
+);
+-- Of writes that are not whole yet; an empty body: the row goes.
+CREATE TABLE journal_parts (
+    practice BLOB NOT NULL,
+    tag BLOB NOT NULL,
+    body BLOB NOT NULL,
     PRIMARY KEY (practice, tag)
 );
