@@ -105,7 +105,7 @@ class Journal:
     async def ready(self) -> None:
         """Take over what was written elsewhere, if anything was. Raises `UnreachableError`, or `BehindError` if so."""
         if self._device:
-            headers = await self._ask_headers(self._nodes(self._state.journal.origins))
+            headers = await self._ask_headers(self._answering(self._state.journal.origins))
             if not any(map(self._is_taken, headers)):
                 return
         await self._recover()
@@ -159,16 +159,14 @@ class Journal:
         """One write at all nodes; when it counts, it is done. Raises `UnreachableError` or `BehindError`."""
         mine = self._state.journal
         flight = self._flight = self._flight or self._begin()
-        backends = self._nodes(mine.origins)
-        results = await together(self._bring(backend, flight) for backend in backends)
-        errors = []
-        for backend, result in zip(backends, results, strict=True):
-            if isinstance(result, BackendError):
-                self._lagging.add(backend.operator.origin_hash)
-                errors.append((backend, result))
-            else:
-                self._lagging.discard(backend.operator.origin_hash)
-        if len(backends) - len(errors) >= _quorum(mine.origins):
+        asked = self._answering(mine.origins)
+        errors = await self._bring_to(asked, flight)
+        taken, rest = len(asked) - len(errors), [b for b in self._nodes(mine.origins) if b not in asked]
+        self._lagging |= {backend.operator.origin_hash for backend in rest}
+        if taken < _quorum(mine.origins) and rest:
+            more = await self._bring_to(rest, flight)
+            taken, errors = taken + len(rest) - len(more), [*errors, *more]
+        if taken >= _quorum(mine.origins):
             mine.written, mine.number, mine.head = mine.term, flight.number, flight.head
             mine.begun, mine.flying, self._flight = b"", {}, None
             mine.whole = mine.whole and not flight.whole
@@ -200,6 +198,17 @@ class Journal:
         mine.pending, mine.flying = {**mine.flying, **mine.pending}, {}
         mine.whole = mine.whole or flight.whole
         self._flight = None
+
+    async def _bring_to(self, backends: Sequence[Backend], flight: Flight) -> list[tuple[Backend, BackendError]]:
+        """Bring a write to several nodes; those that did not take it."""
+        results = await together(self._bring(backend, flight) for backend in backends)
+        errors = []
+        for backend, result in zip(backends, results, strict=True):
+            self._lagging.discard(backend.operator.origin_hash)
+            if isinstance(result, BackendError):
+                errors.append((backend, result))
+        self._lagging |= {backend.operator.origin_hash for backend, _ in errors}
+        return errors
 
     async def _bring(self, backend: Backend, flight: Flight) -> None:
         """Bring a write to one node, in parts. Raises `BackendError`."""
@@ -371,6 +380,12 @@ class Journal:
                 f"the practice's journal is kept by {', '.join(names)}; two of three have to be asked (not only --node)"
             )
         return found
+
+    def _answering(self, origins: Sequence[bytes]) -> list[Backend]:
+        """Without those that just failed, if there are enough others."""
+        found = self._nodes(origins)
+        good = [backend for backend in found if not self._letters.pool.broken(backend)]
+        return good if len(good) >= _quorum(origins) else found
 
     # Sealing
 
