@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -26,7 +26,7 @@ from peewit_clients.drawer import Drawer
 from peewit_clients.mediator import Mediator
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
-from peewit_clients.practice import Practice
+from peewit_clients.practice import Drawn, Practice
 from peewit_clients.practice_state import FACTS, SLOT, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings
@@ -57,6 +57,8 @@ CALM_S: Final = 1000.0
 "Longer than an offer that nobody answers keeps its slot."
 DAY_S: Final = 86_400
 PUT_BACK_SHARE: Final = 0.4
+GROUP: Final = "over80"
+"Of every second person; it comes first."
 
 
 class Actor(ABC):
@@ -106,6 +108,10 @@ class Clinic(Actor):
         "Whether its mediator can write to it."
         self.knew = 0
         "The highest number of its journal that a device of it knew."
+        self.drawn: list[tuple[tuple[int, int, bytes], bytes]] = []
+        "Of the last draw, whoever was not offered anything yet: order and `H`."
+        self.passed_over = ""
+        "Who was offered something before somebody who came first."
 
     def admitted(self, secret: bytes, area_seed: bytes) -> None:
         """Take over what its mediator sends, and make a calendar."""
@@ -156,9 +162,19 @@ class Clinic(Actor):
             found = await real(place, count)
             for one in found:
                 self.priorities.setdefault(one.request.name, set()).add(one.order[2])
+            self.drawn = sorted((one.order, one.request.name) for one in found)
             return found
 
-        practice.draw = drawn  # type: ignore[method-assign]
+        offers = practice.offer
+
+        async def offered(place: Place, drawn: Drawn, slots: Sequence[Slot], until_s: int) -> None:
+            # Everybody wishes what every slot is.
+            self.drawn, first = [item for item in self.drawn if item[1] != drawn.request.name], self.drawn[:1]
+            if first and first[0][1] != drawn.request.name:
+                self.passed_over = f"{drawn.request.name.hex()[:16]} before {first[0][1].hex()[:16]}"
+            await offers(place, drawn, slots, until_s)
+
+        practice.draw, practice.offer = drawn, offered  # type: ignore[method-assign]
 
     def on_disk(self) -> PracticeState:
         """What it would go on from now."""
@@ -176,6 +192,7 @@ class Patient(Actor):
     def __init__(self, town: Town, number: int) -> None:
         super().__init__(town, f"person-{number}", f"127.7.0.{number + 1}")
         self.person = Person("Musterfrau", f"Number {number}", date(1940, 8, 12))
+        self.group = GROUP if number % 2 else ""
         self.path = self.host.folder / "request"
         self.saved: UserState | None = None
         "As it was last made durable."
@@ -184,7 +201,7 @@ class Patient(Actor):
         """Begin with an empty device."""
         place = self.town.place
         areas = ((place.mediator, place.area),)
-        state = UserState.new(self.person, "", areas, ("flu",), self.random.randbytes)
+        state = UserState.new(self.person, self.group, areas, ("flu",), self.random.randbytes)
         with Vault.make(self.path) as vault:
             vault.write(state.encode())
         self.saved = state
@@ -297,7 +314,7 @@ class Town:
                     clock=district.host.wall, random_bytes=district.random.randbytes,
                 )  # fmt: skip
                 planner = await role.prepare()
-                row = CatchmentRow("mitte", POSTCODES, ("flu",), (), sim.names[:2], 400)
+                row = CatchmentRow("mitte", POSTCODES, ("flu",), (GROUP,), sim.names[:2], 400)
                 plan = planner.catchments([row], lambda _: None)
                 ((_, _, area, area_seed),) = plan.names
                 rows = [
@@ -320,7 +337,9 @@ class Town:
         return all(
             (number := node.keeper.registry.rounds.open_round(schedule, now_s)) is not None
             and all(
-                node.keeper.registry.rounds.token_key(o.origin_hash, number, "") for o in self.sim.charter.operators
+                node.keeper.registry.rounds.token_key(o.origin_hash, number, group)
+                for o in self.sim.charter.operators
+                for group in ("", GROUP)
             )
             for node in self.sim.nodes.values()
         )

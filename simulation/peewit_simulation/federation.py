@@ -157,7 +157,7 @@ class Simulation:
             listen=f"{host.address}:{PORT}",
             gossip=self._gossip,
             limits=Limits(),
-            admission=Admission(kind="open", per_minute=100_000),
+            admission=Admission(kind="open", per_minute=100_000, groups=("over80",)),
         )
 
     def start(self, *names: str) -> None:

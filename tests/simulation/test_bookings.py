@@ -13,6 +13,7 @@ from peewit_clients.practice import Drawn, Practice
 from peewit_clients.practice_state import BOOKING, Booking, Offered
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
+from peewit_node.appointment import queue
 from peewit_simulation.bookings import PEOPLE, simulate_bookings
 from peewit_simulation.faults import Fault
 
@@ -86,3 +87,25 @@ def test_a_practice_that_goes_on_from_a_backup_without_its_journal_is_caught() -
     broken = simulate_bookings(3, Alone, faults).broken
     assert broken is not None
     assert "was told" in broken.what
+
+
+class Friendly(Practice):
+    """Serves whoever comes last first."""
+
+    async def draw(self, place: Place, count: int) -> list[Drawn]:
+        return (await super().draw(place, count))[::-1]
+
+
+def test_a_practice_that_serves_its_friends_first_is_caught() -> None:
+    broken = simulate_bookings(4, Friendly, ()).broken
+    assert broken is not None
+    assert "passed over, or served early" in broken.what
+    assert "by clinic-" in broken.what
+
+
+def test_a_node_that_hands_out_requests_in_another_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "DRAW", queue.DRAW.replace("rank, round, priority", "rank DESC, round, priority DESC"))
+    # One slot for each practice: who is drawn first matters.
+    broken = simulate_bookings(4, faults=(), clinics=5).broken
+    assert broken is not None
+    assert "by node n0" in broken.what

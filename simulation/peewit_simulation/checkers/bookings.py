@@ -5,26 +5,57 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from peewit_federation.appointment.request import open_request
 from peewit_node.engine import Write
 from peewit_simulation.checkers import Checker
 
 if TYPE_CHECKING:
+    from peewit_node.node import Node
     from peewit_simulation.bookings import Town
 
 NAME = b"Musterfrau"
 
 
 class Bookings(Checker):
-    """What a person was told one practice holds; nobody has two; every `H` has one priority; nodes know no name."""
+    """What a person was told one practice holds; nobody has two; every `H` has one priority; nobody is passed over;
+    nodes know no name.
+    """
 
     def __init__(self, town: Town) -> None:
         super().__init__(town.sim)
         self.town = town
-        self._leak = ""
-        for name, node in town.sim.nodes.items():
-            node.engine.watchers.append(partial(self._stored, name))  # type: ignore[attr-defined]
+        self._leak = self._passed_over = ""
+        self._watched: dict[str, object] = {}
+        self._watch_nodes()
+
+    def _watch_nodes(self) -> None:
+        """Look over the shoulder of every node that has started since."""
+        for name, node in self.town.sim.nodes.items():
+            if self._watched.get(name) is not node:
+                self._watched[name] = node
+                node.engine.watchers.append(partial(self._stored, name))  # type: ignore[attr-defined]
+                node.queues.draw = partial(self._draw, name, node, node.queues.draw)  # type: ignore[method-assign]
+
+    async def _draw(self, name: str, node: Node, real: Any, area: bytes, practice: bytes, count: int) -> list[bytes]:
+        """Whoever could be drawn before and after, and comes before somebody who was drawn, was passed over."""
+        before = await self._free(node, area)
+        found: list[bytes] = await real(area, practice, count)
+        drawn = {open_request(data).name for data in found}
+        last = max((order for request, order in before.items() if request in drawn), default=None)
+        after = await self._free(node, area) if last else {}
+        for request, order in after.items():
+            if last and request in before and request not in drawn and order < last:
+                self._passed_over = f"{request.hex()[:16]} by node {name}"
+        return found
+
+    @staticmethod
+    async def _free(node: Node, area: bytes) -> dict[bytes, tuple[int, int, bytes]]:
+        """Requests that wait and that nobody holds, and their order."""
+        query = "SELECT request, rank, round, priority FROM requests WHERE area = ? AND state = 0 AND free_at <= ?"
+        rows = await node.engine.fetch(query, area, int(node.state.now()))
+        return {request: (rank, number, priority) for request, rank, number, priority in rows}
 
     def _stored(self, node: str, writes: Sequence[Write]) -> None:
         for write in writes:
@@ -32,6 +63,10 @@ class Bookings(Checker):
                 self._leak = node
 
     def watch(self) -> None:
+        self._watch_nodes()
+        by_practice = [f"{c.passed_over} by {c.host.name}" for c in self.town.clinics if c.passed_over]
+        if self._passed_over or by_practice:
+            raise self.broken(f"was passed over, or served early: {self._passed_over or by_practice[0]}")
         if self._leak:
             raise self.broken(f"node {self._leak} stored a person's name")
         held = {clinic.host.name: clinic.on_disk().booked for clinic in self.town.clinics}
