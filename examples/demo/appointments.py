@@ -20,12 +20,15 @@ from examples.demo.passports import Passports
 from examples.demo.recording import Ledger, RecordedPool
 from peewit_clients.calendar import Slot
 from peewit_clients.device_state import DeviceState
+from peewit_clients.journal import Journal
+from peewit_clients.letters import Letters
 from peewit_clients.mediator import Mediator
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
+from peewit_clients.recovery import read_code, write_code
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.tables import CatchmentRow, ProviderRow
@@ -96,6 +99,7 @@ class Appointments:
             )
             await self.book()
             self.check_bookings()
+            await self.lose_a_machine()
             await self.show_waiting()
             self.note_what_practices_showed()
             for table in self.ledger.tables(self.cluster.names, PEOPLE):
@@ -306,6 +310,24 @@ class Appointments:
         publics = self.view.registry.rounds.keys(schedule.seats_of(request.round), request.round)
         assert publics is not None
         return request.group != GROUP, request.round, Ticket.decode(request.ticket).priority(request.name, publics)
+
+    async def lose_a_machine(self) -> None:
+        """A practice's machine burns; another one begins with nothing but the recovery code."""
+        practice, server = self.practices[0]
+        begin, code = time.monotonic(), write_code(practice.state.secret)
+        async with BackendPool(self.cluster.charter) as pool:
+            state = PracticeState.of_secret(read_code(code))
+            await Journal(Letters(pool, time.time, os.urandom), state, os.urandom, lambda _: None).restore()
+        took = time.monotonic() - begin
+        same = {name: (b.person, b.slot) for name, b in state.booked.items()} == {
+            name: (b.person, b.slot) for name, b in practice.state.booked.items()
+        }
+        self.story.check(
+            same, f"the machine of {CLINICS[0]} burns: another one, with its recovery code, has all "
+            f"{len(state.booked)} appointments {took:.1f} s later",
+        )  # fmt: skip
+        fresh = Practice(self.view, state, os.urandom)
+        self.practices[0] = fresh, Server(fresh, Office(self.view, state, os.urandom), server.settings)
 
     async def show_waiting(self) -> None:
         asked = Counter((p.state.group, p.state.request.round) for p in self.people if p.state.request)
