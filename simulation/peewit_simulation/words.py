@@ -73,7 +73,8 @@ def group(names: Iterable[str]) -> str:
 
 
 WORDS: Final[dict[str, Callable[..., Any]]] = {
-    "partition": _partition, "partition_oneway": _oneway, "heal": _nothing, "crash": _crash, "restart": _name, "backup": _name, "put_back": _name,
+    "partition": _partition, "partition_oneway": _oneway, "heal": _nothing, "crash": _crash, "restart": _name,
+    "backup": _name, "put_back": _name,
     "pause": _name, "resume": _name, "skew": _skew, "slow": _slow, "lose": _lose, "delay": _delay,
     "hold": _hold, "release": _nothing,
 }  # fmt: skip
