@@ -60,6 +60,8 @@ PART_BYTES: Final = WRITE_BYTES_MAX - ROW_BYTES_MAX - 1024
 "So that one more row always fits."
 LEAST_BYTES: Final = 128
 TRIES: Final = 3
+WAIT_S: Final = 0.5
+"For the others, once there are enough; who is later is brought up to date some time."
 TERMS_MAX: Final = 1 << 32
 "A term that is so much higher than ours was not reached by claiming."
 
@@ -155,7 +157,7 @@ class Journal:
         self._save([self._state.item(JOURNAL)])
         return flight
 
-    async def _write(self) -> None:
+    async def _write(self, *, recovering: bool = False) -> None:
         """One write at all nodes; when it counts, it is done. Raises `UnreachableError` or `BehindError`."""
         mine = self._state.journal
         flight = self._flight = self._flight or self._begin()
@@ -172,9 +174,11 @@ class Journal:
             mine.whole = mine.whole and not flight.whole
             self._save([self._state.item(JOURNAL)])
             return
-        await self._refused(flight, errors)
+        await self._refused(flight, errors, recovering=recovering)
 
-    async def _refused(self, flight: Flight, errors: Sequence[tuple[Backend, BackendError]]) -> None:
+    async def _refused(
+        self, flight: Flight, errors: Sequence[tuple[Backend, BackendError]], *, recovering: bool
+    ) -> None:
         """A write that does not count: we lost our term, or nodes were left behind, or cannot be reached."""
         mine = self._state.journal
         if all(error.status == 0 or error.status >= 500 for _, error in errors):
@@ -184,6 +188,9 @@ class Journal:
         stale = [backend for backend, error in errors if error.status == 409]
         for header in await self._ask_headers(stale) if stale else ():
             if self._is_taken(header):
+                self._device = b""
+                if recovering:
+                    raise UnreachableError("another device of this practice took its journal at the same time")
                 await self._recover()
                 return
         if not stale or flight.whole:
@@ -201,7 +208,8 @@ class Journal:
 
     async def _bring_to(self, backends: Sequence[Backend], flight: Flight) -> list[tuple[Backend, BackendError]]:
         """Bring a write to several nodes; those that did not take it."""
-        results = await together(self._bring(backend, flight) for backend in backends)
+        enough = min(len(backends), _quorum(self._state.journal.origins))
+        results = await together((self._bring(backend, flight) for backend in backends), WAIT_S, enough)
         errors = []
         for backend, result in zip(backends, results, strict=True):
             self._lagging.discard(backend.operator.origin_hash)
@@ -246,7 +254,7 @@ class Journal:
 
         `empty`: if nothing is there, nothing is to be written either (`UnknownError`).
         """
-        mine = self._state.journal
+        mine, self._device = self._state.journal, b""  # until what counts is known, nothing is written
         origins = mine.origins or await self._find() or self._choose()
         held: list[tuple[Backend, Header]] = []
         for _ in range(TRIES):
@@ -254,14 +262,15 @@ class Journal:
             terms = [header.term for header in await self._ask_headers(backends)]
             known = [term for term in terms if term < mine.term + TERMS_MAX]
             claim = Claim(max([mine.term, *known]) + 1, self._randomness(DEVICE_BYTES), origins)
-            results = await together(self._claim(backend, claim) for backend in backends)
+            calls = (self._claim(backend, claim) for backend in backends)
+            results = await together(calls, WAIT_S, _quorum(origins))
             held = [(b, r) for b, r in zip(backends, results, strict=True) if isinstance(r, Header)]
             mine.term = claim.term
             if len(held) >= _quorum(origins):
                 break
         else:
             raise UnreachableError(f"{len(held)} of the {len(origins)} nodes that keep the practice's journal answer")
-        self._device, mine.origins = claim.device, origins
+        mine.origins = origins
         self._undo(self._flight or Flight(0, b"", (), whole=False))
         best = max((header for _, header in held), key=lambda header: (header.written, header.number))
         if empty and not best.number:
@@ -277,9 +286,10 @@ class Journal:
         mine.whole = mine.whole or older or not best.number or same < _quorum(origins)
         kept = self._replace(rows) if rows is not None else ""
         self._save([self._state.item(JOURNAL)])
+        self._device = claim.device
         try:
             # Only what was written in this term counts for whoever reads next, so something is, be it nothing.
-            await self._write()
+            await self._write(recovering=True)
         except PeewitError:
             if rows is None:
                 raise
@@ -354,7 +364,8 @@ class Journal:
     async def _ask_headers(self, backends: Iterable[Backend]) -> list[Header]:
         """Of all nodes that answer. Raises `UnreachableError` if none does."""
         asked = list(backends)
-        results = await together(self._call(backend, "read", encode_read(b"", 0)) for backend in asked)
+        calls = (self._call(backend, "read", encode_read(b"", 0)) for backend in asked)
+        results = await together(calls, WAIT_S, len(asked) // 2 + 1)
         found = []
         for backend, result in zip(asked, results, strict=True):
             if isinstance(result, bytes):

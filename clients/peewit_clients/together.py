@@ -16,19 +16,23 @@ T = TypeVar("T")
 PATIENCE_S: Final = 1.0
 
 
-async def together(calls: Iterable[Coroutine[Any, Any, T]], wait_s: float | None = None) -> list[T | BackendError]:
+async def together(
+    calls: Iterable[Coroutine[Any, Any, T]], wait_s: float | None = None, enough: int = 1
+) -> list[T | BackendError]:
     """What each call gave, or why it failed, in their order. Errors that are no node's are raised.
 
-    `wait_s` is for what several nodes decide, and one that is slow should be heard.
+    `wait_s` is for what several nodes decide, and one that is slow should be heard; it begins when so many nodes as are
+    `enough` did what was asked.
     """
     tasks: list[asyncio.Task[T]] = [asyncio.create_task(call) for call in calls]
     try:
-        waiting, patience_s, until_s = set(tasks), None, 0.0
+        waiting, patience_s, until_s, good = set(tasks), None, 0.0, 0
         while waiting:
             done, waiting = await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 break
-            if patience_s is None and any(task.exception() is None for task in done):
+            good += sum(task.exception() is None for task in done)
+            if patience_s is None and good >= enough:
                 patience_s = PATIENCE_S if wait_s is None else wait_s
                 until_s = asyncio.get_running_loop().time() + patience_s
             elif patience_s is not None:

@@ -23,7 +23,7 @@ from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing
 from peewit_federation import cbor
-from peewit_federation.appointment.journal import Header, encode_page
+from peewit_federation.appointment.journal import Header, encode_page, encode_read
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
@@ -454,3 +454,30 @@ async def test_a_letter_of_the_mediator_stays_until_the_journal_holds_what_it_sa
         del practice.journal._call
         await practice.deliver()
         assert await practice.letters.read(mine.key, origins) == []
+
+
+async def test_what_could_not_be_read_is_not_written_over(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        backup, practice = deepcopy(disk), disk.device(view)
+        user = await asked(surgery, view, "First")
+        await offer_next(surgery, practice)
+        await accept(user)
+        await practice.confirm()
+        again = backup.device(view)
+        real = again.journal._call
+
+        async def call(backend, what, body):  # type: ignore[no-untyped-def]
+            if what == "read" and body != encode_read(b"", 0):
+                raise BackendError("the connection breaks")
+            return await real(backend, what, body)
+
+        again.journal._call = call  # type: ignore[method-assign]
+        for _ in range(3):
+            again.keep((SLOT, slot(1).name))
+            await again.deliver()
+        assert any("cannot be read" in line for line in again.complaints)
+        again.journal._call = real  # type: ignore[method-assign]
+        with pytest.raises(BehindError):
+            await again.deliver()
+        assert [booking.person for booking in again.state.booked.values()] == [user.state.person]

@@ -61,3 +61,16 @@ async def test_an_error_that_is_no_nodes_is_not_swallowed_and_leaves_nothing_run
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
     assert await together([]) == []
+
+
+async def test_patience_begins_when_there_are_enough() -> None:
+    """A quorum of slow nodes is waited for, also if one is fast."""
+
+    async def after(seconds: float, value: int) -> int:
+        await asyncio.sleep(seconds)
+        return value
+
+    assert await together((after(at, n) for n, at in enumerate((0.0, 0.2, 0.25))), 0.1, 2) == [0, 1, 2]
+    found = await together((after(at, n) for n, at in enumerate((0.0, 0.1, 5.0))), 0.1, 2)
+    assert found[:2] == [0, 1]
+    assert isinstance(found[2], BackendError)
