@@ -4,12 +4,6 @@
     await journal.ready()         take over what was written elsewhere; then `flush` before every letter
     await journal.flush()
 
-    key       SHA-256("peewit journal key v1" || signing seed)
-    tag       BLAKE2b-128 of [kind, name] under the key
-    sealed    nonce || XChaCha20-Poly1305 under the key, with the tag, over the size (4 bytes) and [kind, name, body],
-              filled up to the next of 128, 256, 512, … bytes
-    head      16 random bytes, and BLAKE2b-128 of [term, number, these] under the key
-
 Rules kept here: what changed stands among what is to be written, on the device's disk, from the moment it changed. A
 process claims a term of its own before it writes, so that no copy of a disk ever writes in another one's; then it reads
 what counts, and unless that is its own, puts it in the place of its own state; new times of its calendar are all that
@@ -27,11 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import nacl.encoding
-import nacl.exceptions
-import nacl.hash
-import nacl.secret
-
+from peewit_clients.journal_rows import Sealer, in_parts
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.pool import Backend, BackendError, UnreachableError
 from peewit_clients.practice_state import JOURNAL, JOURNALED, SLOT, Item, Name, PracticeState
@@ -39,13 +29,8 @@ from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.journal import (
     DEVICE_BYTES,
-    HEAD_BYTES,
     NODES,
     READ_BYTES_MAX,
-    ROW_BYTES_MAX,
-    ROWS_MAX,
-    TAG_BYTES,
-    WRITE_BYTES_MAX,
     Change,
     Claim,
     Header,
@@ -53,12 +38,9 @@ from peewit_federation.appointment.journal import (
     decode_page,
     encode_read,
 )
-from peewit_federation.errors import LimitError, MalformedError, PeewitError, SenderError, UnknownError
+from peewit_federation.errors import PeewitError, SenderError, UnknownError
 from peewit_federation.keys import key_id, sha256
 
-PART_BYTES: Final = WRITE_BYTES_MAX - ROW_BYTES_MAX - 1024
-"So that one more row always fits."
-LEAST_BYTES: Final = 128
 TRIES: Final = 3
 WAIT_S: Final = 0.5
 "For the others, once there are enough; who is later is brought up to date some time."
@@ -90,8 +72,7 @@ class Journal:
         self._state = state
         self._randomness = randomness
         self._save = save
-        self._key = sha256(b"peewit journal key v1", state.key_seed)
-        self._box = nacl.secret.Aead(self._key)
+        self._sealer = Sealer(state.key_seed, randomness)
         self._device = b""
         "That this process claimed its term with."
         self._flight: Flight | None = None
@@ -152,7 +133,7 @@ class Journal:
         whole, names = mine.whole, self._all() if mine.whole else list(mine.pending)
         rows = self._rows(names)
         self._top = max(self._top, mine.number) + 1
-        flight = Flight(self._top, self._new_head(self._top), rows, whole)
+        flight = Flight(self._top, self._sealer.head(mine.term, self._top), rows, whole)
         mine.begun, mine.flying, mine.pending = flight.head, {} if whole else dict.fromkeys(names), {}
         self._save([self._state.item(JOURNAL)])
         return flight
@@ -223,7 +204,7 @@ class Journal:
         mine, origin = self._state.journal, backend.operator.origin_hash
         held = self._held.get(origin, Header())
         at, head = (held.number, held.head) if flight.whole else (mine.number, mine.head)
-        parts = _parts(flight.rows)
+        parts = in_parts(flight.rows)
         for number, rows in enumerate(parts):
             last = number == len(parts) - 1
             change = Change(
@@ -243,7 +224,7 @@ class Journal:
         """Raises `BackendError`."""
         answer = await self._call(backend, "claim", claim.encode())
         try:
-            header = self._genuine(Header.of(cbor.decode(answer)))
+            header = self._sealer.genuine(Header.of(cbor.decode(answer)))
         except SenderError as error:
             raise BackendError(f"{backend.name}: a journal: {error}") from None
         self._held[backend.operator.origin_hash] = header
@@ -356,7 +337,7 @@ class Journal:
                 raise BackendError("somebody else writes this practice's journal")
             if not rows:
                 return found
-            found += [self._open(*row) for row in rows]
+            found += [self._sealer.open(*row) for row in rows]
             after = rows[-1][0]
 
     # Asking nodes
@@ -370,7 +351,7 @@ class Journal:
         for backend, result in zip(asked, results, strict=True):
             if isinstance(result, bytes):
                 try:
-                    found.append(self._genuine(decode_page(result)[0]))
+                    found.append(self._sealer.genuine(decode_page(result)[0]))
                 except SenderError as error:
                     self._letters.pool.complain(backend.name, f"a journal: {error}")
                 else:
@@ -398,67 +379,11 @@ class Journal:
         good = [backend for backend in found if not self._letters.pool.broken(backend)]
         return good if len(good) >= _quorum(origins) else found
 
-    # Sealing
-
     def _all(self) -> list[Name]:
         return [name for name in self._state.names() if name[0] in JOURNALED]
 
     def _rows(self, names: Iterable[Name]) -> Rows:
-        return tuple(self._row(self._state.item(*name)) for name in names)
-
-    def _mac(self, value: object) -> bytes:
-        raw = nacl.encoding.RawEncoder
-        return nacl.hash.blake2b(cbor.encode(value), digest_size=TAG_BYTES, key=self._key, encoder=raw)
-
-    def _new_head(self, number: int) -> bytes:
-        fresh = self._randomness(HEAD_BYTES - TAG_BYTES)
-        return fresh + self._mac([self._state.journal.term, number, fresh])
-
-    def _genuine(self, header: Header) -> Header:
-        """A header whose last write was one of ours. Raises `MalformedError`."""
-        fresh, mac = header.head[: HEAD_BYTES - TAG_BYTES], header.head[HEAD_BYTES - TAG_BYTES :]
-        if header.head and mac != self._mac([header.written, header.number, fresh]):
-            raise MalformedError("it tells of a write that was none of this practice's")
-        if bool(header.head) != bool(header.number):
-            raise MalformedError("a header without a head")
-        return header
-
-    def _row(self, item: Item) -> tuple[bytes, bytes]:
-        kind, name, body = item
-        tag = self._mac([kind, name])
-        if body is None:
-            return tag, b""
-        plain = cbor.encode([kind, name, body])
-        size = LEAST_BYTES
-        while size < len(plain) + 4:
-            size *= 2
-        if size > ROW_BYTES_MAX:
-            raise LimitError(f"{len(plain)} bytes are more than one entry of a practice's journal may have")
-        padded = (len(plain).to_bytes(4, "big") + plain).ljust(size, b"\0")
-        return tag, bytes(self._box.encrypt(padded, tag, self._randomness(nacl.secret.Aead.NONCE_SIZE)))
-
-    def _open(self, tag: bytes, sealed: bytes) -> Item:
-        try:
-            padded = bytes(self._box.decrypt(sealed, tag))
-        except (nacl.exceptions.CryptoError, ValueError):
-            raise MalformedError("a row of the practice's journal that the practice did not write") from None
-        match cbor.decode(padded[4 : 4 + int.from_bytes(padded[:4], "big")]):
-            case [int(kind), bytes(name), bytes(body)]:
-                return kind, name, body
-        raise MalformedError("a row of a journal is [kind, name, body]")
-
-
-def _parts(rows: Rows) -> list[Rows]:
-    """Rows as they fit into requests; one at least, be it empty."""
-    parts: list[list[tuple[bytes, bytes]]] = [[]]
-    size = 0
-    for row in rows:
-        if size > PART_BYTES or len(parts[-1]) == ROWS_MAX:
-            parts.append([])
-            size = 0
-        parts[-1].append(row)
-        size += len(row[1]) + TAG_BYTES + 8
-    return [tuple(part) for part in parts]
+        return tuple(self._sealer.row(self._state.item(*name)) for name in names)
 
 
 def _quorum(origins: Sequence[bytes]) -> int:
