@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from peewit_clients.journal_rows import Sealer, in_parts
@@ -95,13 +96,22 @@ class Journal:
 
     async def flush(self) -> None:
         """Write what changed. Raises `UnreachableError`, or `BehindError`: then nothing that changed counts."""
-        mine = self._state.journal
-        if not (self._flight or mine.pending or mine.flying or mine.whole):
-            return
         if not self._device:
             await self._recover()
-        while self._flight or mine.pending or mine.whole:
+        while self.waiting:
             await self._write()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is to be written, be it only that this process has the term."""
+        mine = self._state.journal
+        return bool(self._flight or mine.pending or mine.flying or mine.whole or not self._settled)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether what counts was written in our own term."""
+        mine = self._state.journal
+        return bool(self._device) and mine.written == mine.term
 
     async def restore(self) -> None:
         """Take over everything, on a device that has nothing but the keys. Raises `UnknownError` if no node has it."""
@@ -113,7 +123,7 @@ class Journal:
     async def mend(self) -> None:
         """Bring nodes up to date that were left behind, if there is nothing newer to write."""
         mine = self._state.journal
-        if not self._lagging or not self._device or self._flight or mine.pending or mine.whole:
+        if self.waiting or not self._lagging:
             return
         flight = Flight(mine.number, mine.head, self._rows(self._all()), whole=True)
         for backend in self._nodes(mine.origins):
@@ -134,7 +144,7 @@ class Journal:
         rows = self._rows(names)
         self._top = max(self._top, mine.number) + 1
         flight = Flight(self._top, self._sealer.head(mine.term, self._top), rows, whole)
-        mine.begun, mine.flying, mine.pending = flight.head, {} if whole else dict.fromkeys(names), {}
+        mine.begun, mine.flying, mine.pending = flight.head, mine.pending, {}
         self._save([self._state.item(JOURNAL)])
         return flight
 
@@ -174,11 +184,12 @@ class Journal:
                     raise UnreachableError("another device of this practice took its journal at the same time")
                 await self._recover()
                 return
+        for backend in stale:
+            with suppress(BackendError):
+                await self._claim(backend, Claim(mine.term, self._device, mine.origins))
         if not stale or flight.whole:
             raise UnreachableError("the nodes refuse the practice's journal: " + "; ".join(str(e) for _, e in errors))
         mine.whole = True  # next, everything, wherever they are
-        for backend in stale:
-            await self._claim(backend, Claim(mine.term, self._device, mine.origins))
 
     def _undo(self, flight: Flight) -> None:
         """What was in a write is still to be written."""
@@ -260,12 +271,12 @@ class Journal:
         rows = None
         if not older and best.number and best.head not in (mine.head, mine.begun):
             rows = await self._read_best(held, best)
+        kept = self._replace(rows) if rows is not None else ""
         if not older:
             mine.written, mine.number, mine.head = best.written, best.number, best.head
         self._top = max(header.number for _, header in held)
         same = sum((h.written, h.number, h.head) == (best.written, best.number, best.head) for _, h in held)
         mine.whole = mine.whole or older or not best.number or same < _quorum(origins)
-        kept = self._replace(rows) if rows is not None else ""
         self._save([self._state.item(JOURNAL)])
         self._device = claim.device
         try:
@@ -312,8 +323,14 @@ class Journal:
         gone: list[Item] = [(*name, None) for name in self._all() if name not in there]
         state.take_over([*rows, *own])
         state.journal.pending = dict.fromkeys((kind, name) for kind, name, _ in own)
-        self._save([*gone, *rows, *own, state.item(JOURNAL)])
-        return f", and keeps {len(own)} new times of its own" if own else ""
+        self._save([*gone, *rows, *own])
+        if not own:
+            return ""
+        days = sorted({datetime.fromtimestamp(state.calendar[name].begins_s).date() for _, name, _ in own})
+        return (
+            f", and keeps {len(own)} new times of its own, from {days[0]} to {days[-1]}; look whether you had taken "
+            "some of them out already"
+        )
 
     async def _read_best(self, held: Sequence[tuple[Backend, Header]], best: Header) -> list[Item]:
         """All rows, from a node that has what counts. Raises `UnreachableError`."""
@@ -321,19 +338,21 @@ class Journal:
         for backend, header in held:
             if (header.written, header.number, header.head) == (best.written, best.number, best.head):
                 try:
-                    return await self._read_all(backend)
+                    rows = await self._read_all(backend, header)
+                    self._state.require_mine(rows)
                 except (BackendError, SenderError) as error:
                     errors.append(f"{backend.name}: {error}")
+                else:
+                    return rows
         raise UnreachableError("the practice's journal cannot be read: " + "; ".join(errors))
 
-    async def _read_all(self, backend: Backend) -> list[Item]:
+    async def _read_all(self, backend: Backend, claimed: Header) -> list[Item]:
         """All rows that a node has. Raises `BackendError` or `MalformedError`."""
         found: list[Item] = []
-        after, first = b"", None
+        after = b""
         while True:
             header, rows = decode_page(await self._call(backend, "read", encode_read(after, READ_BYTES_MAX)))
-            first = first or header
-            if header != first or (rows and rows[0][0] <= after):
+            if header != claimed or (rows and rows[0][0] <= after):
                 raise BackendError("somebody else writes this practice's journal")
             if not rows:
                 return found

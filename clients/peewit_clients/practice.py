@@ -275,6 +275,8 @@ class Practice:
 
     async def deliver(self) -> int:
         """Send what is still to be sent; how many letters no node has taken yet. Raises `BehindError`."""
+        if not (self.state.letters or self._dealt_with or self.journal.waiting):
+            return 0
         try:
             await self.journal.flush()
         except BehindError:

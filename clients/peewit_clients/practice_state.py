@@ -30,6 +30,7 @@ from peewit_federation.keys import SigningKey, sha256
 FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT, JOURNAL = range(8)
 JOURNALED: Final = frozenset({FACTS, SLOT, OFFER, BOOKING, LETTER, PASSPORT})
 PENDING_MAX: Final = 10_000
+SLOTS_KEPT: Final = 40_000
 READ_MAX: Final = 200
 SECRET_BYTES: Final = 16
 Name = tuple[int, bytes]
@@ -196,7 +197,9 @@ class PracticeState:
         """These things as they are now, and that the journal does not know it yet: what is to be kept in one step."""
         self.journal.pending |= dict.fromkeys(name for name in names if name[0] in JOURNALED)
         if len(self.journal.pending) > PENDING_MAX:
-            self.journal.pending, self.journal.whole = {}, True
+            # All is written, then; of what a device that was behind keeps, the names stay.
+            kept = [name for name in self.journal.pending if name[0] == SLOT][-SLOTS_KEPT:]
+            self.journal.pending, self.journal.whole = dict.fromkeys(kept), True
         return [*(self.item(*name) for name in dict.fromkeys(names)), self.item(JOURNAL)]
 
     def names(self) -> list[Name]:
@@ -207,12 +210,20 @@ class PracticeState:
         )  # fmt: skip
         return [(FACTS, b""), *((kind, name) for kind, part in parts for name in part)]
 
-    def take_over(self, items: Iterable[Item]) -> None:
-        """Put what the journal says in the place of what there is, but for what never leaves the device."""
+    def require_mine(self, items: Iterable[Item]) -> Self:
+        """A state of this practice. Raises `MalformedError`."""
         known = [(kind, name, body) for kind, name, body in items if body is not None]
-        found = self.load(known)
+        try:
+            found = self.load(known)
+        except (TypeError, ValueError) as error:
+            raise MalformedError(f"a journal that another version wrote: {error}") from None
         if found is None or found.key_seed != self.key_seed:
             raise MalformedError("a journal of another practice, or without its keys")
+        return found
+
+    def take_over(self, items: Iterable[Item]) -> None:
+        """Put what the journal says in the place of what there is, but for what never leaves the device."""
+        found = self.require_mine(items)
         found.issuer_keys, found.journal = self.issuer_keys, self.journal
         vars(self).update(vars(found))
 

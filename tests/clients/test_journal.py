@@ -15,7 +15,7 @@ from peewit_clients.journal import BehindError, Journal
 from peewit_clients.letters import Letters
 from peewit_clients.office import Office, letter_nodes
 from peewit_clients.place import with_work
-from peewit_clients.pool import BackendError
+from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import SLOT, Item, PracticeState
 from peewit_clients.registry_view import RegistryView
@@ -23,7 +23,7 @@ from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing
 from peewit_federation import cbor
-from peewit_federation.appointment.journal import Header, encode_page, encode_read
+from peewit_federation.appointment.journal import Header, decode_page, encode_page, encode_read
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
@@ -481,3 +481,104 @@ async def test_what_could_not_be_read_is_not_written_over(surgery: Surgery) -> N
         with pytest.raises(BehindError):
             await again.deliver()
         assert [booking.person for booking in again.state.booked.values()] == [user.state.person]
+
+
+async def test_a_term_in_which_nothing_was_written_yet_is_not_mended_in(surgery: Surgery) -> None:
+    """Nodes would hold a number of the old term as one of the new one, which is none of ours."""
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        await disk.device(view).journal.flush()
+        again = disk.device(view)
+        real = again.journal._call
+
+        async def call(backend, what, body):  # type: ignore[no-untyped-def]
+            if what == "write":
+                raise BackendError("too many requests", 429)
+            return await real(backend, what, body)
+
+        again.journal._call = call  # type: ignore[method-assign]
+        await again.ready()
+        again.journal._call = real  # type: ignore[method-assign]
+        await again.mend()
+        again.journal._call = call  # type: ignore[method-assign]
+        assert await again.deliver() == 0
+        assert any("refuse" in line for line in again.complaints), "nothing is settled in this term"
+        again.journal._call = real  # type: ignore[method-assign]
+        await again.deliver()
+        await again.mend()
+        third = disk.device(view)
+        await third.journal.flush()
+        assert third.state.journal.written == third.state.journal.term
+
+
+async def test_a_node_that_answers_with_another_state_once_is_not_believed(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        backup, practice = deepcopy(disk), disk.device(view)
+        user = await asked(surgery, view, "First")
+        await offer_next(surgery, practice)
+        await accept(user)
+        await practice.confirm()
+        await practice.journal.flush()
+        again = backup.device(view)
+        real = again.journal._call
+
+        async def call(backend, what, body):  # type: ignore[no-untyped-def]
+            answer = await real(backend, what, body)
+            if what == "read" and body != encode_read(b"", 0):
+                return encode_page(decode_page(answer)[0], ())
+            return answer
+
+        again.journal._call = call  # type: ignore[method-assign]
+        await again.ready()
+        assert any("cannot be read" in line for line in again.complaints)
+        again.journal._call = real  # type: ignore[method-assign]
+        again.complaints.clear()
+        await again.ready()
+        assert any("it took over" in line for line in again.complaints)
+        assert [booking.person for booking in again.state.booked.values()] == [user.state.person]
+
+
+async def test_a_node_that_comes_back_while_another_goes_is_written_to(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        await disk.device(view).journal.flush()
+        practice = disk.device(view)
+        _, b, c = keepers_of(surgery, practice)
+        gone = {c}
+        cut_off(practice, gone)
+        await practice.ready()
+        practice.state.journal.whole = True
+        gone.add(b)
+        await practice.deliver()
+        gone.remove(c)
+        practice.complaints.clear()
+        for _ in range(3):
+            await practice.deliver()
+        assert not practice.journal.waiting
+
+
+async def test_an_old_letter_does_not_leave_a_device_that_has_not_read_its_journal(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        user = await asked(surgery, view, "First")
+        put = practice.letters.put
+
+        async def away(*_: object) -> list[str]:
+            raise UnreachableError("the mailbox's nodes are away")
+
+        practice.letters.put = away  # type: ignore[method-assign, assignment]
+        await offer_next(surgery, practice)
+        practice.letters.put = put  # type: ignore[method-assign]
+        await practice.journal.flush()
+        backup = deepcopy(disk)
+        await Appointments(practice).withdraw([slot(1).name], "")
+        again = backup.device(view)
+        assert again.state.letters
+        assert not again.state.journal.pending
+        cut_off(again, set(surgery.federation.nodes))
+        await again.ready()
+        await again.deliver()
+        assert again.state.letters, "the offer was withdrawn since"
+        assert await user.offers() == []

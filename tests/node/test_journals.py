@@ -121,6 +121,11 @@ async def test_a_node_that_was_left_behind_begins_anew_and_counts_when_it_is_who
     await call(PRACTICE, PATH + "/write", replace(small, rows=((tag(3), b"y"),), part=1, last=True).encode())
     header, rows = await read(call)
     assert (header.number, rows) == (41, {tag(3): b"y", tag(4): b"new", tag(9): b"x"})
+    # A tag in two parts would be counted twice when it is replaced.
+    twice = replace(begun, at=41, head=head(41), next=42, next_head=head(42))
+    await call(PRACTICE, PATH + "/write", twice.encode())
+    await call(PRACTICE, PATH + "/write", replace(twice, part=1).encode(), 409)
+    await call(PRACTICE, PATH + "/write", replace(twice, part=1, last=True).encode(), 400)
 
 
 async def test_strangers_and_practices_that_nobody_vouches_for_get_nothing(node: Federation) -> None:

@@ -21,7 +21,7 @@ from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.journal import ROWS_MAX, TAG_BYTES, Change, Claim, Header, decode_read, encode_page
-from peewit_federation.errors import ConflictError, QuotaError, RefusedError
+from peewit_federation.errors import ConflictError, MalformedError, QuotaError, RefusedError
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.engine import Engine, Write, WriteConflictError
 from peewit_node.node_state import NodeState
@@ -52,9 +52,7 @@ STEP: Final = (
 DROP: Final = "DELETE FROM journal_rows WHERE practice IN (?)"
 DROP_PARTS: Final = "DELETE FROM journal_parts WHERE practice = ?"
 PUT: Final = "INSERT INTO journal_rows VALUES (?, ?, ?) ON CONFLICT (practice, tag) DO UPDATE SET body = excluded.body"
-PUT_PART: Final = (
-    "INSERT INTO journal_parts VALUES (?, ?, ?) ON CONFLICT (practice, tag) DO UPDATE SET body = excluded.body"
-)
+PUT_PART: Final = "INSERT INTO journal_parts VALUES (?, ?, ?)"
 GONE: Final = "DELETE FROM journal_rows WHERE practice = ? AND tag = ?"
 TAKE_PARTS: Final = (
     "INSERT INTO journal_rows SELECT practice, tag, body FROM journal_parts WHERE practice = ? AND length(body) > 0 "
@@ -153,6 +151,11 @@ class Journals:
                 *([] if change.part else [Write(DROP_PARTS, (practice,))]),
                 *(Write(PUT_PART, (practice, *row)) for row in change.rows),
             ]  # fmt: skip
+        if change.part:
+            # Each tag once in a write, or what it replaces would be counted twice.
+            for tag, _ in change.rows:
+                if await self._engine.look("SELECT 1 FROM journal_parts WHERE practice = ? AND tag = ?", practice, tag):
+                    raise MalformedError("a journal's write names a tag in two of its parts")
         size = 0 if change.drop else held.size - await self._replaced(practice, change)
         size += parts_size + sum(len(body) + ROW_COST_BYTES for _, body in change.rows if body)
         self._bound(size)
