@@ -35,6 +35,10 @@ def test_a_code_is_read_as_people_write_it_and_a_mistake_is_noticed() -> None:
             if code[at] not in ("-", letter):
                 with pytest.raises(MalformedError):
                     read_code(code[:at] + letter + code[at + 1 :])
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567":
+        if letter != code[-1]:  # most of its bits mean nothing
+            with pytest.raises(MalformedError):
+                read_code(code[:-1] + letter)
     for wrong in ("", "ABCDE", code[:-1], code + "A", "ü" * 31):
         with pytest.raises(MalformedError, match="no recovery code|is wrong"):
             read_code(wrong)
