@@ -92,6 +92,8 @@ class Practice:
         "Requests of the last draw that could not be used."
         self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
         "By area: requests that were leased to us beyond what was asked for, and until when."
+        self.late = False
+        "Whether something was decided that could not be told at once: its holder may have asked again meanwhile."
         self._dealt_with: list[tuple[SigningKey, tuple[bytes, ...], list[bytes]]] = []
         "Messages that go from their mailboxes when the journal holds what they led to."
 
@@ -284,6 +286,7 @@ class Practice:
             raise
         except PeewitError as error:
             self.complaints.append(f"nothing is sent before the practice's journal holds it: {error}")
+            self.late = True
             return len(self.state.letters)
         dealt_with, self._dealt_with = self._dealt_with, []
         for mail_key, boxes, messages in dealt_with:

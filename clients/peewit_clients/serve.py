@@ -78,7 +78,9 @@ class Server:
             told.bookings = await practice.confirm()
             if self._turns % NOTES_TURNS == 0:
                 told.notes = await self.acts.read()
-            if self._turns % RECHECK_TURNS == 0:
+            late = practice.late and not practice.journal.waiting
+            if late or self._turns % RECHECK_TURNS == 0:
+                practice.late = practice.late and not late
                 told.ended = await self.acts.recheck()
                 await self.acts.forget()
                 await practice.mend()

@@ -372,7 +372,9 @@ def simulate_bookings(
                     start()  # whoever was down when the faults ended
             end_s = sim.world.now_s + CALM_S
             while sim.world.now_s < end_s and not (
-                all(person.booked for person in town.people) and all(clinic.remembers for clinic in town.clinics)
+                all(person.booked for person in town.people)
+                and all(clinic.remembers for clinic in town.clinics)
+                and promises.settled
             ):
                 sim.run(1.0)
                 promises.watch()
