@@ -115,7 +115,8 @@ class Journal:
 
     async def restore(self) -> None:
         """Take over everything, on a device that has nothing but the keys. Raises `UnknownError` if no node has it."""
-        if not await self._find():
+        self._state.journal.origins = await self._find()
+        if not self._state.journal.origins:
             raise UnknownError("no node that answers keeps a journal of this practice")
         with suppress(BehindError):
             await self._recover(empty=True)

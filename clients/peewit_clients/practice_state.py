@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from peewit_clients.calendar import Slot
+from peewit_clients.recovery import SECRET_BYTES
 from peewit_federation import cbor
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
@@ -32,7 +33,6 @@ JOURNALED: Final = frozenset({FACTS, SLOT, OFFER, BOOKING, LETTER, PASSPORT})
 PENDING_MAX: Final = 10_000
 SLOTS_KEPT: Final = 40_000
 READ_MAX: Final = 200
-SECRET_BYTES: Final = 16
 Name = tuple[int, bytes]
 Item = tuple[int, bytes, bytes | None]
 "(kind, name, body); no body: it goes."

@@ -135,25 +135,10 @@ def _pairs(one: tuple[str, ...], other: tuple[str, ...]) -> list[Pair]:
 ACTIONS: Final[dict[str, Any]] = {
     action.__name__: action
     for action in (
-        *(
-            partition,
-            partition_oneway,
-            heal,
-            crash,
-            restart,
-            backup,
-            put_back,
-            pause,
-            resume,
-            skew,
-            slow,
-            lose,
-            delay,
-            hold,
-            release,
-        ),
+        partition, partition_oneway, heal, crash, restart, backup, put_back, pause, resume, skew, slow, lose, delay,
+        hold, release,
     )
-}
+}  # fmt: skip
 
 
 def calm(sim: Simulation) -> None:

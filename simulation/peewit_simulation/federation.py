@@ -66,9 +66,9 @@ class Simulation:
         self.liars: set[str] = set()
         "Nodes that do not keep to the protocol."
         self.people: dict[str, Callable[[], None]] = {}
+        "How to start who is no node, by the name of the host."
         self.backups: dict[str, dict[str, bytes]] = {}
         "By host: its files, as they were when they were copied."
-        "How to start who is no node, by the name of the host."
         self.closed: dict[bytes, list[bytes]] = {}
         "By origin hash: the entries at which a root closed a log."
         self._draw = draw

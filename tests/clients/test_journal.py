@@ -88,6 +88,15 @@ async def accept(user: User) -> None:
     await user.accept(found, found.offer.slots[0][0])
 
 
+async def booked(surgery: Surgery, view: RegistryView, practice: Practice) -> User:
+    """Somebody whom the practice has confirmed the first free slot."""
+    user = await asked(surgery, view, "First")
+    await offer_next(surgery, practice)
+    await accept(user)
+    await practice.confirm()
+    return user
+
+
 async def test_a_device_put_back_from_a_backup_gives_no_slot_away_again(surgery: Surgery) -> None:
     async with surgery.view() as view:
         disk = disk_of(surgery, view, 1)
@@ -120,10 +129,7 @@ async def test_the_working_day_of_a_restored_device_begins_with_the_journal(surg
         disk = disk_of(surgery, view, 1)
         backup = deepcopy(disk)
         practice = disk.device(view)
-        first = await asked(surgery, view, "First")
-        await offer_next(surgery, practice)
-        await accept(first)
-        await practice.confirm()
+        await booked(surgery, view, practice)
         again = backup.device(view)
         again.state.calendar[slot(2).name] = slot(2)
         again.keep((SLOT, slot(2).name))
@@ -208,10 +214,7 @@ async def test_an_empty_machine_gets_everything_back_with_the_code_and_a_wrong_c
     async with surgery.view() as view:
         disk = disk_of(surgery, view, *range(300))
         practice = disk.device(view)
-        user = await asked(surgery, view, "First")
-        await offer_next(surgery, practice)
-        await accept(user)
-        await practice.confirm()
+        await booked(surgery, view, practice)
         await practice.journal.flush()  # that its letters are delivered
         state = practice.state
         empty = PracticeState(b"", state.key_seed, state.encryption_seed)
@@ -232,10 +235,7 @@ async def test_nodes_that_keep_a_journal_learn_no_name_and_no_time(surgery: Surg
     async with surgery.view() as view:
         disk = disk_of(surgery, view, 1)
         practice = disk.device(view)
-        user = await asked(surgery, view, "First")
-        await offer_next(surgery, practice)
-        await accept(user)
-        await practice.confirm()
+        user = await booked(surgery, view, practice)
         for node in surgery.federation.nodes.values():
             for tag, body in await node.engine.fetch("SELECT tag, body FROM journal_rows"):
                 size = len(body) - 40
@@ -395,10 +395,7 @@ async def test_what_is_deleted_makes_room_in_a_journal_that_is_full(surgery: Sur
 async def test_one_node_that_lies_takes_nothing_from_a_device(surgery: Surgery) -> None:
     async with surgery.view() as view:
         practice = disk_of(surgery, view, 1).device(view)
-        user = await asked(surgery, view, "First")
-        await offer_next(surgery, practice)
-        await accept(user)
-        await practice.confirm()
+        await booked(surgery, view, practice)
         liar, real = keepers_of(surgery, practice)[0], practice.journal._call
         high = Header(1 << 52, bytes(16), 1 << 52, 1 << 52, b"\1" * 32, practice.state.journal.origins)
         for lie in (
@@ -460,10 +457,7 @@ async def test_what_could_not_be_read_is_not_written_over(surgery: Surgery) -> N
     async with surgery.view() as view:
         disk = disk_of(surgery, view, 1)
         backup, practice = deepcopy(disk), disk.device(view)
-        user = await asked(surgery, view, "First")
-        await offer_next(surgery, practice)
-        await accept(user)
-        await practice.confirm()
+        user = await booked(surgery, view, practice)
         again = backup.device(view)
         real = again.journal._call
 
@@ -515,10 +509,7 @@ async def test_a_node_that_answers_with_another_state_once_is_not_believed(surge
     async with surgery.view() as view:
         disk = disk_of(surgery, view, 1)
         backup, practice = deepcopy(disk), disk.device(view)
-        user = await asked(surgery, view, "First")
-        await offer_next(surgery, practice)
-        await accept(user)
-        await practice.confirm()
+        user = await booked(surgery, view, practice)
         await practice.journal.flush()
         again = backup.device(view)
         real = again.journal._call
