@@ -35,6 +35,7 @@ from peewit_federation.passports.messages import (
     REVOKE,
     Delivery,
     PassportAsk,
+    consented,
     delivery_context,
     proved,
     sign_ask,
@@ -282,11 +283,13 @@ class Issuing:
 
     async def _ask(self, what: int, subject: bytes, certificate: bytes = b"") -> list[str]:
         view, state = self._practice.view, self._state
-        proof = b""
+        proof = consent = b""
         if what == CERTIFY:
             key = IssuerKey.decode(state.issuer_keys[key_id(subject)])
             proof = key.private.sign(proved(state.mediator, state.key.public), ec.ECDSA(hashes.SHA256()))
-        ask = PassportAsk(state.mediator, state.key.public, what, subject, int(view.clock()), certificate, proof)
+            consent = key.private.sign(consented(state.mediator), ec.ECDSA(hashes.SHA256()))
+        now_s = int(view.clock())
+        ask = PassportAsk(state.mediator, state.key.public, what, subject, now_s, certificate, proof, consent)
         return await post_letter(view, state.mediator, sign_ask(ask, state.key))
 
     async def _send(

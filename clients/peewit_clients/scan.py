@@ -46,13 +46,15 @@ def scan(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def read_picture(image: Image.Image, *, plainly: bool = False) -> list[str]:
     """The texts of the QR codes in a picture, each once; `plainly`, without trying hard."""
+    others: dict[str, None] = {}
     for shown in islice(_renderings(image), 1 if plainly else None):
         found = zxingcpp.read_barcodes(shown, formats=FORMATS)
         texts = list(dict.fromkeys(code.text for code in found if code.text))
-        if texts:
-            passports = [text for text in texts if text.startswith(PREFIXES)]
-            return passports or texts
-    return []
+        passports = [text for text in texts if text.startswith(PREFIXES)]
+        if passports:
+            return passports
+        others |= dict.fromkeys(texts)  # a poster beside it, which is easier to read
+    return list(others)
 
 
 def _renderings(image: Image.Image) -> Iterator[Image.Image]:
@@ -130,7 +132,7 @@ def _frames(folder: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     _check_size(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

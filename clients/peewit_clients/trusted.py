@@ -5,7 +5,8 @@
 
 Rules kept here: it comes from the mediators' logs, followed whole and compared over several nodes, so that nobody can
 leave a revocation out; what an earlier file knew as revoked stays revoked; a mediator that is not confirmed keeps the
-time at which it last was, so that its passports grow stale and those of others do not.
+time at which it last was, so that its passports grow stale and those of others do not. A key that did not agree to
+stand in a mediator's log is left out: public keys are public, and what is said of one there would bind its owner.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Final
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.keys import key_id
+from peewit_federation.passports.messages import consented
 from peewit_federation.passports.revocation import PASSPORT_KIND, RevokedList
 from peewit_federation.passports.signed import KID_BYTES
-from peewit_federation.passports.signer import Signer, load_key, read_signer
+from peewit_federation.passports.signer import Signer, has_signed, read_signer
 from peewit_federation.passports.trust import Trust
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
@@ -54,7 +56,7 @@ async def gather(
         device.log_key for mediator in mediators for origin in view.registry.cuts.get(mediator, {})
         if (device := view.registry.vouched.device(origin)) and view.registry.close_of(mediator, origin) is None
     }  # fmt: skip
-    kept = [signer for signer in known.all() if signer.revoked or not signer.mediator]
+    kept = [signer for signer in known.all() if signer.revoked or signer.imported]
     # A key that got another certificate keeps the ids under which it signed before.
     by_key = {(signer.mediator, signer.public_key): signer for signer in signers}
     kept += [
@@ -74,14 +76,17 @@ def _signers(view: RegistryView, mediator: bytes) -> Iterator[Signer]:
         statement = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
         if not isinstance(statement, Issuer) or not view.finder.in_scope(found, now_s):
             continue
-        try:
-            load_key(statement.public_key)
-        except SenderError as error:
-            view.pool.complain("a mediator's log", f"an issuer key: {error}")
-            continue
         certified = _certified(view, statement)
         if certified is not None and certified.authority:
             continue  # it signs certificates
+        try:
+            agreed = has_signed(statement.public_key, statement.consent, consented(mediator))
+        except SenderError as error:
+            view.pool.complain("a mediator's log", f"an issuer key: {error}")
+            continue
+        if not agreed:
+            view.pool.complain("a mediator's log", f"the issuer key {subject.hex()[:16]}… never agreed to stand there")
+            continue
         yield Signer(
             certified.kid if certified else key_id(statement.public_key)[:KID_BYTES], statement.public_key,
             statement.not_before, statement.not_after, frozenset("v"), certified.country if certified else "",

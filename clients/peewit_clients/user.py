@@ -349,6 +349,8 @@ class User:
             raise UnknownError("no offer was accepted yet")
         mail_key = SigningKey(chosen.mail_seed)
         address, public = key_id(mail_key.public), xwing_public(chosen.reply_seed)
+        if not chosen.boxes:
+            return chosen.state  # nothing was sent yet: no mailbox could be opened for the answer
         messages = await self.letters.read(mail_key, chosen.boxes)
         notes = []
         for message in messages:

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -23,9 +21,9 @@ from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.passports.issue import check_character
-from peewit_federation.passports.messages import CERTIFY, PassportAsk, proved
+from peewit_federation.passports.messages import CERTIFY, PassportAsk, consented, proved
 from peewit_federation.passports.revocation import ID_BYTES, PASSPORT_KIND, passport_id
-from peewit_federation.passports.signer import load_key
+from peewit_federation.passports.signer import has_signed, load_key
 from peewit_federation.registry.subjects import Subject, Verdict
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import ACTIVE, Issuer, Provider, Revocation
@@ -129,10 +127,12 @@ def _grant(role: Mediator, planner: Planner, one: Asked, now_s: int, days: int) 
     key = load_key(one.ask.subject)
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise RefusedError(f"{one.number}: a key that is not on P-256")
-    try:
-        key.verify(one.ask.proof, proved(one.ask.mediator, one.ask.signing_key), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise RefusedError(f"{one.number}: a practice that does not show that it has the key") from None
+    ask, mediator = one.ask, one.ask.mediator
+    if not (
+        has_signed(ask.subject, ask.proof, proved(mediator, ask.signing_key))
+        and has_signed(ask.subject, ask.consent, consented(mediator))
+    ):
+        raise RefusedError(f"{one.number}: a practice that does not show that it has the key")
     certificate, mine = one.ask.certificate, role.state.secrets(Issuer.KIND, key_id(one.ask.subject))
     if any(practice != one.practice for practice in mine):
         raise RefusedError(f"{one.number}: a key that another practice has asked for")
@@ -144,7 +144,8 @@ def _grant(role: Mediator, planner: Planner, one: Asked, now_s: int, days: int) 
         if certificate not in (b"", standing.certificate):
             raise RefusedError(f"{one.number}: a key keeps its certificate; the practice has to make a new key")
         certificate = standing.certificate
-    grant = Issuer(1, ACTIVE, now_s, now_s + days * DAY_S, (), ES256_NUMBER, one.ask.subject, certificate)
+    times = now_s, now_s + days * DAY_S
+    grant = Issuer(1, ACTIVE, *times, (), ES256_NUMBER, ask.subject, certificate, ask.consent)
     if planner.fold.subjects.get((Issuer.KIND, grant.subject), Subject()).revocations:
         raise RefusedError(f"{one.number}: a key that was revoked; the practice has to make a new one")
     return planner.next_version(grant)

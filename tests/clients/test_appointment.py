@@ -291,6 +291,29 @@ async def test_a_practice_that_could_not_answer_confirms_when_it_can(surgery: Su
         assert not practice.state.letters
 
 
+async def test_who_accepted_while_no_node_would_open_a_mailbox_sends_it_when_one_does(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as mine, surgery.view() as theirs:
+        user, practice = surgery.user(mine), surgery.practice(theirs)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 5)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        (found,) = await user.offers()
+
+        async def fails(*_: object, **__: object) -> tuple[bytes, ...]:
+            raise UnreachableError("no node opened a mailbox")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(user.letters, "open_mailbox", fails)
+            with pytest.raises(UnreachableError):
+                await user.accept(found, slot(1).name)
+            assert await user.check() is Standing.SENT, "it is chosen, and nothing was sent"
+        await user.again()
+        assert [booking.slot.name for booking in await practice.confirm()] == [slot(1).name]
+        assert await user.check() is Standing.BOOKED
+
+
 async def test_with_all_nodes_of_the_queue_gone_a_user_and_a_practice_are_told(surgery: Surgery) -> None:
     async with surgery.view() as view:
         user, practice = surgery.user(view), surgery.practice(view)

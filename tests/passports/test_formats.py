@@ -103,7 +103,7 @@ def test_no_bytes_raise_anything_but_our_own_errors(data: bytes) -> None:
     readers = (
         lambda: loose_cbor.decode(data, 1000), lambda: Signed.parse(data), lambda: dcc.read_claims(data),
         lambda: read_signer(data), lambda: hc1.inflate(data), lambda: RevokedList.decode(data),
-        lambda: dcc.read_certificate(loose_cbor.decode(data, 1000)),
+        lambda: dcc.read_certificate(loose_cbor.decode(data, 1000), NOW),
     )  # fmt: skip
     for read in readers:
         try:
@@ -146,11 +146,11 @@ def with_entry(**changes: object) -> dict[str, object]:
 )
 def test_a_certificate_that_breaks_its_schema_is_refused_with_the_member(content: object, what: str) -> None:
     with pytest.raises(MalformedError, match=what):
-        dcc.read_certificate(content)
+        dcc.read_certificate(content, NOW)
 
 
 def test_a_huge_dose_number_is_a_number_and_breaks_nothing() -> None:
-    assert dcc.read_certificate(with_entry(dn=10**15)).entries[0]["dn"] == 10**15
+    assert dcc.read_certificate(with_entry(dn=10**15), NOW).entries[0]["dn"] == 10**15
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_name_in_another_script_is_written_as_its_document_writes_it() -> None
     assert read_machine("salama<<ali<hassan<<<<") == ("SALAMA", "ALI<HASSAN")
     person = Person("سلامة", "علي", date(1940, 1, 1))
     made = issue(person, DOSE, issuer(), NOW, randomness(), machine="SALAMA<<ALI")
-    name = dcc.read_certificate(dcc.read_claims(Signed.parse(hc1.unpack(made.hc1)).payload).content).name
+    name = dcc.read_certificate(dcc.read_claims(Signed.parse(hc1.unpack(made.hc1)).payload).content, NOW).name
     assert (name["fn"], name["fnt"], name["gn"], name["gnt"]) == ("سلامة", "SALAMA", "علي", "ALI")
     for wrong in ("", "<<ALI", "SALAMA<<ALI1", "SALAMA ALI", "A<<<B", "A<<B<<C"):
         with pytest.raises(MalformedError):
@@ -198,12 +198,12 @@ def test_a_name_in_another_script_is_written_as_its_document_writes_it() -> None
 def test_one_name_alone_stands_in_both_places_of_its_machine_form() -> None:
     only = Person("", "Sukarno", date(1940, 1, 1))
     content = dcc.read_claims(Signed.parse(hc1.unpack(passport(only).hc1)).payload).content
-    assert dcc.read_certificate(content).name == {"fnt": "SUKARNO", "gn": "Sukarno", "gnt": "SUKARNO"}
+    assert dcc.read_certificate(content, NOW).name == {"fnt": "SUKARNO", "gn": "Sukarno", "gnt": "SUKARNO"}
 
 
 def test_names_of_more_than_eighty_letters_are_cut_as_documents_cut_them() -> None:
     long = Person("Ö" * 100, "Ж" * 100, date(1940, 1, 1))
-    name = dcc.read_certificate(dcc.read_claims(Signed.parse(hc1.unpack(passport(long).hc1)).payload).content).name
+    name = dcc.read_certificate(dcc.read_claims(Signed.parse(hc1.unpack(passport(long).hc1)).payload).content, NOW).name
     assert (name["fn"], name["fnt"]) == ("Ö" * 80, "OE" * 40)
     assert (name["gn"], name["gnt"]) == ("Ж" * 80, "ZH" * 40)
 

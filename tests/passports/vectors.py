@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,11 @@ from peewit_federation.errors import MalformedError, PeewitError
 from peewit_federation.passports import base45, dcc, hc1, loose_cbor
 from peewit_federation.passports.signed import Signed
 from peewit_federation.passports.signer import Signer, read_signer
+from peewit_federation.passports.verdict import Reason, time_fault
 
 HERE = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("PEEWIT_DCC", HERE.parent / "shared" / "data" / "dcc"))
 EXCEPTIONS = {
-    ("common/B1", "EXPECTEDPICTUREDECODE"): "the vector has no picture",
     (
         "common/CO20",
         "EXPECTEDVERIFY",
@@ -41,7 +42,10 @@ class Vector:
     @property
     def expected(self) -> dict[str, bool]:
         found: dict[str, bool] = self.fields["EXPECTEDRESULTS"]
-        return {flag: value for flag, value in found.items() if value is not None and hasattr(self, _stage(flag))}
+        known = {flag: value for flag, value in found.items() if value is not None and hasattr(self, _stage(flag))}
+        if "2DCODE" not in self.fields:
+            known.pop("EXPECTEDPICTUREDECODE", None)  # there is no picture
+        return known
 
     @property
     def clock_s(self) -> float:
@@ -69,8 +73,6 @@ class Vector:
         import zxingcpp
         from PIL import Image
 
-        if "2DCODE" not in self.fields:
-            return False
         try:
             image = Image.open(io.BytesIO(base64.b64decode(self.fields["2DCODE"])))
         except OSError:
@@ -105,13 +107,14 @@ class Vector:
 
     def decode(self) -> bool:
         content = dcc.read_claims(self.signed().payload).content
-        return "JSON" not in self.fields or content == self.fields["JSON"]
+        return "JSON" not in self.fields or _moments(content) == _moments(self.fields["JSON"])
 
     def validjson(self) -> bool:
         return self.decode()
 
     def certificate(self) -> dcc.Certificate:
-        return dcc.read_certificate(dcc.read_claims(self.signed().payload).content)
+        claims = dcc.read_claims(self.signed().payload)
+        return dcc.read_certificate(claims.content, claims.issued_s)
 
     def schemavalidation(self) -> bool:
         return bool(self.certificate())
@@ -127,7 +130,7 @@ class Vector:
 
     def expirationcheck(self) -> bool:
         claims = dcc.read_claims(self.signed().payload)
-        return claims.issued_s <= self.clock_s <= claims.expires_s
+        return time_fault(claims.issued_s, claims.expires_s, self.clock_s) is Reason.NONE
 
     def encode(self) -> bool:
         """What is written can be read: the content, packed anew, is the content."""
@@ -146,6 +149,18 @@ def vectors() -> list[Vector]:
             parts = path.relative_to(FOLDER / "vectors").with_suffix("").parts
             found.append(Vector("/".join(part for part in parts if part not in ("2DCode", "raw")), fields))
     return found
+
+
+def _moments(content: Any) -> Any:
+    """The same, with times as moments: some vectors write `Z` where their code has `+00:00`."""
+    if isinstance(content, dict):
+        return {key: _moments(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_moments(value) for value in content]
+    if isinstance(content, str) and "T" in content[10:11]:
+        with suppress(ValueError):
+            return datetime.fromisoformat(content)
+    return content
 
 
 def _stage(flag: str) -> str:

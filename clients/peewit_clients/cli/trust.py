@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import re
 import time
 import tomllib
 from pathlib import Path
@@ -20,16 +20,29 @@ from peewit_clients.cli.publishing import device_option, folder_option, open_dev
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.trusted import gather, load, save
-from peewit_federation.errors import MalformedError, OperatorError
+from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.passports.rules import Rules, sign_rules
+from peewit_federation.passports.signer import MEDIATOR_BYTES
 from peewit_federation.passports.trust import Trust, import_certificates
 
 trust_option = click.option(
     "--trust", "trust_path", type=click.Path(path_type=Path, dir_okay=False), default="peewit-trust", show_default=True,
     envvar="PEEWIT_TRUST", help="The file of whom to trust.",
 )  # fmt: skip
+list_option = click.option(
+    "--list", "name", default="national", show_default=True, callback=lambda _context, _option, name: _named(name),
+    help="What the list is called here: letters, digits and hyphens.",
+)  # fmt: skip
+SIGNER: Final = "DSC"
+"Of a signer of documents, among the certificate types of national lists."
 IMPORT_BYTES_MAX: Final = 64 << 20
 RULES: Final = ("doses", "days_from", "days_to", "booster_days_to", "recovery_days", "test_hours")
+
+
+def _named(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,31}", name, re.ASCII):
+        raise click.BadParameter("1 to 31 letters, digits and hyphens")
+    return name
 
 
 @click.group()
@@ -84,39 +97,60 @@ def show(trust_path: Path, as_json: bool) -> None:
 @trust.command(name="import")
 @click.argument("table", type=click.Path(path_type=Path, dir_okay=False))
 @trust_option
+@list_option
 @json_option
-def import_(table: Path, trust_path: Path, as_json: bool) -> None:
-    """Add certificates of other issuers, from a JSON list of {"rawData": base64 of DER} as national lists have it.
+def import_(table: Path, trust_path: Path, name: str, as_json: bool) -> None:
+    """Take over certificates of other issuers, from a JSON list of {"rawData": base64 of DER} as nations publish it.
 
-    You vouch for where the list came from: check its signature before you import it.
+    It takes the place of the list of that name: what is not on it any more is not trusted any more. You vouch for
+    where it came from: check its signature before you import it. What other countries revoke is not read.
     """
     known = load(trust_path, missing_ok=True)
-    signers, refused = import_certificates(_certificates(table))
+    ders, refused = _certificates(table)
+    signers, more = import_certificates(ders)
+    refused += more
     if not signers:
         raise MalformedError(f"{table}: no certificate in it that can be used; {'; '.join(refused[:3])}")
-    found = known | Trust.of({b"": int(time.time())}, signers, known.revoked)
-    save(trust_path, Trust.of({**found.as_of, b"": int(time.time())}, found.all(), found.revoked, found.rule_keys))
+    save(trust_path, known.with_list(name, signers, int(time.time())))
     if as_json:
-        emit({"imported": len(signers), "refused": refused})
+        emit({"imported": len(signers), "list": name, "refused": refused})
         return
-    click.echo(f"{len(signers)} certificates are in {trust_path}")
+    click.echo(f"{len(signers)} certificates are in {trust_path}, as the list {name!r}")
     for line in refused:
-        click.echo(line, err=True)
+        click.echo(f"left out: {line}", err=True)
+
+
+@trust.command()
+@trust_option
+@list_option
+def forget(trust_path: Path, name: str) -> None:
+    """Trust a list no more that was imported."""
+    known = load(trust_path)
+    if name.encode() not in known.as_of:
+        lists = ", ".join(_lists(known)) or "none"
+        raise UnknownError(f"there is no list {name!r} in {trust_path}; there are: {lists}")
+    save(trust_path, known.without_list(name))
+    click.echo(f"the list {name!r} is not in {trust_path} any more")
 
 
 @trust.command()
 @trust_option
 @json_option
 def export(trust_path: Path, as_json: bool) -> None:  # noqa: ARG001 - it is always for programs
-    """Print all keys and certificates as a JSON list, for other verifiers."""
-    found = load(trust_path)
+    """Print the federation's keys and certificates as a JSON list, for other verifiers.
+
+    Keys that were revoked or suspended, that have expired, or that were imported are left out.
+    """
+    found, now_s = load(trust_path), time.time()
     emit([
         {
             "kid": base64.b64encode(signer.kid).decode(), "publicKey": base64.b64encode(signer.public_key).decode(),
             "rawData": base64.b64encode(signer.certificate).decode(), "country": signer.country,
             "notBefore": signer.not_before_s, "notAfter": signer.not_after_s,
+            "certificateType": "DSC",
         }
-        for signer in found.all() if not signer.revoked
+        for signer in found.all()
+        if not (signer.revoked or signer.suspended or signer.imported or now_s > signer.not_after_s)
     ])  # fmt: skip
 
 
@@ -157,7 +191,8 @@ def rules(table: Path, days: int, out: Path, device: str, folder: Path) -> None:
     click.echo(f"{out}: rules for {days} days; give them to verifiers: peewit verify --rules {out.name} …")
 
 
-def _certificates(table: Path) -> list[bytes]:
+def _certificates(table: Path) -> tuple[list[bytes], list[str]]:
+    """Those of signers, and why others are left out."""
     try:
         if table.stat().st_size > IMPORT_BYTES_MAX:
             raise OperatorError(f"{table}: more than {IMPORT_BYTES_MAX} bytes")
@@ -169,19 +204,33 @@ def _certificates(table: Path) -> list[bytes]:
     listed = value.get("certificates") if isinstance(value, dict) else value
     if not isinstance(listed, list):
         raise MalformedError(f"{table}: a list of certificates is due")
-    try:
-        texts = [item["rawData"] if isinstance(item, dict) else item for item in listed]
-        return [base64.b64decode(text, validate=True) for text in texts]
-    except (KeyError, TypeError, binascii.Error, ValueError):
-        raise MalformedError(f'{table}: each certificate is {{"rawData": base64 of DER}}') from None
+    found, refused = [], []
+    for number, item in enumerate(listed, start=1):
+        kind = item.get("certificateType", SIGNER) if isinstance(item, dict) else SIGNER
+        text = item.get("rawData") if isinstance(item, dict) else item
+        try:
+            if kind != SIGNER:
+                raise MalformedError(f"its certificateType is {kind!r:.40}, and {SIGNER} signs passports")
+            if not isinstance(text, str):
+                raise MalformedError('{"rawData": base64 of DER} is due')
+            found.append(base64.b64decode("".join(text.split()), validate=True))
+        except (MalformedError, ValueError) as error:
+            refused.append(f"entry {number}: {error}")
+    return found, refused
 
 
 def _facts(found: Trust) -> dict[str, object]:
     return {
         "issuers": len(found.all()), "revoked_issuers": sum(signer.revoked for signer in found.all()),
         "revoked_passports": len(found.revoked.prefixes), "list_bytes": len(found.revoked.encode()),
-        "as_of": min(found.as_of.values(), default=0), "mediators": sum(map(bool, found.as_of)),
+        "as_of": min(found.as_of.values(), default=0), "mediators": len(found.as_of) - len(_lists(found)),
+        "lists": _lists(found),
     }  # fmt: skip
+
+
+def _lists(found: Trust) -> dict[str, int]:
+    """Imported lists: when each was imported."""
+    return {whose.decode(): at_s for whose, at_s in found.as_of.items() if len(whose) < MEDIATOR_BYTES}
 
 
 def _tell(found: Trust, path: Path) -> None:
@@ -191,5 +240,8 @@ def _tell(found: Trust, path: Path) -> None:
     table.add_row("issuer keys", f"{facts['issuers']}, of them {facts['revoked_issuers']} revoked")
     table.add_row("revoked passports", f"{facts['revoked_passports']} ({facts['list_bytes']} bytes)")
     table.add_row("mediators", str(facts["mediators"]))
+    for name, at_s in _lists(found).items():
+        count = sum(signer.mediator == name.encode() for signer in found.all())
+        table.add_row(f"imported list {name!r}", f"{count} keys, {(time.time() - at_s) / 3600:.1f} hours old")
     table.add_row("oldest knowledge", f"{age_s / 3600:.1f} hours" if found.as_of else "nothing was fetched yet")
     Console().print(table)

@@ -22,7 +22,7 @@ from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.passports.rules import Rules, open_rules
 from peewit_federation.passports.trust import Trust
 from peewit_federation.passports.values import product_name
-from peewit_federation.passports.verdict import Outcome, Reason, Verdict, verify
+from peewit_federation.passports.verdict import COMPARE, Outcome, Reason, Verdict, verify
 
 COLOURS: Final = {Outcome.VALID: "green", Outcome.NOT_VALID: "red", Outcome.CANNOT_TELL: "yellow"}
 EXITS: Final = {Outcome.VALID: 0, Outcome.NOT_VALID: REFUSED, Outcome.CANNOT_TELL: NOT_YET}
@@ -117,7 +117,7 @@ def _plain(name: str, verdict: Verdict, *, names: bool) -> dict[str, object]:
     found: dict[str, object] = {
         "source": name, "verdict": verdict.outcome.value, "reason": verdict.reason.value, "words": verdict.words,
     }  # fmt: skip
-    if names and verdict.outcome is Outcome.VALID:
+    if names and (verdict.name or verdict.born or verdict.shown):
         found |= {"name": verdict.name, "born": verdict.born, "shown": dict(verdict.shown)}
     return found
 
@@ -129,7 +129,7 @@ def _show(name: str, verdict: Verdict, *, alone: bool, names: bool) -> None:
         person = f"  {verdict.name}, {verdict.born}" if names and verdict.name else ""
         line = Text(f"{verdict.outcome.value}{reason}", style=f"bold {colour}")
         Console(highlight=False).print(line, Text(plain(f" {name}{person}")))
-        if verdict.outcome is not Outcome.VALID:
+        if not verdict.words.startswith(COMPARE):
             Console(highlight=False).print(Text(plain(f"  {verdict.words}"), style="dim"))
         return
     lines = [Text(verdict.outcome.value.upper(), style=f"bold {colour}", justify="center")]

@@ -4,7 +4,8 @@
     DCC       {"ver": "1.3.0", "nam": {"fn": …, "fnt": …, "gn": …, "gnt": …}, "dob": "1940-08-12",
                "v": [{"tg": …, "vp": …, "mp": …, "ma": …, "dn": 2, "sd": 2, "dt": "2021-05-29", "co", "is", "ci"}]}
 
-Rules kept here: the newest schema of version 1, which allows what older ones did (shorter texts, whole birth dates), as
+Rules kept here: the newest schema of version 1, which allows what older ones did (shorter texts, whole birth dates),
+but for the time that versions before 1.1.0 let stand behind a birth date. It is read as
 JSON Schema 2020-12 reads it: patterns that are not anchored match anywhere, `format` asserts nothing, other members are
 allowed. A certificate certifies one kind of thing, which all versions say and only the later schemas enforce; before
 1.3.0 it may do so several times. Value sets are left to `values`.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
@@ -26,10 +27,12 @@ from peewit_federation.passports.hc1 import COSE_BYTES_MAX
 ISSUER, EXPIRES, ISSUED, HCERT = 1, 4, 6, -260
 _VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}", re.ASCII)
 _BORN: Final = re.compile(r"(19|20)\d\d(-\d\d){0,2}", re.ASCII)
+_BORN_TIMED: Final = re.compile(r"(19|20)\d\d-\d\d-\d\dT", re.ASCII)
 _CAPITALS: Final = re.compile(r"[A-Z<]*", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{1,10}", re.ASCII)
 KINDS: Final = {"v": "vaccination", "t": "test", "r": "recovery"}
 TIME_MAX_S: Final = 1 << 40
+YEAR_9999_S: Final = 253_000_000_000
 TEXT_MAX: Final = 80
 Version = tuple[int, int, int]
 Check = Callable[[object], bool]
@@ -82,8 +85,11 @@ def _is_time(value: object) -> TypeGuard[float]:
     return type(value) in (int, float) and 0 <= value <= TIME_MAX_S  # type: ignore[operator]
 
 
-def read_certificate(content: object) -> Certificate:
-    """Check the form of a certificate. Raises `MalformedError` naming the member that is wrong."""
+def read_certificate(content: object, issued_s: float) -> Certificate:
+    """Check the form of a certificate, issued at `issued_s`. Raises `MalformedError` naming the member that is wrong.
+
+    Nobody was born after it was issued: the specification asks for checks of contents too (hcert, 6.3)
+    """
     if not isinstance(content, dict):
         raise MalformedError("a certificate that is no map")
     named = content.get("ver")
@@ -97,8 +103,11 @@ def read_certificate(content: object) -> Certificate:
     if "fnt" not in name and "gnt" not in name:
         raise MalformedError("nam: a transliterated name (fnt or gnt) is missing")
     born = content.get("dob")
-    if not isinstance(born, str) or not (not born or _BORN.fullmatch(born)):
+    if not isinstance(born, str) or not (not born or _BORN.fullmatch(born) or _timed(born, version)):
         raise MalformedError("dob: a date of birth is due")
+    born = born[:10]
+    if born > datetime.fromtimestamp(min(issued_s + 86_400, YEAR_9999_S), UTC).date().isoformat():
+        raise MalformedError("dob: a birth after the certificate was issued")
     kinds = [kind for kind in KINDS if content.get(kind) is not None]
     if len(kinds) != 1:
         raise MalformedError(f"a certificate of {len(kinds)} kinds of thing; it certifies one (v, t or r)")
@@ -115,6 +124,11 @@ def read_certificate(content: object) -> Certificate:
             raise MalformedError(f"{kind}: {missing} missing")
         _members(entry, members, kind)
     return Certificate(version, {key: name[key] for key in _NAME if key in name}, born, kind, tuple(entries))
+
+
+def _timed(born: str, version: Version) -> bool:
+    """The first schemas had a pattern for the beginning only."""
+    return version < (1, 1, 0) and _BORN_TIMED.match(born) is not None
 
 
 @lru_cache(256)

@@ -113,7 +113,7 @@ def issue(
         raise MalformedError(f"a dose on {dose.day.isoformat()}, before birth or in the future")
     uvci = uvci or new_uvci(issuer.country, randomness)
     content = _content(person, dose, issuer, uvci, machine)
-    read_certificate(content)
+    read_certificate(content, now_s)
     claims = {ISSUER: issuer.country, EXPIRES: expires_s, ISSUED: now_s, HCERT: {1: content}}
     signed = sign(cbor2.dumps(claims), issuer.kid, issuer.key)
     shown = {

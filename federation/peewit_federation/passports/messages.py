@@ -44,6 +44,8 @@ class PassportAsk(Statement):
     "Of the key, if an authority outside the federation made one."
     proof: bytes = labelled(8, Bytes(0, 80), b"")
     "Of a key, that the practice has it: ECDSA with SHA-256 (DER) by it over `proved`."
+    consent: bytes = labelled(9, Bytes(0, 80), b"")
+    "Of a key, that it may stand in this mediator's log: the same over `consented`. The log shows it."
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Delivery(Statement):
 def proved(mediator: bytes, practice: bytes) -> bytes:
     """What an issuer key signs to show that this practice has it: nobody gets another one's key vouched for."""
     return b"peewit issuer key v1" + mediator + practice
+
+
+def consented(mediator: bytes) -> bytes:
+    """What an issuer key signs so that all may see that its owner wants this mediator to speak, and judge, for it."""
+    return b"peewit issuer consent v1" + mediator
 
 
 def sign_ask(ask: PassportAsk, key: SigningKey) -> bytes:

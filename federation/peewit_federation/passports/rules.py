@@ -11,6 +11,7 @@ A test or recovery certificate fulfils the rules only if they say so (`recovery_
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar, Final
@@ -56,7 +57,7 @@ class Rules(Statement):
         if given is None:
             return "the day of the dose cannot be read"
         days = (datetime.fromtimestamp(now_s, UTC).date() - given).days
-        if days < 0:
+        if days < -1:  # it may be tomorrow already where the dose was given
             return "the dose is dated in the future"
         if doses < (self.doses or series):
             return "too few doses"
@@ -86,6 +87,20 @@ class Rules(Statement):
         if result != NOT_DETECTED or not self.test_hours or not 0 <= age_s <= 3600 * self.test_hours:
             return "a test does not count, was positive, or is too old"
         return ""
+
+
+def against_kind(kind: str, entry: Mapping[str, object], now_s: float) -> str:
+    """What no rules are needed to refuse: a test that was not negative, a recovery outside its own dates."""
+    today = datetime.fromtimestamp(now_s, UTC).date()
+    match kind:
+        case "t" if entry.get("tr") != NOT_DETECTED:
+            return "it certifies a test that was not negative"
+        case "r":
+            begins, ends = read_date(entry.get("df")), read_date(entry.get("du"))
+            # It may be a day earlier or later elsewhere.
+            if begins is None or ends is None or (begins - today).days > 1 or (today - ends).days > 1:
+                return "it is a recovery for other dates than today"
+    return ""
 
 
 NOT_DETECTED: Final = "260415000"

@@ -25,6 +25,7 @@ from peewit_federation.passports import loose_cbor
 from peewit_federation.passports.hc1 import COSE_BYTES_MAX
 
 ALG: Final = 1
+CRIT: Final = 2
 KID: Final = 4
 ES256: Final = -7
 PS256: Final = -37
@@ -94,6 +95,9 @@ def _header(protected: bytes) -> tuple[int | None, object]:
     header = loose_cbor.decode(protected, COSE_BYTES_MAX) if protected else {}
     if not isinstance(header, dict):
         raise MalformedError("a protected header that is no map")
+    if CRIT in header:
+        # RFC 9052, section 3.1: who does not know what is critical refuses the whole.
+        raise MalformedError("a protected header with something critical, of which passports have nothing")
     algorithm = header.get(ALG)
     return algorithm if type(algorithm) is int else None, header.get(KID)
 

@@ -16,17 +16,21 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from peewit_federation.errors import LimitError, MalformedError
 from peewit_federation.passports.signed import KID_BYTES, PublicKey
 
 CERTIFICATE_BYTES_MAX: Final = 16 * 1024
+MEDIATOR_BYTES: Final = 32
 EXTENDED_KEY_USAGE: Final = bytes.fromhex("551d25")
 BASIC_CONSTRAINTS: Final = bytes.fromhex("551d13")
-"The object identifiers 2.5.29.37 and 2.5.29.19 in DER."
+KEY_USAGE: Final = bytes.fromhex("551d0f")
+"The object identifiers 2.5.29.37, 2.5.29.19 and 2.5.29.15 in DER."
+DIGITAL_SIGNATURE: Final = 0x80
 USES: Final = {
     bytes.fromhex(f"2b06010401{between}8e378f6501{number:02x}"): use
     for between in ("", "00")
@@ -50,12 +54,19 @@ class Signer:
     certificate: bytes = field(default=b"", repr=False)
     "DER; empty if only a log vouches for the key."
     mediator: bytes = b""
-    "Whose log vouches for it; empty: a list that was imported."
+    "Whose log vouches for it, 32 bytes; shorter: the name of a list that was imported."
     revoked: bool = False
     suspended: bool = False
     "For now: it may be lifted."
     authority: bool = False
     "Whether its certificate says that it is one of an authority, as the log of a mediator may hold one."
+    signs: bool = True
+    "Whether its certificate lets the key sign anything but certificates (RFC 5280, section 4.2.1.3)."
+
+    @property
+    def imported(self) -> bool:
+        """Whether no mediator vouches for it, but a list that the verifier's owner brought."""
+        return len(self.mediator) < MEDIATOR_BYTES
 
     @property
     def key(self) -> PublicKey:
@@ -77,14 +88,26 @@ def read_signer(der: bytes) -> Signer:
         times = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         country = certificate.subject.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)
         extensions = _extensions(certificate.tbs_certificate_bytes)
-        uses, authority = _uses(extensions), _is_authority(extensions)
+        uses, authority, signs = _uses(extensions), _is_authority(extensions), _may_sign(extensions)
     except (ValueError, TypeError, IndexError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedError(f"a certificate that cannot be read ({type(error).__name__})") from None
     begins_s, ends_s = (int(moment.timestamp()) for moment in times)
     name = str(country[0].value)[:2] if country else ""
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     load_key(spki)
-    return Signer(key_id(der), spki, begins_s, ends_s, uses, name, der, authority=authority)
+    return Signer(key_id(der), spki, begins_s, ends_s, uses, name, der, authority=authority, signs=signs)
+
+
+def has_signed(spki: bytes, signature: bytes, data: bytes) -> bool:
+    """Whether a key on P-256 made an ECDSA signature (SHA-256, DER). Raises `MalformedError` for another key."""
+    key = load_key(spki)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise MalformedError("a key that is not on P-256")
+    try:
+        key.verify(signature, data, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 @lru_cache(1024)
@@ -130,6 +153,14 @@ def _is_authority(extensions: dict[bytes, bytes]) -> bool:
     """Basic constraints with cA true (RFC 5280, section 4.2.1.9)."""
     ((_, constraints),) = _parts(extensions.get(BASIC_CONSTRAINTS, b"\x30\x00"))
     return any(kind == 0x01 and value == b"\xff" for kind, value in _parts(constraints))
+
+
+def _may_sign(extensions: dict[bytes, bytes]) -> bool:
+    """Key usage with digitalSignature, or none (RFC 5280, section 4.2.1.3)."""
+    if KEY_USAGE not in extensions:
+        return True
+    ((_, bits),) = _parts(extensions[KEY_USAGE])
+    return bool(bits[1] & DIGITAL_SIGNATURE)
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:

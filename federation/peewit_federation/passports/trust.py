@@ -5,9 +5,10 @@
              [key id, public key, from, to, uses, country, mediator, state, certificate] for each signer;
              state: 0 good, 1 revoked, 2 suspended
 
-Rules kept here: several signers may have one key id, and each is tried; a mediator ends only its own keys; lists of
-several sources are joined as a union, and are as old as the older of them. Where signers come from is left to the
-caller: a mediator's log, or a list that the verifier's owner imports, which has no mediator.
+Rules kept here: several signers may have one key id, and each is tried. A key in a mediator's log has agreed to be
+there, so what that mediator says of it holds wherever else the key is listed, and an imported copy of it counts for
+nothing. A list that is imported takes the place of the one of the same name, for such lists take a signer back by
+leaving it out. Whether a key agreed, the caller has checked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from peewit_federation import cbor
 from peewit_federation.errors import LimitError, MalformedError
@@ -50,12 +53,16 @@ class Trust:
     ) -> Trust:
         """From signers, each under all of its key ids."""
         known = list(signers)
-        # A mediator ends its own keys, and copies of them on lists that name no mediator; nobody else's.
-        ended = {(whose, s.public_key) for s in known if s.revoked for whose in (s.mediator, b"")}
+        logged = {signer.public_key for signer in known if not signer.imported}
+        revoked_keys = {signer.public_key for signer in known if signer.revoked}
+        suspended_keys = {signer.public_key for signer in known if signer.suspended}
         found: dict[bytes, set[Signer]] = {}
         for signer in known:
+            if signer.imported and signer.public_key in logged:
+                continue
+            ended, held = signer.public_key in revoked_keys, signer.public_key in suspended_keys
             for kid in key_ids(signer):
-                found.setdefault(kid, set()).add(replace(signer, revoked=(signer.mediator, signer.public_key) in ended))
+                found.setdefault(kid, set()).add(replace(signer, revoked=ended, suspended=held and not ended))
         by_kid = {kid: tuple(sorted(several, key=_encode_signer)) for kid, several in found.items()}
         return cls(dict(sorted(as_of.items())), by_kid, revoked, frozenset(rule_keys))
 
@@ -63,15 +70,19 @@ class Trust:
         """Each signer once."""
         return list(dict.fromkeys(signer for several in self.signers.values() for signer in several))
 
-    def __or__(self, other: Trust) -> Trust:
-        """The union of two sources."""
-        as_of = dict(self.as_of)
-        for mediator, time_s in other.as_of.items():
-            as_of[mediator] = min(time_s, as_of.get(mediator, time_s))
-        return Trust.of(
-            as_of, [*self.all(), *other.all()], self.revoked | other.revoked,
-            self.rule_keys | other.rule_keys,
-        )  # fmt: skip
+    def with_list(self, name: str, signers: Iterable[Signer], at_s: int) -> Trust:
+        """With a list of signers that was imported, in the place of the one of that name."""
+        source = name.encode("ascii")
+        kept = [signer for signer in self.all() if signer.mediator != source]
+        brought = [replace(signer, mediator=source) for signer in signers]
+        return Trust.of({**self.as_of, source: at_s}, [*kept, *brought], self.revoked, self.rule_keys)
+
+    def without_list(self, name: str) -> Trust:
+        """Without a list that was imported."""
+        source = name.encode("ascii")
+        as_of = {whose: at_s for whose, at_s in self.as_of.items() if whose != source}
+        kept = [signer for signer in self.all() if signer.mediator != source]
+        return Trust.of(as_of, kept, self.revoked, self.rule_keys)
 
     def encode(self) -> bytes:
         """As a file."""
@@ -144,7 +155,12 @@ def import_certificates(ders: Iterable[bytes]) -> tuple[list[Signer], list[str]]
     signers, refused = [], []
     for number, der in enumerate(ders, start=1):
         try:
-            signers.append(read_signer(der))
+            signer = read_signer(der)
+            if signer.authority and not signer.signs:
+                raise MalformedError("of an authority: it signs certificates, not passports")
+            if isinstance(signer.key, ec.EllipticCurvePublicKey) and signer.key.curve.name != "secp256r1":
+                raise MalformedError("its key is on another curve than P-256, which ES256 is for")
+            signers.append(signer)
         except (MalformedError, LimitError) as error:
             refused.append(f"certificate {number}: {error}")
     return signers, refused

@@ -2,7 +2,8 @@
 
     valid         genuine, not revoked, and what the rules ask for: compare the name with an identity document
     not valid     signature, revoked, expired, not yet, rule
-    cannot tell   unreadable, unknown issuer, lists or rules too old: what to do stands in `words`
+    cannot tell   unreadable, unknown issuer, lists or rules too old, or shown without whose it is: what to do stands
+                  in `words`
 
 Rules kept here: nothing that is not verified is shown; a passport that is not valid shows no name and no dose; what
 counts against a passport counts also when our lists are old, what counts for it only while they are fresh. Every
@@ -19,7 +20,7 @@ from typing import Final
 from peewit_federation.errors import SenderError
 from peewit_federation.passports import dcc, hc1, pw1
 from peewit_federation.passports.revocation import passport_id
-from peewit_federation.passports.rules import Rules
+from peewit_federation.passports.rules import Rules, against_kind
 from peewit_federation.passports.signed import Signed
 from peewit_federation.passports.signer import Signer
 from peewit_federation.passports.trust import Trust
@@ -51,8 +52,11 @@ class Reason(Enum):
     UNKNOWN_ISSUER = "unknown issuer"
     STALE = "lists too old"
     NO_RULES = "rules not valid now"
+    TOO_LITTLE = "too little shown"
 
 
+COMPARE: Final = "Compare with an identity document."
+KINDS: Final = {"v": "A vaccination.", "t": "A test.", "r": "A recovery."}
 SEVERITY: Final = (Reason.REVOKED, Reason.EXPIRED, Reason.NOT_YET, Reason.SIGNATURE, Reason.STALE)
 "Of several signers, the first of these is told."
 
@@ -66,7 +70,7 @@ class Verdict:
     words: str = ""
     "What to say or do."
     name: str = field(default="", repr=False)
-    "Of a valid passport only."
+    "Of a valid passport, or of one whose holder showed too little of it."
     born: str = field(default="", repr=False)
     shown: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     "What else the holder chose to show (PW1)."
@@ -84,6 +88,8 @@ class _Shown:
     born: str
     entry: dict[str, object]
     shown: tuple[tuple[str, str], ...] = ()
+    shown_only: bool = False
+    "Whether the holder chose what to show."
 
 
 def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, limit_s: float = LIMIT_S) -> Verdict:
@@ -107,8 +113,11 @@ def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, li
     try:
         shown = _read_pw1(passport, signed) if passport else _read_hc1(signed)
     except SenderError as error:
-        return _unreadable(error)
-    # Whoever else says that a key is theirs takes nothing away from the mediator whose key it is.
+        words = f"Its signature is genuine, but it does not say what it should ({error}). Ask for another proof."
+        return Verdict(Outcome.CANNOT_TELL, Reason.UNREADABLE, words)
+    if any(trust.revoked.has(signer.mediator, one) for signer in signers for one in shown.ids):
+        return Verdict(Outcome.NOT_VALID, Reason.REVOKED, "It was revoked. Its holder can ask the practice why.")
+    # A key may have moved from one mediator to another: one that vouches for it now is enough.
     against = [_by_signer(shown, signer, trust, now_s, limit_s) for signer in signers]
     if None not in against:
         return min((found for found in against if found), key=lambda found: SEVERITY.index(found.reason))
@@ -131,7 +140,7 @@ def _signed_by(signed: Signed, signer: Signer) -> bool:
 
 def _read_hc1(signed: Signed) -> _Shown:
     claims = dcc.read_claims(signed.payload)
-    certificate = dcc.read_certificate(claims.content)
+    certificate = dcc.read_certificate(claims.content, claims.issued_s)
     names = certificate.name
     given, family = names.get("gn") or names.get("gnt", ""), names.get("fn") or names.get("fnt", "")
     entry = max(certificate.entries, key=lambda entry: entry["dn"] if certificate.kind == "v" else 0)
@@ -147,7 +156,15 @@ def _read_pw1(passport: pw1.Presented, signed: Signed) -> _Shown:
     name = f"{opened.shown.get(pw1.GIVEN, '')} {opened.shown.get(pw1.FAMILY, '')}".strip()
     entry = {"dn": opened.doses, "sd": opened.series, "dt": opened.shown.get(pw1.DAY)}
     return _Shown(
-        "v", opened.issued_s, opened.expires_s, (opened.id,), name, str(opened.shown.get(pw1.BORN, "")), entry, shown
+        "v",
+        opened.issued_s,
+        opened.expires_s,
+        (opened.id,),
+        name,
+        str(opened.shown.get(pw1.BORN, "")),
+        entry,
+        shown,
+        shown_only=True,
     )
 
 
@@ -156,33 +173,44 @@ def _by_signer(shown: _Shown, signer: Signer, trust: Trust, now_s: float, limit_
     bad = partial(Verdict, Outcome.NOT_VALID)
     if signer.revoked or signer.suspended:
         return bad(Reason.REVOKED, "Its signer's key was revoked. The practice can renew it.")
-    if any(trust.revoked.has(signer.mediator, one) for one in shown.ids):
-        return bad(Reason.REVOKED, "It was revoked. Its holder can ask the practice why.")
     if not signer.may_sign(shown.kind):
         return bad(Reason.SIGNATURE, "Who signed it may not certify this kind of thing.")
-    if now_s >= shown.expires_s or now_s > signer.not_after_s:
-        return bad(Reason.EXPIRED, "It has expired. Its holder can renew it without a visit.")
-    if now_s < shown.issued_s - SKEW_S or now_s < signer.not_before_s - SKEW_S:
-        return bad(Reason.NOT_YET, "It is dated in the future. Check this device's clock.")
+    match time_fault(max(shown.issued_s, signer.not_before_s), min(shown.expires_s, signer.not_after_s), now_s):
+        case Reason.EXPIRED:
+            return bad(Reason.EXPIRED, "It has expired. Its holder can renew it without a visit.")
+        case Reason.NOT_YET:
+            return bad(Reason.NOT_YET, "It is dated in the future. Check this device's clock.")
     if not signer.not_before_s - SKEW_S <= shown.issued_s <= signer.not_after_s:
         return bad(Reason.SIGNATURE, "It is dated outside its signer's time.")
     if not -SKEW_S <= now_s - trust.as_of.get(signer.mediator, 0) <= limit_s:
-        how = "`peewit trust refresh`" if signer.mediator else "`peewit trust import` with a new list"
-        words = f"The lists of what was revoked are too old. Refresh them: {how}."
+        words = "The lists of what was revoked are too old. Refresh them: `peewit trust refresh`."
+        if signer.imported:
+            words = "The list that has its signer is too old. Bring a new one: `peewit trust import`."
         return Verdict(Outcome.CANNOT_TELL, Reason.STALE, words)
     return None
 
 
+def time_fault(begins_s: float, ends_s: float, now_s: float) -> Reason:
+    """Whether it is too late or too early. The second in which it ends still counts (hcert specification, 3.3.5)."""
+    if now_s > ends_s:
+        return Reason.EXPIRED
+    return Reason.NOT_YET if now_s < begins_s - SKEW_S else Reason.NONE
+
+
 def _judge(shown: _Shown, rules: Rules | None, now_s: float) -> Verdict:
+    if why := against_kind(shown.kind, shown.entry, now_s):
+        return Verdict(Outcome.NOT_VALID, Reason.RULE, f"Genuine, but {why}.")
     if rules is not None and not rules.holds(now_s):
         return Verdict(Outcome.CANNOT_TELL, Reason.NO_RULES, "The rules here are not those of now. Refresh them.")
     if rules is not None and (why := _against(shown, rules, now_s)):
         return Verdict(Outcome.NOT_VALID, Reason.RULE, f"Genuine, but it does not fulfil the rules: {why}.")
-    words = (
-        "Compare with an identity document."
-        if shown.name and shown.born
-        else ("Genuine, but name or birth date were not shown: whose it is you cannot tell.")
-    )
+    whose = shown.name and shown.born
+    if shown.shown_only and not {pw1.FAMILY, pw1.BORN} <= {claim for claim, _ in shown.shown}:
+        words = "Genuine, but its holder did not show family name and birth date: whose it is you cannot tell. Ask."
+        return Verdict(Outcome.CANNOT_TELL, Reason.TOO_LITTLE, words, shown.name, shown.born, shown.shown)
+    words = COMPARE if whose else "Genuine, but it has no name or no birth date: take care whose it is."
+    if rules is None:
+        words += f" {KINDS[shown.kind]} No rules were applied: whether it is enough is for you to say."
     return Verdict(Outcome.VALID, Reason.NONE, words, shown.name, shown.born, shown.shown)
 
 

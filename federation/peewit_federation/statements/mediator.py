@@ -110,6 +110,8 @@ class Issuer(Grant):
     "SubjectPublicKeyInfo (DER), or 32 bytes for EdDSA."
     certificate: bytes = labelled(10, Bytes(0, 4096), b"")
     "X.509 (DER) of the key, for verifiers outside; one of an authority signs no passports, but such certificates."
+    consent: bytes = labelled(11, Bytes(0, 80), b"")
+    "ECDSA with SHA-256 (DER) by the key, over this mediator: without it nobody's passports are judged by this entry."
 
     @property
     def subject(self) -> bytes:
