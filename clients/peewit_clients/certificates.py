@@ -19,11 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from peewit_federation.errors import MalformedError, RefusedError
+from peewit_federation.passports.issue import SIGNS_S
 from peewit_federation.passports.signer import key_id, load_key, read_signer
 
 VACCINATION: Final = ObjectIdentifier("1.3.6.1.4.1.1847.2021.1.2")
 AUTHORITY_DAYS: Final = 5 * 365
 DAY_S: Final = 86_400
+LATE_S: Final = 600
+"So far an authority's clock may be ahead of ours."
 NO_USE: Final = {
     "digital_signature": False, "content_commitment": False, "key_encipherment": False, "data_encipherment": False,
     "key_agreement": False, "key_cert_sign": False, "crl_sign": False, "encipher_only": False, "decipher_only": False,
@@ -64,7 +67,7 @@ def certify(authority: bytes, key: ec.EllipticCurvePrivateKey, public: bytes, no
     return builder.sign(key, SHA256()).public_bytes(Encoding.DER)
 
 
-def read_certificate(data: bytes, public: bytes) -> bytes:
+def read_certificate(data: bytes, public: bytes, now_s: float) -> bytes:
     """A certificate from outside (PEM or DER) for this public key, as DER. Raises `MalformedError`."""
     try:
         pem = b"-----BEGIN" in data
@@ -77,6 +80,8 @@ def read_certificate(data: bytes, public: bytes) -> bytes:
         raise MalformedError("a certificate of another key than the one that waits for it")
     if signer.authority or not signer.may_sign("v"):
         raise MalformedError("a certificate that does not certify vaccinations")
+    if not signer.not_before_s - LATE_S <= now_s <= signer.not_after_s - SIGNS_S:
+        raise MalformedError("a certificate that is not valid yet, or ends before a key does: within a month")
     return der
 
 

@@ -84,6 +84,7 @@ class Desk:
     async def applications(self) -> list[Filed]:
         """Those that wait at any node, newest last. Keys that other devices share are taken over."""
         found: dict[bytes, Filed] = {}
+        asked: dict[bytes, list[Asked]] = {}
         for backend in self.role.pool.order():
             try:
                 answer = await self.letters.call(backend, self.role.state.key, self._path + "/read", b"")
@@ -99,9 +100,13 @@ class Desk:
                     continue
                 if isinstance(filed, Filed):
                     found[filed.digest] = filed
-                elif filed is not None and filed.wish not in {one.wish for one in self.asked}:
-                    if not self._is_done(filed):
-                        self.asked.append(filed)
+                elif filed is not None:
+                    asked.setdefault(filed.wish, []).append(filed)
+        for _, letters in sorted(asked.items()):
+            last = max(letters, key=lambda one: one.ask.time)
+            digests = tuple(sorted({digest for one in letters for digest in one.digests}))
+            if not self._is_done(last):
+                self.asked.append(replace(last, digests=digests))
         newest: dict[bytes, Filed] = {}
         for filed in sorted(found.values(), key=lambda filed: filed.application.time):
             newest[filed.subject] = filed
@@ -116,7 +121,7 @@ class Desk:
         plain = open_sealed(state.encryption_seed, sealed, letter_context(mediator, public))
         with suppress(SenderError):
             ask = read_ask(plain)
-            return Asked(letter.digest.hex()[:10], letter.digest, ask) if ask.mediator == mediator else None
+            return Asked((letter.digest,), ask) if ask.mediator == mediator else None
         try:
             application = read_application(plain)
         except SenderError:
@@ -132,12 +137,16 @@ class Desk:
         return Filed(letter.digest.hex()[:10], letter.digest, application, fields)
 
     def _is_done(self, one: Asked) -> bool:
-        """Whether the log says already what is asked for."""
+        """Whether the log says already what is asked for, or nobody can say it any more."""
         view, mine, now_s = self.role.view, self.role.identity.id, int(self.role.clock())
         if one.ask.what != CERTIFY:
             return bool(view.finder.look(mine, PASSPORT_KIND, one.ask.subject, now_s).revocations)
         found = view.finder.look(mine, Issuer.KIND, key_id(one.ask.subject), now_s)
-        return found.verdict is Verdict.ACTIVE and not one.ask.certificate
+        if found.verdict in (Verdict.REVOKED, Verdict.EXPIRED):
+            return True
+        standing = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        held = standing.certificate if isinstance(standing, Issuer) else b""
+        return found.verdict is Verdict.ACTIVE and one.ask.certificate in (b"", held)
 
     def approve(self, planner: Planner, filed: Sequence[Filed], days: int) -> Plan:
         """What is to be signed to admit these practices. Raises `RefusedError` or `UnknownError`."""
@@ -215,11 +224,11 @@ class Desk:
         origins = letter_nodes(self.role.view, self.role.identity.id, areas)
         await self.letters.put(decision.practice, origins, self.role.state.key, b"", message)
 
-    async def drop(self, digest: bytes) -> None:
-        """Delete a letter that was decided on."""
+    async def drop(self, *digests: bytes) -> None:
+        """Delete letters that were decided on."""
         for backend in self.role.pool.order():
             try:
-                body = cbor.encode([digest])
+                body = cbor.encode(list(digests))
                 await self.letters.call(backend, self.role.state.key, self._path + "/delete", body)
             except BackendError as error:
                 self.complaints.append(f"{backend.name}: {error}")

@@ -29,7 +29,7 @@ from peewit_federation import cbor
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.keys import key_id
-from peewit_federation.passports.issue import RENEWAL_S, Dose, Issuer, Passport, issue
+from peewit_federation.passports.issue import RENEWAL_S, SIGNS_S, Dose, Issuer, Passport, issue
 from peewit_federation.passports.messages import (
     CERTIFY,
     REVOKE,
@@ -44,13 +44,16 @@ from peewit_federation.passports.messages import (
 from peewit_federation.passports.revocation import PASSPORT_KIND, passport_id
 from peewit_federation.passports.signed import KID_BYTES
 from peewit_federation.passports.signer import key_id as certificate_id
+from peewit_federation.passports.signer import read_signer
 from peewit_federation.passports.values import product
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Issuer as IssuerGrant
 
-SIGNS_S: Final = 30 * 86_400
+NEXT_S: Final = 23 * 86_400
+"At this age of a key the next one is asked for, so that it is there when the old one has signed for its time."
+NAMED_LETTERS: Final = 8
 ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 "Of P-256."
 
@@ -146,14 +149,30 @@ class Issuing:
 
     def verdict(self, key: IssuerKey) -> Verdict:
         """Whether the registry lets a key sign now."""
-        practice = self._practice
-        now_s, mediator = int(practice.view.clock()), self._state.mediator
-        return practice.view.finder.look(mediator, IssuerGrant.KIND, key.subject, now_s).verdict
+        return self._look(key)[0]
 
-    async def ask_for_key(self) -> list[str]:
+    def signs_until_s(self, key: IssuerKey) -> int:
+        """Until when a key signs, here and by what its mediator said."""
+        _, grant = self._look(key)
+        end_s = key.made_s + SIGNS_S
+        return min(end_s, grant.signs_until or end_s) if grant else end_s
+
+    def _look(self, key: IssuerKey) -> tuple[Verdict, IssuerGrant | None]:
+        view = self._practice.view
+        found = view.finder.look(self._state.mediator, IssuerGrant.KIND, key.subject, int(view.clock()))
+        grant = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        return found.verdict, grant if isinstance(grant, IssuerGrant) else None
+
+    async def ask_for_key(self, *, fresh: bool = False) -> list[str]:
         """Make a key (or take the one that waits), and ask the mediator to vouch for it; who took the letter."""
         now_s = int(self._practice.view.clock())
-        return await self._ask(CERTIFY, self._waiting(now_s).public)
+        key = self._new(now_s) if fresh else self._waiting(now_s)
+        return await self._ask(CERTIFY, key.public)
+
+    def next_is_due(self) -> bool:
+        """Whether the newest key signs, but not for much longer, so that the next one should be asked for."""
+        now_s, keys = int(self._practice.view.clock()), self.signing_keys()
+        return bool(keys) and self.verdict(keys[0]) is Verdict.ACTIVE and now_s >= keys[0].made_s + NEXT_S
 
     def request(self) -> bytes:
         """A certificate request (PEM) for the newest key, for an authority outside the federation."""
@@ -164,9 +183,10 @@ class Issuing:
     async def bring_certificate(self, data: bytes) -> list[str]:
         """Ask the mediator to vouch for a key with the certificate that an authority made for it."""
         errors = []
+        now_s = self._practice.view.clock()
         for key in self.signing_keys():
             try:
-                return await self._ask(CERTIFY, key.public, read_certificate(data, key.public))
+                return await self._ask(CERTIFY, key.public, read_certificate(data, key.public, now_s))
             except MalformedError as error:
                 errors.append(str(error))
         raise MalformedError(errors[0] if errors else "there is no key; see `peewit provider passport key`")
@@ -185,7 +205,7 @@ class Issuing:
     def erase_old(self) -> int:
         """Erase keys that have signed for their time, or may not sign any more; how many."""
         now_s, ended = int(self._practice.view.clock()), (Verdict.REVOKED, Verdict.EXPIRED)
-        gone = [k.subject for k in self.signing_keys() if now_s >= k.made_s + SIGNS_S or self.verdict(k) in ended]
+        gone = [k.subject for k in self.signing_keys() if now_s >= self.signs_until_s(k) or self.verdict(k) in ended]
         for subject in gone:
             del self._state.issuer_keys[subject]
         if gone:
@@ -195,17 +215,18 @@ class Issuing:
     def _issuer(self) -> Issuer:
         """Who signs now. Raises `RefusedError` saying what to do."""
         self.erase_old()
+        mine = self._practice.verdict
+        if mine is not Verdict.ACTIVE:
+            raise RefusedError(f"this practice is {mine.value} in the registry, and signs nothing; ask your mediator")
         reasons = []
         for key in self.signing_keys():
-            verdict = self.verdict(key)
-            if verdict is Verdict.ACTIVE:
-                view, mediator = self._practice.view, self._state.mediator
-                found = view.finder.look(mediator, IssuerGrant.KIND, key.subject, int(view.clock()))
-                assert found.standing is not None
-                grant = read_entry(view.standing_entry(found) or b"", MEDIATOR_KINDS)
-                certificate = grant.certificate if isinstance(grant, IssuerGrant) else b""
+            verdict, grant = self._look(key)
+            if verdict is Verdict.ACTIVE and grant is not None:
+                certificate, end_s = grant.certificate, grant.not_after - 1
                 kid = certificate_id(certificate) if certificate else key.subject[:KID_BYTES]
-                return Issuer(key.private, kid, found.standing.not_after - 1, self._country, self._authority)
+                if certificate:
+                    end_s = min(end_s, read_signer(certificate).not_after_s)
+                return Issuer(key.private, kid, end_s, self._country, self._authority)
             reasons.append(verdict.value)
         if Verdict.OUT_OF_SCOPE.value in reasons:
             raise RefusedError(
@@ -248,12 +269,26 @@ class Issuing:
                 return one
         return None
 
+    def find(self, name: str) -> Issued:
+        """A passport of this practice by its id, the beginning of it, or its identifier. Raises `UnknownError`."""
+        text = name.strip().partition("#")[0].upper()
+        found = [
+            one for one in self.issued()
+            if one.uvci.partition("#")[0] == text
+            or (len(text) >= NAMED_LETTERS and one.id.hex().upper().startswith(text.rstrip("….")))
+        ]  # fmt: skip
+        if len(found) != 1:
+            raise UnknownError("this practice has issued no such passport; see `peewit provider passport list`")
+        return found[0]
+
     def require_same(self, passport: bytes, person: Person) -> None:
         """Raise `UnknownError` or `RefusedError` unless a passport of this practice is this person's."""
         record = self._state.passports.get(passport)
         if record is None:
             raise UnknownError("this practice has issued no such passport; see `peewit provider passport list`")
-        if Issued.decode(record).person != person:
+        old = Issued.decode(record).person
+        if old.born != person.born and (old.family_name, old.given_name) != (person.family_name, person.given_name):
+            # One of the two may be what was wrong.
             raise RefusedError("the passport that is to be replaced is somebody else's; nothing was signed")
 
     def due(self) -> list[Issued]:
@@ -303,7 +338,8 @@ class Issuing:
         signer = next(key.subject for key in self.signing_keys() if key.private.public_key() == public)
         mailbox, nodes, leave, reply_key = address
         record = Issued(made.uvci, person, dose, now_s, made.expires_s, signer, request, address, machine=machine)
-        delivery = Delivery(request, made.id, made.hc1.encode(), made.pw1.encode(), made.expires_s, replaces)
+        forms = made.hc1.encode(), made.pw1.encode()
+        delivery = Delivery(request, made.id, *forms, made.expires_s, replaces, state.mediator)
         message = seal(reply_key, sign_delivery(delivery, state.key), delivery_context(mailbox, reply_key))
         async with practice.one:
             state.passports[made.id] = record.encode()

@@ -1,16 +1,16 @@
 """A passport to show: QR code as PNG, SVG or in the terminal, and a page to print and fold.
 
 Rules kept here: codes have error correction Q (25 %) and a quiet zone of four modules, as the EU specification has it;
-the page carries one code, so that a camera that sees it sees one; it is tagged, with the code's meaning as its text, so
-that a screen reader can read it; files are readable by their owner only.
+the page carries one code, so that a camera that sees it sees one; all of it is tagged, the code with its meaning as its
+text, so that a screen reader can read it; files are readable by their owner only.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -47,14 +47,25 @@ def write_page(path: Path, text: str, title: str, lines: Sequence[tuple[str, str
     """One page A4: the code above the fold line, what it says below. Raises `OperatorError`."""
     from fpdf import FPDF  # half a second, for one command only
 
-    pdf = FPDF(format="A4")
+    class Page(FPDF):
+        @contextmanager
+        def tagged(self, kind: str) -> Iterator[None]:
+            """What is printed within is a structure element (ISO 32000-1, section 14.8.4)."""
+            number = self.struct_builder.next_mcid_for_page(self.page)
+            self._add_marked_content(struct_type=kind, mcid=number)
+            self._out(f"{kind} <</MCID {number}>> BDC")
+            yield
+            self._out("EMC")
+
+    pdf = Page(format="A4")
     pdf.set_title(title)
     pdf.set_lang(language)
     pdf.set_margin(MARGIN_MM)
     pdf.add_page()
     pdf.set_font("helvetica", style="B", size=18)
     pdf.start_section(_latin(title))
-    pdf.cell(text=_latin(title), new_x="LMARGIN", new_y="NEXT")
+    with pdf.tagged("/H1"):
+        pdf.cell(text=_latin(title), new_x="LMARGIN", new_y="NEXT")
     picture = io.BytesIO()
     qr(text).save(picture, kind="png", scale=8, border=4)
     picture.seek(0)
@@ -66,13 +77,15 @@ def write_page(path: Path, text: str, title: str, lines: Sequence[tuple[str, str
     pdf.set_dash_pattern()
     pdf.set_y(pdf.h / 2 + 12)
     for name, value in lines:
-        pdf.set_font("helvetica", size=11)
-        pdf.cell(50, 8, text=_latin(name))
-        pdf.set_font("helvetica", style="B", size=13)
-        pdf.cell(0, 8, text=_latin(value), new_x="LMARGIN", new_y="NEXT")
+        with pdf.tagged("/P"):
+            pdf.set_font("helvetica", size=11)
+            pdf.cell(50, 8, text=_latin(name))
+            pdf.set_font("helvetica", style="B", size=13)
+            pdf.cell(0, 8, text=_latin(value), new_x="LMARGIN", new_y="NEXT")
     pdf.ln(8)
     pdf.set_font("helvetica", size=10)
-    pdf.multi_cell(0, text=_latin(hint), new_x="LMARGIN", new_y="NEXT")
+    with pdf.tagged("/P"):
+        pdf.multi_cell(0, text=_latin(hint), new_x="LMARGIN", new_y="NEXT")
     _write(path, bytes(pdf.output()))
 
 

@@ -43,6 +43,12 @@ class Plan:
     names: list[Name] = field(default_factory=list)
     consequences: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Plan) -> Plan:
+        """Both, the other one after this."""
+        return Plan(
+            self.statements + other.statements, self.names + other.names, self.consequences + other.consequences
+        )
+
 
 class Planner:
     """Makes plans from what the registry says of a mediator."""
@@ -173,8 +179,8 @@ class Planner:
             raise MalformedError(f"reason {reason} is not known; there are {known}")
         revocation = Revocation(kind, subject, reason, self.random_bytes(16))
         text = (
-            f"revokes {name} for the reason {REASONS[reason]!r}: everything that was ever granted to it ends as soon "
-            f"as clients see this. Only admitting it again deliberately (--readmit) undoes it. "
+            f"revokes {name} for the reason {REASONS[reason]!r}: every grant of it ends as soon as clients "
+            f"see this. Only admitting it again deliberately (--readmit) undoes it. "
             f"Would suspending be enough?"
         )
         return Plan([revocation.encode()], [], [text])

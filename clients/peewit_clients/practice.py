@@ -46,9 +46,10 @@ from peewit_federation.draw.hashes import data_hash
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import ForgeryError, MalformedError, PeewitError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
+from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
-from peewit_federation.statements.mediator import Catchment
+from peewit_federation.statements.mediator import Catchment, Provider
 
 CLAIM_WAIT_S: Final = 4.0
 MAILBOX_NODES: Final = 2
@@ -114,6 +115,12 @@ class Practice:
                 if isinstance(error, BehindError):
                     self._dealt_with.clear()
                 self.complaints.append(str(error))
+
+    @property
+    def verdict(self) -> Verdict:
+        """How this practice stands in the registry now."""
+        mine = key_id(self.state.key.public)
+        return self.view.finder.look(self.state.mediator, Provider.KIND, mine, int(self.view.clock())).verdict
 
     def catchment(self, place: Place) -> Catchment:
         """An area as its mediator describes it. Raises `UnknownError`."""

@@ -10,7 +10,7 @@ tried, the plain one first; frames of one folder are one showing. Nothing is kep
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,8 @@ def scan(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield str(path), read_picture(_open(path))
     elif path.suffix.lower() == ".pdf":
         yield str(path), _pdf(path)
+    elif path.suffix.lower() == ".svg":
+        raise MalformedError(f"{path}: an SVG is for printing, and is not read; show it, or save it as .png")
     else:
         for number, line in enumerate(_lines(path), start=1):
             yield f"{path}:{number}", [line]
@@ -50,9 +52,8 @@ def read_picture(image: Image.Image, *, plainly: bool = False) -> list[str]:
     for shown in islice(_renderings(image), 1 if plainly else None):
         found = zxingcpp.read_barcodes(shown, formats=FORMATS)
         texts = list(dict.fromkeys(code.text for code in found if code.text))
-        passports = [text for text in texts if text.startswith(PREFIXES)]
-        if passports:
-            return passports
+        if any(text.startswith(PREFIXES) for text in texts):
+            return _passports(texts)
         others |= dict.fromkeys(texts)  # a poster beside it, which is easier to read
     return list(others)
 
@@ -109,7 +110,7 @@ def _pdf(path: Path) -> list[str]:
                 texts.update(dict.fromkeys(read_picture(page.render(scale=scale).to_pil())))
     except (pypdfium2.PdfiumError, ValueError) as error:
         raise MalformedError(f"{path}: not a PDF that can be read ({error})") from None
-    return list(texts)
+    return _passports(texts)
 
 
 def _frames(folder: Path) -> list[str]:
@@ -126,7 +127,13 @@ def _frames(folder: Path) -> list[str]:
             texts.update(dict.fromkeys(read_picture(_open(path), plainly=bool(texts))))
         except SenderError:
             continue  # a frame that was cut off, or is none
-    return list(texts)
+    return _passports(texts)
+
+
+def _passports(texts: Iterable[str]) -> list[str]:
+    """Those of passports; if there are none, whatever codes there are."""
+    found = list(texts)
+    return [text for text in found if text.startswith(PREFIXES)] or found
 
 
 def _lines(path: Path) -> list[str]:

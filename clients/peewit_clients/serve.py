@@ -16,6 +16,7 @@ from datetime import tzinfo
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.calendar import Slot, fitting
+from peewit_clients.issuing import Issuing
 from peewit_clients.office import Office
 from peewit_clients.practice import Drawn, Practice
 from peewit_clients.practice_state import Booking
@@ -84,6 +85,9 @@ class Server:
                 told.ended = await self.acts.recheck()
                 await self.acts.forget()
                 await practice.mend()
+                issuing = Issuing(practice, "", "")
+                if issuing.next_is_due():
+                    await issuing.ask_for_key(fresh=True)
             if practice.state.data:
                 await self._offer(told)
         except PeewitError as error:

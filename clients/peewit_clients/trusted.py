@@ -91,7 +91,7 @@ def _signers(view: RegistryView, mediator: bytes) -> Iterator[Signer]:
             certified.kid if certified else key_id(statement.public_key)[:KID_BYTES], statement.public_key,
             statement.not_before, statement.not_after, frozenset("v"), certified.country if certified else "",
             statement.certificate if certified else b"", mediator, found.verdict is Verdict.REVOKED,
-            suspended=found.verdict is Verdict.SUSPENDED,
+            suspended=found.verdict is Verdict.SUSPENDED, signs_until_s=statement.signs_until,
         )  # fmt: skip
 
 

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from peewit_clients.certificates import AUTHORITY_DAYS, certify, make_authority, read_certificate
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import DAY_S, Plan, Planner
-from peewit_federation.errors import RefusedError, UnknownError
-from peewit_federation.keys import key_id
-from peewit_federation.passports.issue import check_character
+from peewit_federation import cbor
+from peewit_federation.errors import RefusedError, SenderError, UnknownError
+from peewit_federation.keys import key_id, sha256
+from peewit_federation.passports.issue import SIGNS_S, check_character
 from peewit_federation.passports.messages import CERTIFY, PassportAsk, consented, proved
 from peewit_federation.passports.revocation import ID_BYTES, PASSPORT_KIND, passport_id
 from peewit_federation.passports.signer import has_signed, load_key
@@ -30,6 +31,7 @@ from peewit_federation.statements.mediator import ACTIVE, Issuer, Provider, Revo
 
 ES256_NUMBER = 7
 REPLACED, LOST = 5, 1
+NAMED_LETTERS = 8
 AUTHORITY = "authority for certificates"
 
 
@@ -37,15 +39,19 @@ AUTHORITY = "authority for certificates"
 class Asked:
     """A practice's wish that waits for a decision."""
 
-    number: str
-    "What people call it: the beginning of its letter's hash."
-    digest: bytes
+    digests: tuple[bytes, ...]
+    "Of all letters that ask for it."
     ask: PassportAsk
 
     @property
-    def wish(self) -> tuple[bytes, int, bytes, bytes]:
-        """What is wished, however often it was asked."""
-        return self.practice, self.ask.what, self.ask.subject, self.ask.certificate
+    def wish(self) -> bytes:
+        """What is wished, however often and wherever it was asked: a hash."""
+        return sha256(cbor.encode([self.practice, self.ask.what, self.ask.subject, self.ask.certificate]))
+
+    @property
+    def number(self) -> str:
+        """What people call it."""
+        return self.wish.hex()[:10]
 
     @property
     def practice(self) -> bytes:
@@ -57,12 +63,16 @@ def words(role: Mediator, one: Asked) -> str:
     """What is asked, for people."""
     name = role.state.names(Provider.KIND).get(one.practice, one.practice.hex()[:16] + "…")
     if one.ask.what == CERTIFY:
-        return f"{name} asks for a key that signs passports"
+        certified = ", with a certificate from outside" if one.ask.certificate else ""
+        return f"{name} asks for a key that signs passports: {key_id(one.ask.subject).hex()[:8]}{certified}"
     return f"{name} asks to revoke the passport {one.ask.subject.hex()}"
 
 
-def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int, country: str = "") -> Plan:
-    """What is to be signed to do as these practices ask. Raises `RefusedError`.
+def vouch(
+    role: Mediator, planner: Planner, asked: Sequence[Asked], days: int, country: str = "",
+    left_out: dict[Asked, str] | None = None,
+) -> Plan:  # fmt: skip
+    """What is to be signed to do as these practices ask. Raises `RefusedError`, or tells in `left_out` whom not.
 
     With a country, keys that bring no certificate get one of this mediator's own authority.
     """
@@ -76,12 +86,18 @@ def vouch(role: Mediator, planner: Planner, asked: Sequence[Asked], days: int, c
         )
     authority = _authority(role, plan, country, now_s) if country else None
     for one in asked:
-        looked = role.view.finder.look(role.identity.id, Provider.KIND, one.practice, now_s)
-        if looked.verdict is not Verdict.ACTIVE:
-            raise RefusedError(f"{one.number}: this practice is {looked.verdict.value}, so it gets nothing signed")
+        try:
+            looked = role.view.finder.look(role.identity.id, Provider.KIND, one.practice, now_s)
+            if looked.verdict is not Verdict.ACTIVE:
+                raise RefusedError(f"{one.number}: this practice is {looked.verdict.value}, so it gets nothing signed")
+            grant = _grant(role, planner, one, now_s, days) if one.ask.what == CERTIFY else None
+        except (RefusedError, SenderError) as error:
+            if left_out is None:
+                raise
+            left_out[one] = str(error)
+            continue
         name = names.get(one.practice, one.practice.hex()[:16])
-        if one.ask.what == CERTIFY:
-            grant = _grant(role, planner, one, now_s, days)
+        if grant is not None:
             if authority and not grant.certificate:
                 grant = replace(grant, certificate=certify(*authority, one.ask.subject, now_s, days))
             plan.statements.append(grant.encode())
@@ -137,15 +153,18 @@ def _grant(role: Mediator, planner: Planner, one: Asked, now_s: int, days: int) 
     if any(practice != one.practice for practice in mine):
         raise RefusedError(f"{one.number}: a key that another practice has asked for")
     if certificate:
-        read_certificate(certificate, one.ask.subject)
+        read_certificate(certificate, one.ask.subject, now_s)
     found = role.view.finder.look(role.identity.id, Issuer.KIND, key_id(one.ask.subject), now_s)
     standing = read_entry(role.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+    times, until_s = (now_s, now_s + days * DAY_S), now_s + SIGNS_S
+    if isinstance(standing, Issuer):
+        # What it has signed so far stays in its time, and its month does not begin anew.
+        times, until_s = (standing.not_before, max(times[1], standing.not_after)), standing.signs_until
     if isinstance(standing, Issuer) and standing.certificate:
         if certificate not in (b"", standing.certificate):
             raise RefusedError(f"{one.number}: a key keeps its certificate; the practice has to make a new key")
         certificate = standing.certificate
-    times = now_s, now_s + days * DAY_S
-    grant = Issuer(1, ACTIVE, *times, (), ES256_NUMBER, ask.subject, certificate, ask.consent)
+    grant = Issuer(1, ACTIVE, *times, (), ES256_NUMBER, ask.subject, certificate, ask.consent, until_s)
     if planner.fold.subjects.get((Issuer.KIND, grant.subject), Subject()).revocations:
         raise RefusedError(f"{one.number}: a key that was revoked; the practice has to make a new one")
     return planner.next_version(grant)
@@ -170,16 +189,38 @@ def revoke_passport(planner: Planner, name: str) -> Plan:
         passport = b""
     if len(passport) != ID_BYTES:
         raise UnknownError("give the identifier of the passport (URN:UVCI:…), or its id of 32 hexadecimal digits")
-    words = f"revokes the passport {passport.hex()}: verifiers refuse it as soon as they see this"
+    words = (
+        f"revokes the passport {passport.hex()}: verifiers refuse it as soon as they see this. It counts for passports "
+        "of your own practices only"
+    )
     return Plan([_revocation(planner, passport, REPLACED).encode()], [], [words])
+
+
+def stop_signing(role: Mediator, planner: Planner, practice: bytes) -> Plan:
+    """Let a practice's keys sign no more, from now on; what they signed counts on."""
+    plan, now_s = Plan(), int(role.clock())
+    for subject in role.state.names(Issuer.KIND):
+        if practice not in role.state.secrets(Issuer.KIND, subject):
+            continue
+        found = role.view.finder.look(role.identity.id, Issuer.KIND, subject, now_s)
+        standing = read_entry(role.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if isinstance(standing, Issuer) and found.verdict is Verdict.ACTIVE and standing.signs_until > now_s:
+            plan.statements.append(planner.next_version(replace(standing, signs_until=now_s)).encode())
+    if plan.statements:
+        plan.consequences.append(
+            "it signs no more passports; those that it signed count on. To end them too: peewit mediator passports "
+            "revoke-keys (keys that another of your devices vouched for are known only there)"
+        )
+    return plan
 
 
 def revoke_keys(role: Mediator, planner: Planner, name: str, reason: int = LOST) -> Plan:
     """Revoke all issuer keys of a practice that this device vouched for (or one, in hexadecimal)."""
     practice = role.state.subject(Provider.KIND, name)
-    plan, known = Plan(), role.state.names(Issuer.KIND)
+    plan, known, short = Plan(), role.state.names(Issuer.KIND), name.rstrip("….")
     for subject, label in known.items():
-        if subject.hex() == name or (practice is not None and practice in role.state.secrets(Issuer.KIND, subject)):
+        named = label == name or (len(short) >= NAMED_LETTERS and subject.hex().startswith(short))
+        if named or (practice is not None and practice in role.state.secrets(Issuer.KIND, subject)):
             plan.statements += planner.revoke(label, Issuer.KIND, subject, reason).statements
             plan.consequences.append(
                 f"revokes the issuer key {subject.hex()[:16]}… of {label.rpartition(' ')[0]}: every passport that it "

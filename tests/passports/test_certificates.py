@@ -41,17 +41,17 @@ def test_a_certificate_is_for_vaccinations_no_authority_and_signed_by_its_own() 
     assert (signer.public_key, signer.uses, signer.country, signer.authority) == (spki(), frozenset("v"), "DE", False)
     assert read_signer(authority()).authority
     assert made.not_valid_after_utc == datetime.fromtimestamp(NOW + 400 * 86_400, UTC)
-    assert read_certificate(der, spki()) == der
-    assert read_certificate(made.public_bytes(Encoding.PEM), spki()) == der
+    assert read_certificate(der, spki(), NOW) == der
+    assert read_certificate(made.public_bytes(Encoding.PEM), spki(), NOW) == der
 
 
 def test_certificates_of_other_keys_authorities_or_other_uses_are_refused() -> None:
     for data in (b"", b"-----BEGIN CERTIFICATE-----", certify(authority(), AUTHORITY, spki("clinic-b"), NOW, 400)):
         with pytest.raises(MalformedError):
-            read_certificate(data, spki())
+            read_certificate(data, spki(), NOW)
     own = make_authority(private(), "DE", "1", NOW)
     with pytest.raises(MalformedError, match="does not certify"):
-        read_certificate(own, spki())
+        read_certificate(own, spki(), NOW)
 
 
 def test_a_verifier_outside_that_imports_the_certificate_reads_our_passports() -> None:

@@ -11,6 +11,7 @@ from peewit_clients.cli.publishing import Work, act_on, publishing
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_clients.tables import read_catchments, read_providers
+from peewit_clients.vouching import stop_signing
 from peewit_federation.statements.mediator import Catchment, Provider
 
 
@@ -70,7 +71,7 @@ def suspend(name: str, work: Work) -> None:
 
     def plan(planner: Planner, role: Mediator) -> Plan:
         subject, grant = role.provider(name)
-        return planner.suspend(name, Provider.KIND, subject, grant)
+        return planner.suspend(name, Provider.KIND, subject, grant) + stop_signing(role, planner, subject)
 
     act_on(plan, work)
 
@@ -86,6 +87,6 @@ def revoke(name: str, reason: int, work: Work) -> None:
 
     def plan(planner: Planner, role: Mediator) -> Plan:
         subject, _ = role.provider(name)
-        return planner.revoke(name, Provider.KIND, subject, reason)
+        return planner.revoke(name, Provider.KIND, subject, reason) + stop_signing(role, planner, subject)
 
     act_on(plan, work)

@@ -87,7 +87,10 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
         if not chosen:
             click.echo("Nobody asks for anything.", err=work.as_json)
             return None
-        plan = vouch(role, planner, chosen, days, country)
+        left_out: dict[Asked, str] = {}
+        plan = vouch(role, planner, chosen, days, country, left_out if everything else None)
+        for line in left_out.values():
+            click.echo(f"left out: {plain(line)}", err=True)
         for line in plan.consequences:
             click.echo(plain(line), err=work.as_json)
         if work.dry_run:
@@ -95,8 +98,9 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
             return None
         progress = await role.publish(plan, wait_s=work.wait_s)
         for one in chosen:
-            role.state.note_down(int(role.clock()), "passports", one.number, words(role, one))
-            await desk.drop(one.digest)
+            if one not in left_out:
+                role.state.note_down(int(role.clock()), "passports", one.number, words(role, one))
+                await desk.drop(*one.digests)
         return progress
 
     progress = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
@@ -120,7 +124,7 @@ def reject(numbers: tuple[str, ...], reason: str, work: Work) -> None:
         if not work.dry_run:
             for one in chosen:
                 role.state.note_down(int(role.clock()), "passports rejected", one.number, reason or words(role, one))
-                await desk.drop(one.digest)
+                await desk.drop(*one.digests)
         return told
 
     told = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)

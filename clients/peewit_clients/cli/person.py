@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
+from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 from rich.console import Console
 
+from peewit_clients.calendar import read_day
 from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
 from peewit_clients.letters import Letters
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
@@ -24,6 +26,7 @@ from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_clients.words import LANGUAGES, Words, usual_language, words_in
+from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, SenderError
 
 T = TypeVar("T")
@@ -87,6 +90,16 @@ def personal(command: Callable[..., None]) -> Callable[..., None]:
     for option in (json_option, language, node_option, charter_option, person, folder):
         run = option(run)
     return run
+
+
+def read_person(family: str, given: str, born: str) -> Person:
+    """Who is meant. Raises `MalformedError` for what no document says, before somebody waits for a visit with it."""
+    day = read_day(born)
+    if not date(1900, 1, 1) <= day <= date.today():
+        raise MalformedError(f"{born}: a birth date is between 1900-01-01 and today")
+    if any(character.isdigit() for character in family + given):
+        raise MalformedError("a name with digits; write it as in the identity document")
+    return Person(family, given, day)
 
 
 def passphrase(path: Path) -> str | None:

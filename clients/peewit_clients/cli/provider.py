@@ -31,6 +31,7 @@ from peewit_clients.serve import Server, ServeSettings, Turn
 from peewit_clients.vault import key_path
 from peewit_federation import cbor
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
+from peewit_federation.registry.subjects import Verdict
 
 LINES: Final = 12
 
@@ -157,18 +158,18 @@ def apply(
 def status(clinic: Clinic) -> None:
     """Whether you are admitted, and what is going on."""
 
-    async def look(practice: Practice, office: Office) -> str:
+    async def look(practice: Practice, office: Office) -> tuple[str, str]:
         letter = await office.receive()
         if practice.state.data:
             async with practice.one:
                 await practice.deliver()
-        return letter
+        return letter, practice.verdict.value
 
-    letter = with_practice(clinic, look)
+    letter, verdict = with_practice(clinic, look)
     with opened(clinic) as (_, state):
         facts = {
-            "admitted": bool(state.data), "letter": letter, "areas": [place.area.hex() for place in state.places],
-            "slots": len(state.calendar),
+            "admitted": bool(state.data), "verdict": verdict, "letter": letter,
+            "areas": [place.area.hex() for place in state.places], "slots": len(state.calendar),
             "offers": len(state.offered), "booked": len(state.booked), "letters_to_send": len(state.letters),
         }  # fmt: skip
         name = cbor.decode(state.data).get("name", "") if state.data else ""
@@ -178,7 +179,10 @@ def status(clinic: Clinic) -> None:
     if letter and letter not in ("admitted", "keys"):
         click.echo(f"Your health district did not admit you: {letter}")
     elif state.data:
-        click.echo(f"{name} is admitted, to {len(state.places)} catchment areas.")
+        if verdict == Verdict.ACTIVE.value:
+            click.echo(f"{name} is admitted, to {len(state.places)} catchment areas.")
+        else:
+            click.echo(f"{name} was admitted, and is {verdict} in the registry: ask your health district.")
     elif state.application:
         click.echo("You have applied; your health district has not decided yet.")
     else:

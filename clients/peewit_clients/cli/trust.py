@@ -187,7 +187,11 @@ def rules(table: Path, days: int, out: Path, device: str, folder: Path) -> None:
     except MalformedError as error:
         raise OperatorError(f"{table}: {error}") from None
     with open_device(folder, device) as state:
-        out.write_bytes(sign_rules(made, state.key))
+        signed = sign_rules(made, state.key)
+    try:
+        out.write_bytes(signed)
+    except OSError as error:
+        raise OperatorError(f"{out}: {error.strerror}") from None
     click.echo(f"{out}: rules for {days} days; give them to verifiers: peewit verify --rules {out.name} …")
 
 
@@ -211,6 +215,8 @@ def _certificates(table: Path) -> tuple[list[bytes], list[str]]:
         try:
             if kind != SIGNER:
                 raise MalformedError(f"its certificateType is {kind!r:.40}, and {SIGNER} signs passports")
+            if text == "":
+                raise MalformedError("a key without a certificate, which only a federation's log can vouch for")
             if not isinstance(text, str):
                 raise MalformedError('{"rawData": base64 of DER} is due')
             found.append(base64.b64decode("".join(text.split()), validate=True))

@@ -14,7 +14,7 @@ from peewit_clients.areas import Area, find_areas, read_postcode
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.appointment import COMMANDS
 from peewit_clients.cli.common import emit, read_charter, with_pool
-from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, run_user
+from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, run_user
 from peewit_clients.cli.wallet import passport
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_code, with_work
@@ -24,7 +24,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import Extra, UserState
 from peewit_clients.vault import Vault, key_path
-from peewit_federation.draw.hashes import AREAS_MAX, Person
+from peewit_federation.draw.hashes import AREAS_MAX
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 
 EPOCH: Final = date(1970, 1, 1)
@@ -115,7 +115,7 @@ def request(
     Your name stays on this device until you accept an offer, and then goes to that one practice only.
     """
     read_postcode(postcode)
-    person = Person(family_name, given_name, read_day(born))
+    person = read_person(family_name, given_name, born)
     extra: Extra = (
         tuple(_span(text) for text in days), tuple(_hours(text) for text in hours), int(step_free), languages,
         _age_group(person.born),

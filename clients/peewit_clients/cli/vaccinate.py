@@ -11,26 +11,57 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from peewit_clients.calendar import read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
 from peewit_clients.cli.common import emit, plain
+from peewit_clients.cli.wallet import passport_lines
 from peewit_clients.issuing import Issued, Issuing
 from peewit_clients.office import Office
+from peewit_clients.paper import write_page
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking
 from peewit_clients.recovery import read_code
 from peewit_clients.walk_in import read_walk_in, request_id
+from peewit_clients.words import LANGUAGES, usual_language, words_in
+from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
+from peewit_federation.passports import pw1
 from peewit_federation.passports.issue import Dose, Passport
 from peewit_federation.passports.values import product
+from peewit_federation.registry.subjects import Verdict
 
 CHECK_IN_LETTERS = 10
+OUT_OF_SCOPE = Verdict.OUT_OF_SCOPE.value
+WAITING = {
+    Verdict.UNKNOWN.value: "waits for your health district",
+    OUT_OF_SCOPE: "vouched for, but too few operators admit your health district: it has to ask another one",
+}
 country_option = click.option(
     "--country", default="DE", show_default=True, envvar="PEEWIT_COUNTRY", help="That stands in certificates."
 )
+
+
+def on_paper(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a page for whoever has no device."""
+    language = click.option("--language", type=click.Choice(LANGUAGES), default=usual_language, help="Of the page.")
+    file = click.Path(path_type=Path, dir_okay=False)
+    return language(click.option("--pdf", type=file, help="Also a page to print, for who has no device.")(command))
+
+
+def _print_out(pdf: Path | None, language: str, made: Passport) -> None:
+    if pdf is None:
+        return
+    say = words_in(language)
+    until = time.strftime("%Y-%m-%d", time.localtime(made.expires_s))
+    lines = [*passport_lines(say, pw1.unpack(made.pw1), made.hc1), (say("passport_until"), until)]
+    write_page(pdf, made.hc1, say("passport_title"), lines, say("passport_hint"), language)
+
+
+def _name(person: Person) -> str:
+    return f"{person.given_name} {person.family_name}".strip()
 
 
 def _issuing(practice: Practice, country: str = "DE") -> Issuing:
@@ -55,10 +86,14 @@ def passport() -> None:
 @click.option(
     "--certificate", type=click.Path(path_type=Path, dir_okay=False), help="Bring what an authority made of it."
 )
+@click.option("--new", is_flag=True, help="Make and ask for another key, though there is one.")
 @country_option
 @clinical
-def key(request: Path | None, certificate: Path | None, country: str, clinic: Clinic) -> None:
+def key(request: Path | None, certificate: Path | None, new: bool, country: str, clinic: Clinic) -> None:
     """Ask the mediator to vouch for a key that signs passports, or see how it stands.
+
+    A key signs for 30 days and is erased then; a week before, this asks for the next one, and so does
+    `peewit provider run`. What it signed counts on.
 
     Verifiers outside the federation need a certificate: by an authority of your country (--request, then
     --certificate), or by your health district, which then gives one with the key.
@@ -73,19 +108,23 @@ def key(request: Path | None, certificate: Path | None, country: str, clinic: Cl
             return [], await issuing.bring_certificate(brought)
         if request is not None:
             asked.append(issuing.request())
-        known = [(one.subject.hex(), issuing.verdict(one).value, one.made_s) for one in issuing.signing_keys()]
-        active = [one for one in known if one[1] == "active"]
-        return known, [] if active else await issuing.ask_for_key()
+        known = [
+            (one.subject.hex(), issuing.verdict(one).value, issuing.signs_until_s(one))
+            for one in issuing.signing_keys()
+        ]
+        rests = any(verdict in ("active", OUT_OF_SCOPE) for _, verdict, _ in known) and not issuing.next_is_due()
+        return known, [] if rests and not new else await issuing.ask_for_key(fresh=new or issuing.next_is_due())
 
     known, taken = with_practice(clinic, act)
     if request is not None and asked:
         _write(request, asked[0])
         click.echo(f"{request}: for an authority; bring what it makes of it with --certificate", err=clinic.as_json)
     if clinic.as_json:
-        emit({"keys": [{"key": name, "verdict": verdict} for name, verdict, _ in known], "taken_by": taken})
+        keys = [{"key": name, "verdict": verdict, "signs_until": until_s} for name, verdict, until_s in known]
+        emit({"keys": keys, "taken_by": taken})
         return
-    for name, verdict, made_s in known:
-        click.echo(f"key {name[:16]}… of {local_day(made_s)}: {verdict}")
+    for name, verdict, until_s in known:
+        click.echo(f"key {name[:16]}…: {WAITING.get(verdict, verdict)}, signs until {local_day(until_s)}")
     if taken:
         click.echo(f"{' and '.join(taken)} hold your letter; your health district decides. Look again with:")
         click.echo("  peewit provider passport key")
@@ -105,11 +144,12 @@ def key(request: Path | None, certificate: Path | None, country: str, clinic: Cl
 )
 @click.option("--again", is_flag=True, help="Though there is one for this dose already.")
 @click.option("--yes", is_flag=True, help="The identity document was compared.")
+@on_paper
 @country_option
 @clinical
 def issue(
     code: str, vaccine: str, doses: str, day: str, replaces: str, machine: str, again: bool, yes: bool, country: str,
-    clinic: Clinic,
+    pdf: Path | None, language: str, clinic: Clinic,
 ) -> None:  # fmt: skip
     """Sign a passport for the person who checked in with CODE, and send it, sealed, to that person's device.
 
@@ -119,19 +159,30 @@ def issue(
     if not (number.isascii() and number.isdigit() and series.isascii() and series.isdigit()):
         raise MalformedError(f"--dose {doses}: write it as 2/2")
     dose = Dose(product(vaccine), int(number), int(series), read_day(day) if day else date.today())
-    old = _id(replaces) if replaces else b""
 
-    async def act(practice: Practice, _: Office) -> dict[str, object]:
+    async def act(practice: Practice, _: Office) -> tuple[dict[str, object], Passport]:
         issuing = _issuing(practice, country)
+        old = issuing.find(replaces).id if replaces else b""
         sign: Callable[[Dose, bytes, str], Awaitable[Passport]]
         if sum(c.isalnum() for c in code) > CHECK_IN_LETTERS:
-            secret = read_code(code)
-            asked = await read_walk_in(practice.letters, secret)
+            try:
+                secret = read_code(code)
+            except MalformedError:
+                raise MalformedError(
+                    f"a letter of {code} is wrong, or it is cut off: compare it with what `peewit wallet request` shows"
+                ) from None
+            try:
+                asked = await read_walk_in(practice.letters, secret)
+            except UnknownError as error:
+                raise UnknownError(
+                    "no request lies behind this code any more; it is deleted when a passport has come. The person has "
+                    f"to say `peewit wallet request` again ({error})"
+                ) from None
             person, sign = asked.person, partial(issuing.issue_walk_in, asked, request_id(secret))
         else:
             booking = _booking(practice, code)
             person, sign = booking.person, partial(issuing.issue, booking)
-        shown = plain(f"{person.given_name} {person.family_name}, born {person.born.isoformat()}")
+        shown = plain(f"{_name(person)}, born {person.born.isoformat()}")
         if not yes and not click.confirm(f"{shown}: is that what the identity document says?", err=True):
             raise RefusedError("nothing was signed")
         if old:
@@ -143,15 +194,19 @@ def issue(
         made = await sign(dose, old, machine)
         if old:
             await issuing.revoke(old)
-        return {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}
+        facts = {"passport": made.id.hex(), "uvci": made.uvci, "expires": made.expires_s, "person": shown}
+        return facts, made
 
-    made = with_practice(clinic, act)
+    made, signed = with_practice(clinic, act)
+    _print_out(pdf, language, signed)
     if clinic.as_json:
         emit(made)
     else:
         click.echo(f"Signed for {made['person']}. It is in that person's mailbox: `peewit user passport` shows it")
         click.echo("(or `peewit wallet show`, for who came without an appointment).")
-        click.echo(f"Identifier {made['uvci']}")
+        click.echo(f"Passport {made['passport']}\nIdentifier {made['uvci']}")
+        if pdf is not None:
+            click.echo(f"On paper: {pdf}")
 
 
 @passport.command(name="list")
@@ -171,15 +226,17 @@ def list_(clinic: Clinic) -> None:
              "revocation_asked": one.revoked, "renewal_due": one.id in due} for one in issued
         ])  # fmt: skip
         return
-    table = Table("passport", "name", "dose", "signed", "until", "")
+    table = Table(Column("passport", no_wrap=True, min_width=10), "name", "dose", "signed", "until", "")
     for one in issued:
         asked = "revocation asked" if one.revoked else "renew" if one.id in due else ""
         state = "revoked" if one.id in revoked else asked
         until = time.strftime("%Y-%m-%d", time.localtime(one.expires_s))
         dose = f"{one.dose.product.name} {one.dose.number}/{one.dose.series}"
-        name = escape(plain(f"{one.person.family_name}, {one.person.given_name}"))
-        table.add_row(one.id.hex(), name, dose, local_day(one.issued_s), until, state)
+        name = escape(plain(_name(one.person)))
+        table.add_row(one.id.hex()[:10], name, dose, local_day(one.issued_s), until, state)
     Console().print(table if issued else "This practice has signed no passport yet.")
+    if issued:
+        click.echo("The first letters of an id are enough for --replaces, `revoke` and `reprint`.")
 
 
 @passport.command()
@@ -190,7 +247,7 @@ def renew(country: str, clinic: Clinic) -> None:
 
     async def act(practice: Practice, _: Office) -> tuple[int, int]:
         issuing, count = _issuing(practice, country), 0
-        for one in issuing.due():
+        for one in reversed(issuing.due()):  # the newest last, as they came
             await issuing.renew(one)
             count += 1
         return count, len(practice.state.letters)
@@ -199,22 +256,52 @@ def renew(country: str, clinic: Clinic) -> None:
     if clinic.as_json:
         emit({"renewed": count, "letters_to_send": waiting})
         return
-    click.echo(f"{count} passports were signed anew and sent to their holders" if count else "none is due")
+    click.echo(f"{count} passports were signed anew for their holders" if count else "none is due")
     if waiting:
         click.echo(
-            f"{waiting} letters could not be delivered yet; `peewit provider run` goes on sending them", err=True
-        )
+            f"{waiting} letters could not be delivered yet (their mailboxes hold two unread ones of yours, or no node "
+            "answered); `peewit provider run` goes on sending them", err=True
+        )  # fmt: skip
+
+
+@passport.command()
+@click.argument("passport_id")
+@on_paper
+@country_option
+@clinical
+def reprint(passport_id: str, pdf: Path | None, language: str, country: str, clinic: Clinic) -> None:
+    """Sign a passport anew under its old identifier, for its holder who lost it; with --pdf also on paper.
+
+    PASSPORT_ID: its id, the first letters of it, or its identifier (URN:UVCI:…).
+    """
+
+    async def act(practice: Practice, _: Office) -> tuple[str, Passport]:
+        issuing = _issuing(practice, country)
+        one = issuing.find(passport_id)
+        return _name(one.person), await issuing.renew(one)
+
+    name, made = with_practice(clinic, act)
+    _print_out(pdf, language, made)
+    if clinic.as_json:
+        emit({"passport": made.id.hex(), "expires": made.expires_s})
+    else:
+        click.echo(f"Signed anew for {plain(name)}, and sent to that person's mailbox.")
+        if pdf is not None:
+            click.echo(f"On paper: {pdf}")
 
 
 @passport.command()
 @click.argument("passport_id")
 @clinical
 def revoke(passport_id: str, clinic: Clinic) -> None:
-    """Ask the mediator to revoke a passport that is wrong, or whose holder wishes it."""
-    wanted = _id(passport_id)
+    """Ask the mediator to revoke a passport that is wrong, or whose holder wishes it.
+
+    PASSPORT_ID: its id, the first letters of it, or its identifier (URN:UVCI:…).
+    """
 
     async def act(practice: Practice, _: Office) -> list[str]:
-        return await _issuing(practice).revoke(wanted)
+        issuing = _issuing(practice)
+        return await issuing.revoke(issuing.find(passport_id).id)
 
     taken = with_practice(clinic, act)
     if clinic.as_json:
@@ -244,13 +331,3 @@ def _booking(practice: Practice, code: str) -> Booking:
     if booking is None:
         raise UnknownError(f"nobody with the code {code}; see `peewit provider day`")
     return booking
-
-
-def _id(text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 16:
-        raise MalformedError("a passport's id has 32 hexadecimal digits; see `peewit provider passport list`")
-    return found

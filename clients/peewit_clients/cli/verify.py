@@ -18,13 +18,14 @@ from peewit_clients.cli.common import NOT_YET, REFUSED, emit, json_option, plain
 from peewit_clients.cli.trust import trust_option
 from peewit_clients.scan import PREFIXES, scan
 from peewit_clients.trusted import load
-from peewit_federation.errors import OperatorError, SenderError
+from peewit_federation.errors import MalformedError, OperatorError, SenderError
 from peewit_federation.passports.rules import Rules, open_rules
 from peewit_federation.passports.trust import Trust
 from peewit_federation.passports.values import product_name
 from peewit_federation.passports.verdict import COMPARE, Outcome, Reason, Verdict, verify
 
 COLOURS: Final = {Outcome.VALID: "green", Outcome.NOT_VALID: "red", Outcome.CANNOT_TELL: "yellow"}
+NO_CODE: Final = "There is no code that can be read. Try again with more light, flatter, nearer."
 EXITS: Final = {Outcome.VALID: 0, Outcome.NOT_VALID: REFUSED, Outcome.CANNOT_TELL: NOT_YET}
 
 
@@ -51,7 +52,7 @@ def verify_(
     rules = _rules(rules_path, trust)
     now_s = _moment(at) if at else time.time()
     judged = [
-        (name, _judge(texts, trust, now_s, rules, max_age_hours * 3600)) for name, texts in _all(shown)
+        (name, _judge(texts, why, trust, now_s, rules, max_age_hours * 3600)) for name, texts, why in _all(shown)
     ]  # fmt: skip
     if as_json:
         found = [_plain(name, verdict, names=names) for name, verdict in judged]
@@ -62,18 +63,20 @@ def verify_(
     raise SystemExit(max((EXITS[verdict.outcome] for _, verdict in judged), default=0))
 
 
-def _all(shown: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+def _all(shown: tuple[str, ...]) -> Iterator[tuple[str, list[str], str]]:
+    """(what it is called, the codes in it, why there are none) of each thing. One that is not there stops no other."""
     for one in shown:
         if not one.strip():
             raise click.UsageError("an empty text: nothing was shown")
         if one.lstrip().startswith(PREFIXES):
-            yield "text", [one]
+            yield "text", [one], ""
         elif _is_there(one):
             try:
-                found = list(scan(Path(one)))
-                yield from found or [(one, [])]
-            except SenderError as error:
-                yield f"{one}: {error}", []
+                yield from [(name, texts, NO_CODE) for name, texts in scan(Path(one))] or [(one, [], "It is empty.")]
+            except (SenderError, OperatorError) as error:
+                yield one, [], f"{str(error).removeprefix(one + ': ').capitalize()}."
+        elif len(shown) > 1:
+            yield one[:80], [], "It is neither the text of a passport (HC1:…, PW1:…) nor a file."
         else:
             raise OperatorError(f"{one[:80]!r} is neither the text of a passport (HC1:…, PW1:…) nor a file")
 
@@ -85,10 +88,9 @@ def _is_there(name: str) -> bool:
         return False  # longer than any file's name
 
 
-def _judge(texts: list[str], trust: Trust, now_s: float, rules: Rules | None, limit_s: float) -> Verdict:
+def _judge(texts: list[str], why: str, trust: Trust, now_s: float, rules: Rules | None, limit_s: float) -> Verdict:
     if not texts:
-        words = "There is no code that can be read. Try again with more light, flatter, nearer."
-        return Verdict(Outcome.CANNOT_TELL, Reason.UNREADABLE, words)
+        return Verdict(Outcome.CANNOT_TELL, Reason.UNREADABLE, why)
     if len(texts) > 1:
         words = f"There are {len(texts)} codes. Show one at a time."
         return Verdict(Outcome.CANNOT_TELL, Reason.UNREADABLE, words)
@@ -100,6 +102,8 @@ def _rules(path: Path | None, trust: Trust) -> Rules | None:
         return None
     try:
         return open_rules(path.read_bytes(), trust.rule_keys)
+    except MalformedError as error:
+        raise OperatorError(f"{path}: not signed rules ({error}); make them with `peewit trust rules`") from None
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
     except SenderError as error:

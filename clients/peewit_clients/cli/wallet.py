@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 import click
 import segno
 
-from peewit_clients.calendar import read_day
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
-from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, with_user
+from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, with_user
 from peewit_clients.letters import Letters
 from peewit_clients.paper import show_in_terminal, write_page, write_picture
 from peewit_clients.pool import BackendPool, UnreachableError
@@ -25,11 +24,12 @@ from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_clients.walk_in import Wallet, WalletState
-from peewit_federation.draw.hashes import Person
+from peewit_clients.words import Words
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
-from peewit_federation.passports import pw1
+from peewit_federation.passports import dcc, hc1, pw1
 from peewit_federation.passports.messages import Delivery
 from peewit_federation.passports.revocation import PASSPORT_KIND
+from peewit_federation.passports.signed import Signed
 from peewit_federation.passports.values import product_name
 
 T = TypeVar("T")
@@ -87,16 +87,11 @@ def passport(how: How, me: Me) -> None:
     peewit user passport --show born --show doses     only your birth date and the doses (PW1)
     """
 
-    def revoked(view: RegistryView, one: Delivery) -> bool:
-        return any(item.revocations for item in view.finder.everywhere(PASSPORT_KIND, one.passport, int(view.clock())))
-
     async def look(user: User) -> list[Delivery]:
         if user.state.chosen is not None:
             await user.check()
         found = [Delivery.decode(one) for one in user.state.passports]
-        for number, one in enumerate(found, start=1):
-            if revoked(user.view, one):
-                click.echo(me.say("passport_revoked", number=number), err=True)
+        _warn(user.view, found, how, me)
         return found
 
     try:
@@ -118,23 +113,37 @@ def wallet() -> None:
     """
 
 
+def _warn(view: RegistryView, found: list[Delivery], how: How, me: Me) -> None:
+    """Say which passports (of those that are to be shown) were revoked."""
+    for number, one in enumerate(found, start=1):
+        looked = view.finder.everywhere(PASSPORT_KIND, one.passport, int(view.clock()))
+        if how.number in (0, number) and any(item.revocations for item in looked):
+            click.echo(me.say("passport_revoked", number=number), err=True)
+
+
 @wallet.command()
 @click.option("--family", default="", help="Family name, as in the identity document.")
 @click.option("--given", default="", help="Given names.")
 @click.option("--born", required=True, help="Birth date: 1940-08-12.")
+@click.option("--correct", is_flag=True, help="The name or birth date in this wallet was wrong.")
 @personal
-def request(family: str, given: str, born: str, me: Me) -> None:
+def request(family: str, given: str, born: str, correct: bool, me: Me) -> None:
     """Make a sealed request with your name and birth date, and show the code that opens it at the practice."""
-    person, path = Person(family, given, read_day(born)), _path(me)
+    person, path = read_person(family, given, born), _path(me)
     fresh = not key_path(path).exists()
     with Vault.make(path, new_passphrase()) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         state = WalletState.decode(data) if data else WalletState.new(person, os.urandom)
         if state.person != person:
-            raise OperatorError(f"{path} is somebody else's wallet; choose another with --person")
+            if not correct:
+                raise OperatorError(
+                    f"{path} is a wallet with another name or birth date: say --correct if that was a mistake, or "
+                    "choose another wallet with --person"
+                )
+            state.person = person
         vault.write(state.encode())
 
-        async def ask(mine: Wallet) -> None:
+        async def ask(mine: Wallet, _: RegistryView) -> None:
             await mine.ask()
 
         _with_wallet(me, vault, state, ask)
@@ -153,13 +162,18 @@ def request(family: str, given: str, born: str, me: Me) -> None:
 def show(how: How, me: Me) -> None:
     """Fetch and show your passport, as `peewit user passport` does."""
     path = _path(me)
+    if not key_path(path).exists():
+        raise OperatorError(f"there is no wallet in {path}; begin with `peewit wallet request`")
     with Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
             raise OperatorError(f"{path} is empty; begin with `peewit wallet request`")
 
-        async def fetch(mine: Wallet) -> list[Delivery]:
-            return await mine.fetch()
+        async def fetch(mine: Wallet, view: RegistryView) -> list[Delivery]:
+            found = await mine.fetch()
+            await view.refresh(sorted({one.mediator for one in found if one.mediator}))
+            _warn(view, found, how, me)
+            return found
 
         state = WalletState.decode(data)
         try:
@@ -174,7 +188,7 @@ def _path(me: Me) -> Path:
     return me.folder / f"{me.path.stem if me.person else 'me'}.wallet"
 
 
-def _with_wallet(me: Me, vault: Vault, state: WalletState, work: Callable[[Wallet], Awaitable[T]]) -> T:
+def _with_wallet(me: Me, vault: Vault, state: WalletState, work: Callable[[Wallet, RegistryView], Awaitable[T]]) -> T:
     charter = read_charter(me.charter_path)
 
     async def run(pool: BackendPool) -> T:
@@ -182,7 +196,7 @@ def _with_wallet(me: Me, vault: Vault, state: WalletState, work: Callable[[Walle
         view.go_through_others(state.secret)
         await view.refresh([])
         letters = Letters(pool, view.clock, os.urandom)
-        return await work(Wallet(letters, state, lambda state: vault.write(state.encode())))
+        return await work(Wallet(letters, state, lambda state: vault.write(state.encode())), view)
 
     return with_pool(charter, me.nodes, run)
 
@@ -198,7 +212,7 @@ def _show(found: list[Delivery], how: How, me: Me) -> None:
     whole = pw1.unpack(chosen.pw1.decode())
     shown = whole.showing(how.claims or pw1.CLAIMS.values()) if how.claims or how.form == "pw1" else None
     text = shown.pack() if shown else chosen.hc1.decode()
-    lines = _lines(me, shown or whole)
+    lines = passport_lines(me.say, shown or whole, "" if shown else text)
     until = time.strftime("%Y-%m-%d", time.localtime(chosen.expires))
     lines.append((me.say("passport_until"), until))
     if how.picture is not None:
@@ -220,13 +234,18 @@ def _show(found: list[Delivery], how: How, me: Me) -> None:
         me.tell("passport_hint")
 
 
-def _lines(me: Me, shown: pw1.Presented) -> list[tuple[str, str]]:
+def passport_lines(say: Words, shown: pw1.Presented, whole: str) -> list[tuple[str, str]]:
+    """What a passport says, for people; of an EU certificate (`whole`) also the name as machines read it."""
     found = []
+    if whole:
+        content = dcc.read_claims(Signed.parse(hc1.unpack(whole)).payload).content
+        name = content["nam"] if isinstance(content, dict) else {}
+        found.append((say("claim_machine"), f"{name.get('fnt', '')}<<{name.get('gnt', '')}"))
     for _, claim, value in shown.disclosures:
         name = pw1.CLAIMS.get(claim, "")
         if name == pw1.VACCINE:
             value = product_name(str(value))
         if name == pw1.DOSES and isinstance(value, list):
             value = "/".join(map(str, value))
-        found.append((me.say(f"claim_{name}"), str(value)))
+        found.append((say(f"claim_{name}"), str(value)))
     return found

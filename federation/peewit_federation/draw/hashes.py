@@ -19,7 +19,7 @@ from datetime import date
 from typing import Final
 
 from peewit_federation import cbor
-from peewit_federation.errors import MalformedError
+from peewit_federation.errors import LimitError, MalformedError
 from peewit_federation.keys import sha256
 
 NONCE_BYTES: Final = 32
@@ -48,7 +48,9 @@ class Person:
 
 def _normal(name: str, what: str) -> str:
     """NFC, with single spaces. Raises `MalformedError` for what is no name."""
-    if len(name) > 4 * NAME_BYTES_MAX or any(unicodedata.category(character) in NEVER for character in name):
+    if len(name) > 4 * NAME_BYTES_MAX:
+        raise LimitError(f"a {what} of {len(name)} letters; {NAME_BYTES_MAX} bytes are read")
+    if any(unicodedata.category(character) in NEVER for character in name):
         raise MalformedError(f"a {what} with characters that nobody sees")
     name = re.sub("[ \u00a0\u2000-\u200a\u202f\u3000]+", " ", unicodedata.normalize("NFC", name)).strip(" ")
     if len(name.encode()) > NAME_BYTES_MAX:

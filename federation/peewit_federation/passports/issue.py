@@ -30,6 +30,8 @@ from peewit_federation.passports.values import COVID_19, Product
 
 SCHEMA: Final = "1.3.0"
 LIFETIME_S: Final = 365 * 86_400
+SIGNS_S: Final = 30 * 86_400
+"So long a key signs, from when its mediator vouched for it."
 RENEWAL_S: Final = 28 * 86_400
 "So long before it expires a passport may be renewed."
 DOSES_MAX: Final = 9

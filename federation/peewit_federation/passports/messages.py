@@ -63,6 +63,8 @@ class Delivery(Statement):
     expires: int = labelled(6, Uint())
     replaces: bytes = labelled(7, Bytes(0, 16), b"")
     "A passport that was wrong, and is revoked."
+    mediator: bytes = labelled(8, Bytes(0, 32), b"")
+    "In whose log its revocation would stand, so that its holder can look."
 
 
 def proved(mediator: bytes, practice: bytes) -> bytes:

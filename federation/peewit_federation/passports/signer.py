@@ -60,6 +60,8 @@ class Signer:
     "For now: it may be lifted."
     authority: bool = False
     "Whether its certificate says that it is one of an authority, as the log of a mediator may hold one."
+    signs_until_s: int = 0
+    "Passports that are dated later do not count; 0: as long as the signer."
     signs: bool = True
     "Whether its certificate lets the key sign anything but certificates (RFC 5280, section 4.2.1.3)."
 
@@ -67,6 +69,10 @@ class Signer:
     def imported(self) -> bool:
         """Whether no mediator vouches for it, but a list that the verifier's owner brought."""
         return len(self.mediator) < MEDIATOR_BYTES
+
+    def signed_in_time(self, issued_s: float, skew_s: float) -> bool:
+        """Whether a passport is dated within the time in which this signer signs."""
+        return self.not_before_s - skew_s <= issued_s <= min(self.not_after_s, self.signs_until_s or self.not_after_s)
 
     @property
     def key(self) -> PublicKey:

@@ -2,7 +2,7 @@
 
     file     "peewit trust v1\\n", then records, each behind its length (4 bytes):
              [[[mediator, as of], …], [Ed25519 keys that sign rules]], the list of revoked passports,
-             [key id, public key, from, to, uses, country, mediator, state, certificate] for each signer;
+             [key id, public key, from, to, uses, country, mediator, state, certificate, signs until] for each signer;
              state: 0 good, 1 revoked, 2 suspended
 
 Rules kept here: several signers may have one key id, and each is tried. A key in a mediator's log has agreed to be
@@ -136,6 +136,7 @@ def _encode_signer(signer: Signer) -> bytes:
     return cbor.encode([
         signer.kid, signer.public_key, signer.not_before_s, signer.not_after_s, sorted(signer.uses), signer.country,
         signer.mediator, 1 if signer.revoked else 2 if signer.suspended else 0, signer.certificate,
+        signer.signs_until_s,
     ])  # fmt: skip
 
 
@@ -143,10 +144,13 @@ def _decode_signer(data: bytes) -> Signer:
     match cbor.decode(data):
         case [
             bytes(kid), bytes(key), int(begins_s), int(ends_s), list(uses), str(country), bytes(mediator), int(revoked),
-            bytes(certificate),
+            bytes(certificate), int(until_s),
         ] if len(kid) == KID_BYTES and {*uses} <= {"v", "t", "r"}:  # fmt: skip
             times = begins_s, ends_s
-            return Signer(kid, key, *times, frozenset(uses), country, certificate, mediator, revoked == 1, revoked == 2)
+            state = revoked == 1, revoked == 2
+            return Signer(
+                kid, key, *times, frozenset(uses), country, certificate, mediator, *state, signs_until_s=until_s
+            )  # fmt: skip
     raise MalformedError("a signer in a file of trust that is none")
 
 

@@ -12,13 +12,16 @@ signer with the passport's key id is tried; a revoked one counts for nothing, wh
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
+from datetime import date
 from enum import Enum
 from functools import partial
 from typing import Final
 
-from peewit_federation.errors import SenderError
+from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.passports import dcc, hc1, pw1
+from peewit_federation.passports.dcc import read_date
 from peewit_federation.passports.revocation import passport_id
 from peewit_federation.passports.rules import Rules, against_kind
 from peewit_federation.passports.signed import Signed
@@ -27,6 +30,8 @@ from peewit_federation.passports.trust import Trust
 
 LIMIT_S: Final = 24 * 3600
 "Lists that are older tell nothing good."
+DAY_S: Final = 24 * 3600
+UNIX_DAY: Final = date(1970, 1, 1).toordinal()
 SKEW_S: Final = 120
 "So far an honest issuer's clock may be ahead of ours."
 
@@ -112,6 +117,7 @@ def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, li
         return Verdict(Outcome.NOT_VALID, Reason.REVOKED, "Its signer's key was revoked. The practice can renew it.")
     try:
         shown = _read_pw1(passport, signed) if passport else _read_hc1(signed)
+        _require_dose_before(shown)
     except SenderError as error:
         words = f"Its signature is genuine, but it does not say what it should ({error}). Ask for another proof."
         return Verdict(Outcome.CANNOT_TELL, Reason.UNREADABLE, words)
@@ -127,7 +133,7 @@ def verify(text: str, trust: Trust, now_s: float, rules: Rules | None = None, li
 def _unreadable(error: SenderError) -> Verdict:
     return Verdict(
         Outcome.CANNOT_TELL, Reason.UNREADABLE,
-        f"It cannot be read ({error}). Try again with more light, flatter or nearer.",
+        f"It is no passport, or was cut off ({error}). Show the passport's code, whole.",
     )  # fmt: skip
 
 
@@ -143,16 +149,24 @@ def _read_hc1(signed: Signed) -> _Shown:
     certificate = dcc.read_certificate(claims.content, claims.issued_s)
     names = certificate.name
     given, family = names.get("gn") or names.get("gnt", ""), names.get("fn") or names.get("fnt", "")
+    if "fn" not in names and family == names.get("gnt", ""):
+        family = ""  # a person with one name, which the schema wants in `fnt` too
+    name = f"{given} {family}".strip()
+    if not name.isascii() and any("LATIN" not in unicodedata.name(c, "") for c in name if c.isalpha()):
+        name += f" ({names.get('gnt', '')} {names.get('fnt', '')})".replace("<", " ").replace("( ", "(")
     entry = max(certificate.entries, key=lambda entry: entry["dn"] if certificate.kind == "v" else 0)
     return _Shown(
         certificate.kind, claims.issued_s, claims.expires_s, tuple(map(passport_id, certificate.ids)),
-        f"{given} {family}".strip(), certificate.born, dict(entry),
+        name, certificate.born, dict(entry),
     )  # fmt: skip
 
 
 def _read_pw1(passport: pw1.Presented, signed: Signed) -> _Shown:
     opened = pw1.read(passport, signed)
-    shown = tuple((name, str(value)) for name, value in opened.shown.items())
+    shown = tuple(
+        (name, "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+        for name, value in opened.shown.items()
+    )
     name = f"{opened.shown.get(pw1.GIVEN, '')} {opened.shown.get(pw1.FAMILY, '')}".strip()
     entry = {"dn": opened.doses, "sd": opened.series, "dt": opened.shown.get(pw1.DAY)}
     return _Shown(
@@ -168,6 +182,13 @@ def _read_pw1(passport: pw1.Presented, signed: Signed) -> _Shown:
     )
 
 
+def _require_dose_before(shown: _Shown) -> None:
+    """Raise `MalformedError` if a dose is dated after the passport: who signs with a stolen key dates it back."""
+    day = read_date(shown.entry.get("dt")) if shown.kind == "v" else None
+    if day is not None and (day.toordinal() - UNIX_DAY) * DAY_S > shown.issued_s + DAY_S:
+        raise MalformedError("a dose on a day after it was issued")
+
+
 def _by_signer(shown: _Shown, signer: Signer, trust: Trust, now_s: float, limit_s: float) -> Verdict | None:
     """What is against a passport, if this is who signed it."""
     bad = partial(Verdict, Outcome.NOT_VALID)
@@ -177,12 +198,16 @@ def _by_signer(shown: _Shown, signer: Signer, trust: Trust, now_s: float, limit_
         return bad(Reason.SIGNATURE, "Who signed it may not certify this kind of thing.")
     match time_fault(max(shown.issued_s, signer.not_before_s), min(shown.expires_s, signer.not_after_s), now_s):
         case Reason.EXPIRED:
-            return bad(Reason.EXPIRED, "It has expired. Its holder can renew it without a visit.")
+            return bad(Reason.EXPIRED, "It has expired. The practice that signed it can renew it without a visit.")
         case Reason.NOT_YET:
             return bad(Reason.NOT_YET, "It is dated in the future. Check this device's clock.")
-    if not signer.not_before_s - SKEW_S <= shown.issued_s <= signer.not_after_s:
+    if not signer.signed_in_time(shown.issued_s, SKEW_S):
         return bad(Reason.SIGNATURE, "It is dated outside its signer's time.")
-    if not -SKEW_S <= now_s - trust.as_of.get(signer.mediator, 0) <= limit_s:
+    age_s = now_s - trust.as_of.get(signer.mediator, 0)
+    if age_s < -SKEW_S:
+        words = "The lists of what was revoked are newer than this device's time. Set its clock."
+        return Verdict(Outcome.CANNOT_TELL, Reason.STALE, words)
+    if age_s > limit_s:
         words = "The lists of what was revoked are too old. Refresh them: `peewit trust refresh`."
         if signer.imported:
             words = "The list that has its signer is too old. Bring a new one: `peewit trust import`."
@@ -202,6 +227,9 @@ def _judge(shown: _Shown, rules: Rules | None, now_s: float) -> Verdict:
         return Verdict(Outcome.NOT_VALID, Reason.RULE, f"Genuine, but {why}.")
     if rules is not None and not rules.holds(now_s):
         return Verdict(Outcome.CANNOT_TELL, Reason.NO_RULES, "The rules here are not those of now. Refresh them.")
+    if rules is not None and shown.shown_only and not {pw1.DOSES, pw1.DAY} <= {claim for claim, _ in shown.shown}:
+        words = "Genuine, but the rules need the doses and their day, which were not shown. Ask to show them too."
+        return Verdict(Outcome.CANNOT_TELL, Reason.TOO_LITTLE, words)
     if rules is not None and (why := _against(shown, rules, now_s)):
         return Verdict(Outcome.NOT_VALID, Reason.RULE, f"Genuine, but it does not fulfil the rules: {why}.")
     whose = shown.name and shown.born

@@ -112,6 +112,8 @@ class Issuer(Grant):
     "X.509 (DER) of the key, for verifiers outside; one of an authority signs no passports, but such certificates."
     consent: bytes = labelled(11, Bytes(0, 80), b"")
     "ECDSA with SHA-256 (DER) by the key, over this mediator: without it nobody's passports are judged by this entry."
+    signs_until: int = labelled(12, Uint(), 0)
+    "Passports that are dated later do not count; 0: as long as the grant. A key signs for a month, and counts a year."
 
     @property
     def subject(self) -> bytes:
