@@ -73,10 +73,12 @@ def letter_nodes(view: RegistryView, mediator: bytes, areas: Sequence[bytes]) ->
 
 def work(letter: Posted, mediator: bytes) -> Posted:
     """The same letter, with the work that it costs done."""
+    begun = letter.work_begun(mediator)
     for attempt in range(1 << 63):
-        tried = Posted(letter.copies, attempt.to_bytes(WORK_BYTES, "big"))
-        if tried.bits(mediator) >= WORK_BITS:
-            return tried
+        tried = begun.copy()
+        tried.update(attempt.to_bytes(WORK_BYTES, "big"))
+        if not int.from_bytes(tried.digest(), "big") >> (256 - WORK_BITS):
+            return Posted(letter.copies, attempt.to_bytes(WORK_BYTES, "big"))
     raise AssertionError("unreachable")
 
 

@@ -11,6 +11,7 @@ so that a deputy can open it. Who may decide is asked elsewhere.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -137,10 +138,15 @@ class Posted:
         """What names it, whatever work was done."""
         return sha256(cbor.encode([list(copy) for copy in self.copies]))
 
+    def work_begun(self, mediator: bytes) -> hashlib._Hash:
+        """SHA-256 over what the work is for; whoever works goes on from a copy."""
+        return hashlib.sha256(b"peewit letter v1" + mediator + self.digest)
+
     def bits(self, mediator: bytes) -> int:
         """Leading zero bits of the work."""
-        value = int.from_bytes(sha256(b"peewit letter v1", mediator, self.digest, self.work), "big")
-        return 256 - value.bit_length()
+        whole = self.work_begun(mediator)
+        whole.update(self.work)
+        return 256 - int.from_bytes(whole.digest(), "big").bit_length()
 
     def require_work(self, mediator: bytes) -> None:
         """Raise `RefusedError` unless enough was done."""
