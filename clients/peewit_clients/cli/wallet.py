@@ -82,9 +82,9 @@ def passport(how: How, me: Me) -> None:
     """Your vaccination passport, to show, to print, or to keep as a picture.
 
     \b
-    peewit user passport                              the EU certificate, as a code in the terminal
-    peewit user passport --pdf passport.pdf           to print and fold
-    peewit user passport --show born --show doses     only your birth date and the doses (PW1)
+    peewit user passport                      the EU certificate, as a code in the terminal
+    peewit user passport --pdf passport.pdf   to print and fold
+    peewit user passport --show family_name --show born --show doses      only these (PW1)
     """
 
     async def look(user: User) -> list[Delivery]:
@@ -208,6 +208,8 @@ def _show(found: list[Delivery], how: How, me: Me) -> None:
         raise MalformedError(f"--number: from 1 to {len(found)}")
     if how.claims and how.form == "hc1":
         raise MalformedError("an EU certificate shows everything; leave --form out to show a choice (PW1)")
+    if how.claims and not {pw1.FAMILY, pw1.BORN} <= set(how.claims):
+        click.echo(me.say("passport_too_little"), err=True)
     chosen = found[how.number - 1]
     whole = pw1.unpack(chosen.pw1.decode())
     shown = whole.showing(how.claims or pw1.CLAIMS.values()) if how.claims or how.form == "pw1" else None
