@@ -7,7 +7,7 @@ from datetime import date
 from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_federation.api import Answer as ClientAnswer
 from peewit_federation.api import Append
-from peewit_federation.appointment.applications import Application, Decision, Posted, SharedKeys, sign_for
+from peewit_federation.appointment.applications import Application, Decision, FirstYes, Posted, SharedKeys, sign_for
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.journal import Change, Claim, Header, encode_page
 from peewit_federation.appointment.mailbox import give_leave
@@ -249,6 +249,7 @@ def examples() -> dict[str, bytes]:
             log,
         ),
         "shared keys": sign_for(SharedKeys(((area.area, seed("area key")),)), log),
+        "first yes": sign_for(FirstYes((seed("letter of an application"),)), log),
         "letter": Posted(
             ((key_id(xwing_public(seed("device key"))), seed("sealed letter") * 163 + bytes(16)),)
         ).encode(),

@@ -6,8 +6,10 @@
         …                              shown, then published: `Mediator.publish`
         await desk.tell([filed])
 
-Rules kept here: everything can be said again; a decision is sent to the practice alone, and only once the grant is
-signed; a letter is deleted at the nodes when it is decided on. What was decided, by which device, stands in the
+Rules kept here: where it takes two persons, nothing is approved that another device has not said yes to
+(`require_two`), which is a rule of the office and not of the log: whoever takes over a device can break it, and the log
+shows which one signed. Everything can be said again; a decision is sent to the practice alone, and only once the grant
+is signed; a letter is deleted at the nodes when it is decided on. What was decided, by which device, stands in the
 device's own trail, never in the log.
 """
 
@@ -28,17 +30,19 @@ from peewit_federation import cbor
 from peewit_federation.appointment.applications import (
     Application,
     Decision,
+    FirstYes,
     Posted,
     SharedKeys,
     decision_context,
     letter_context,
     read_application,
+    read_first_yes,
     read_shared,
     sign_for,
     signer_of,
 )
 from peewit_federation.appointment.messages import practice_data
-from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
+from peewit_federation.errors import ForgeryError, MalformedError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.passports.messages import CERTIFY, read_ask
 from peewit_federation.passports.revocation import PASSPORT_KIND
@@ -76,6 +80,8 @@ class Desk:
         self.complaints: list[str] = []
         self.asked: list[Asked] = []
         "About passports; `applications` reads them too."
+        self.yes: dict[bytes, set[bytes]] = {}
+        "By what is wished: the letters in which other devices said yes; `applications` reads them too."
 
     @property
     def _path(self) -> str:
@@ -125,7 +131,12 @@ class Desk:
         try:
             application = read_application(plain)
         except SenderError:
-            shared = read_shared(plain, device_key(self.role.view, mediator, signer_of(plain)))
+            key = device_key(self.role.view, mediator, signer_of(plain))
+            with suppress(MalformedError, ForgeryError):
+                for wish in read_first_yes(plain, key).wishes if key != state.key.public else ():
+                    self.yes.setdefault(wish, set()).add(letter.digest)
+                return None
+            shared = read_shared(plain, key)
             for area, seed in shared.keys:
                 state.learn(Catchment.KIND, area, seed)
             return None
@@ -170,6 +181,29 @@ class Desk:
             )  # fmt: skip
         by_name = {name: subject for subject, name in names.items()}
         return planner.providers(rows, lambda name: by_name.get(name) or bytes.fromhex(name), readmit=False)
+
+    async def require_two(self, wishes: Sequence[bytes]) -> list[bytes]:
+        """Say yes to these; those to which another device has said yes too, and which may be approved now.
+
+        Raises `UnknownError` if there is no other device.
+        """
+        if not self.role.identity.two_persons:
+            return list(wishes)
+        first = sorted({wish for wish in wishes if wish not in self.yes})
+        for start in range(0, len(first), 64):
+            plain = sign_for(FirstYes(tuple(first[start : start + 64])), self.role.state.key)
+            await post_letter(self.role.view, self.role.identity.id, plain, self.role.state.key.public)
+        for wish in first:
+            self.role.state.note_down(int(self.role.clock()), "first yes", wish.hex()[:10], "")
+        return [wish for wish in wishes if wish in self.yes]
+
+    async def drop_yes(self, wishes: Sequence[bytes]) -> None:
+        """Delete what other devices said of what is done now, as far as it speaks of nothing else."""
+        done = set(wishes)
+        open_ = {letter for wish, letters in self.yes.items() if wish not in done for letter in letters}
+        letters = {letter for wish in done for letter in self.yes.get(wish, ())} - open_
+        if letters:
+            await self.drop(*sorted(letters))
 
     async def tell(self, filed: Sequence[Filed]) -> list[str]:
         """Send admitted practices their data and keys, and delete their letters; whom it could not be sent to."""

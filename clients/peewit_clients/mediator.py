@@ -50,6 +50,8 @@ class Identity:
 
     id: bytes
     root: bytes
+    two_persons: bool = False
+    "Whether it takes the yes of two devices to admit a practice, or to vouch for its key."
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -57,22 +59,27 @@ class Identity:
         path = folder / "mediator.json"
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            return cls(bytes.fromhex(fields["id"]), bytes.fromhex(fields["root"]))
+            two = fields.get("two_persons", False) is True
+            return cls(bytes.fromhex(fields["id"]), bytes.fromhex(fields["root"]), two)
         except FileNotFoundError:
             raise OperatorError(f"{folder} holds no mediator; make one with `peewit mediator init`") from None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OperatorError(f"{path} is damaged: {error}") from None
 
+    def save(self, folder: Path) -> None:
+        """Write them down."""
+        fields = {"id": self.id.hex(), "root": self.root.hex(), "two_persons": self.two_persons}
+        (folder / "mediator.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
-def init_mediator(folder: Path, seed: bytes, passphrase: str | None) -> Identity:
+
+def init_mediator(folder: Path, seed: bytes, passphrase: str | None, *, two_persons: bool = False) -> Identity:
     """Make a mediator's folder with a new root key."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     write_secret(folder / "root.key", seed, passphrase)
     root = SigningKey(seed).public
-    identity = Identity(key_id(root), root)
-    fields = {"id": identity.id.hex(), "root": root.hex()}
-    (folder / "mediator.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    identity = Identity(key_id(root), root, two_persons)
+    identity.save(folder)
     return identity
 
 

@@ -71,6 +71,32 @@ async def admitted(folder: Path) -> None:
     assert "Clinic A is admitted" in await done(folder, "provider", "status")
 
 
+async def test_where_it_takes_two_persons_one_device_admits_nobody(people: Federation) -> None:
+    folder = people.folder
+    assert "two devices" in await done(folder, "mediator", "two-persons", "on")
+    await done(folder, "provider", "init", "--mediator", (folder / "id").read_text())
+    words = ("--name", "Clinic A", "--street", "Example Street 1", "--postcode", "10115", "--service", "flu")
+    await done(folder, "provider", "apply", *words)
+    for _ in range(2):
+        assert "wait for a second person" in await done(folder, "mediator", "approve", "--all", "--device", "desk")
+        assert "has not decided yet" in await done(folder, "provider", "status"), (
+            "one device says it as often as it likes"
+        )
+    (folder / "practices.csv").write_text("name,areas,services,signing_key,encryption_key,days\n")
+    await refused(folder, 3, "two persons", "mediator", "provider", "admit", "practices.csv", "--device", "desk")
+    (waiting,) = await found(folder, "mediator", "applications", "--device", "deputy")
+    assert waiting["first_yes"]
+    await done(folder, "mediator", "approve", waiting["number"], "--device", "deputy")
+    assert "Clinic A is admitted" in await done(folder, "provider", "status")
+    # The same for the key with which it signs passports.
+    await done(folder, "provider", "passport", "key")
+    approve = ("mediator", "passports", "approve", "--all")
+    assert "wait for a second person" in await done(folder, *approve, "--device", "deputy")
+    assert "waits for your health district" in await done(folder, "provider", "passport", "key")
+    await done(folder, *approve, "--device", "desk")
+    assert "active" in await done(folder, "provider", "passport", "key")
+
+
 async def test_an_appointment_from_the_application_of_a_practice_to_its_end(people: Federation) -> None:
     folder = people.folder
     await admitted(folder)

@@ -16,10 +16,12 @@ from peewit_federation.appointment import notes
 from peewit_federation.appointment.applications import (
     Application,
     Decision,
+    FirstYes,
     Posted,
     SharedKeys,
     read_application,
     read_decision,
+    read_first_yes,
     read_shared,
     sign_for,
 )
@@ -169,6 +171,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "application": (read_application, [sign_for(APPLICATION, ROOT)]),
     "decision": (lambda data: read_decision(data, ROOT.public), [sign_for(DECISION, ROOT)]),
     "shared keys": (lambda data: read_shared(data, ROOT.public), [sign_for(SharedKeys(DECISION.keys), ROOT)]),
+    "first yes": (lambda data: read_first_yes(data, ROOT.public), [sign_for(FirstYes((bytes(32),)), ROOT)]),
     "letter": (Posted.decode, [Posted(((bytes(32), bytes(4096 + 1136)),)).encode()]),
     "practice data": (
         lambda data: read_practice_data(data, bytes(32), commitment(bytes(32), data)),

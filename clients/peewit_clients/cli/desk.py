@@ -28,6 +28,7 @@ from peewit_federation.errors import UnknownError
 from peewit_federation.statements.mediator import Catchment
 
 DAYS = 365
+FIRST_YES = "{count} of them wait for a second person now: nothing is signed before another device says approve, too."
 
 
 @click.command()
@@ -46,6 +47,7 @@ def applications(work: Work) -> None:
                 {
                     "number": one.number, "data": one.data, "areas": areas[one.number], "code": one.application.code,
                     "services": list(one.application.services), "time": one.application.time,
+                    "first_yes": one.digest in desk.yes,
                 }
                 for one in found
             ])  # fmt: skip
@@ -61,7 +63,7 @@ def applications(work: Work) -> None:
                 ", ".join(areas[one.number]),
                 services,
                 one.application.code,
-                when,
+                f"{when}\na first yes" if one.digest in desk.yes else when,
             )
         Console().print(table if found else "No application waits.")
         for line in desk.complaints:
@@ -88,10 +90,18 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -
         plan = desk.approve(planner, chosen, days)
         if not _show(plan, work):
             return None
+        both = await desk.require_two([one.digest for one in chosen])
+        if len(both) < len(chosen):
+            click.echo(FIRST_YES.format(count=len(chosen) - len(both)), err=work.as_json)
+            chosen = [one for one in chosen if one.digest in both]
+            plan = desk.approve(planner, chosen, days)
+            if not chosen:
+                return None
         progress = await role.publish(plan, wait_s=work.wait_s)
         await role.prepare()
         for line in await desk.tell(chosen):
             click.echo(f"could not be told yet, say `peewit mediator keys` later: {line}", err=True)
+        await desk.drop_yes(both)
         return progress
 
     _finish(with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act), work)

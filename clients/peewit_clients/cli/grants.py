@@ -8,10 +8,11 @@ import click
 
 from peewit_clients.cli.common import read_text
 from peewit_clients.cli.publishing import Work, act_on, publishing
-from peewit_clients.mediator import Mediator
+from peewit_clients.mediator import Identity, Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_clients.tables import read_catchments, read_providers
 from peewit_clients.vouching import stop_signing
+from peewit_federation.errors import RefusedError
 from peewit_federation.statements.mediator import Catchment, Provider
 
 
@@ -55,6 +56,11 @@ def admit(table: Path, readmit: bool, work: Work) -> None:
     practice-1,mitte,flu,<64 hex digits>,<base64>,400,…
     Further columns are practice data: they stay on this device, the log gets a commitment.
     """
+    if Identity.load(work.folder).two_persons:
+        raise RefusedError(
+            "this mediator admits by two persons: let practices apply (`peewit provider apply`), and approve on two "
+            "devices"
+        )
     rows = read_providers(read_text(table))
 
     def plan(planner: Planner, role: Mediator) -> Plan:

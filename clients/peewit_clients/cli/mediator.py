@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -79,9 +80,10 @@ for command in (catchments, provider, applications, approve, reject, keys, trail
 @mediator.command()
 @folder_option
 @click.option("--no-passphrase", is_flag=True, help="Keep the root key bare, on a medium that is itself locked away.")
+@click.option("--two-persons", is_flag=True, help="It takes two devices to admit a practice, or vouch for its key.")
 @dry_run_option
 @json_option
-def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> None:
+def init(folder: Path, no_passphrase: bool, two_persons: bool, dry_run: bool, as_json: bool) -> None:
     """Make a mediator: a root key that is kept offline."""
     if dry_run:
         line = f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json"
@@ -92,7 +94,7 @@ def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> Non
         passphrase = os.environ.get("PEEWIT_PASSPHRASE") or click.prompt(
             "Passphrase for the root key", hide_input=True, confirmation_prompt=True, err=True
         )
-    identity = init_mediator(folder, os.urandom(32), passphrase)
+    identity = init_mediator(folder, os.urandom(32), passphrase, two_persons=two_persons)
     if as_json:
         emit({"id": identity.id.hex(), "root": identity.root.hex()})
         return
@@ -102,6 +104,19 @@ def init(folder: Path, no_passphrase: bool, dry_run: bool, as_json: bool) -> Non
         f"only `device` and `close` need it.",
         err=True,
     )
+
+
+@mediator.command(name="two-persons")
+@click.argument("state", type=click.Choice(["on", "off"]))
+@folder_option
+def two_persons_(state: str, folder: Path) -> None:
+    """Whether it takes two devices to admit a practice, or to vouch for its key. Say it on each machine.
+
+    It is a rule of your office, kept by this program: whoever takes over a device can break it, and the log shows
+    which device signed. Suspending and revoking take one.
+    """
+    replace(Identity.load(folder), two_persons=state == "on").save(folder)
+    click.echo(f"{folder}: it takes {'two devices' if state == 'on' else 'one device'} to admit")
 
 
 @mediator.command()

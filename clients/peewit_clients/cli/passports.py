@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from peewit_clients.cli.common import emit, plain, read_charter, show_progress
+from peewit_clients.cli.desk import FIRST_YES
 from peewit_clients.cli.publishing import Work, act_on, publishing, require_open, with_device
 from peewit_clients.desk import Desk
 from peewit_clients.device_log import Progress
@@ -18,6 +19,7 @@ from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_clients.vouching import Asked, authority_certificate, revoke_keys, revoke_passport, vouch, words
 from peewit_federation.errors import UnknownError
+from peewit_federation.passports.messages import CERTIFY
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Issuer
 
@@ -96,7 +98,16 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
         if work.dry_run:
             click.echo("Nothing was signed or sent (--dry-run).", err=True)
             return None
+        vouched = [one.wish for one in chosen if one.ask.what == CERTIFY and one not in left_out]
+        both = await desk.require_two(vouched)
+        if len(both) < len(vouched):
+            click.echo(FIRST_YES.format(count=len(vouched) - len(both)), err=work.as_json)
+            chosen = [one for one in chosen if one.wish in both or one.ask.what != CERTIFY]
+            if not chosen:
+                return None
+            plan = vouch(role, planner, chosen, days, country, left_out if everything else None)
         progress = await role.publish(plan, wait_s=work.wait_s)
+        await desk.drop_yes(both)
         for one in chosen:
             if one not in left_out:
                 role.state.note_down(int(role.clock()), "passports", one.number, words(role, one))

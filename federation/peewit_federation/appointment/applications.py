@@ -4,6 +4,7 @@
     application    kind 70, COSE_Sign1 by the practice, "peewit application v1"; sealed to every device of the mediator
     decision       kind 71, COSE_Sign1 by a device, "peewit decision v1"; sealed to the practice
     shared keys    kind 72, COSE_Sign1 by a device, "peewit shared keys v1"; sealed to the other devices
+    first yes      kind 75, COSE_Sign1 by a device, "peewit first yes v1"; sealed to the other devices
 
 Rules kept here: syntax and bounds; a letter costs work, because anybody may write one; a copy is sealed to each device,
 so that a deputy can open it. Who may decide is asked elsewhere.
@@ -76,7 +77,17 @@ class SharedKeys(Statement):
     keys: tuple[tuple[bytes, bytes], ...] = labelled(2, Many(Record((Bytes(16), Bytes(32))), 64))
 
 
-def sign_for(message: Application | Decision | SharedKeys, key: SigningKey) -> bytes:
+@dataclass(frozen=True)
+class FirstYes(Statement):
+    """What one device of a mediator would do, where it takes two: another one's yes does it."""
+
+    KIND: ClassVar[int] = 75
+
+    wishes: tuple[bytes, ...] = labelled(2, Many(Bytes(32), 64))
+    "Digests of the letters of applications, hashes of what practices ask for passports; ascending."
+
+
+def sign_for(message: Application | Decision | SharedKeys | FirstYes, key: SigningKey) -> bytes:
     """The signed bytes."""
     return sign1(message.encode(), _purpose(type(message)), key).encode()
 
@@ -103,6 +114,11 @@ def read_decision(data: bytes, key: bytes) -> Decision:
 def read_shared(data: bytes, key: bytes) -> SharedKeys:
     """Parse and verify with a device's log key. Raises `MalformedError`, `LimitError` or `ForgeryError`."""
     return SharedKeys.decode(_verified(data, SharedKeys, key))
+
+
+def read_first_yes(data: bytes, key: bytes) -> FirstYes:
+    """Parse and verify with a device's log key. Raises `MalformedError`, `LimitError` or `ForgeryError`."""
+    return FirstYes.decode(_verified(data, FirstYes, key))
 
 
 def letter_context(mediator: bytes, device_key: bytes) -> Context:
@@ -170,7 +186,7 @@ def _verified(data: bytes, kind: type[Statement], key: bytes) -> bytes:
 
 
 def _purpose(kind: type[Statement]) -> str:
-    return {Application: "peewit application v1", Decision: "peewit decision v1"}.get(
-        kind,
-        "peewit shared keys v1",
-    )
+    purposes: dict[type[Statement], str] = {
+        Application: "peewit application v1", Decision: "peewit decision v1", FirstYes: "peewit first yes v1",
+    }  # fmt: skip
+    return purposes.get(kind, "peewit shared keys v1")
