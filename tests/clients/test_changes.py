@@ -177,7 +177,9 @@ async def test_a_holder_is_told_when_the_practice_is_suspended(surgery: Surgery)
         assert user.practice_verdict() is Verdict.SUSPENDED
 
 
-async def test_a_practice_whose_power_goes_at_any_step_goes_on_from_its_disk(surgery: Surgery, tmp_path: Path) -> None:
+async def test_x13_a_practice_whose_power_goes_at_any_step_goes_on_from_its_disk(
+    surgery: Surgery, tmp_path: Path
+) -> None:
     """One appointment on both sides, whichever request of the practice's device is the last."""
 
     class CutError(Exception):

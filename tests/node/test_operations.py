@@ -72,7 +72,7 @@ def test_every_node_file_that_is_shipped_is_valid() -> None:
         load_config(path)
 
 
-def test_keys_are_made_0600_never_overwritten_and_refused_when_others_may_read_them(tmp_path: Path) -> None:
+def test_x14_keys_are_made_0600_never_overwritten_and_refused_when_others_may_read_them(tmp_path: Path) -> None:
     path = tmp_path / "log.key"
     key = write_key(path, b"s" * 32)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -144,7 +144,7 @@ async def test_a_revoked_passport_and_a_revoked_key_are_refused_and_honest_ones_
     assert (await found(folder, "mediator", "passports", "list", "--device", "desk"))["asked"] == []
 
 
-async def test_x1_a_suspended_practice_signs_nothing_and_neither_does_who_has_its_key(
+async def test_x1_x6_x7_a_suspended_practice_signs_nothing_and_no_node_ever_kept_a_name_or_a_dose(
     booked: tuple[Federation, str],
 ) -> None:
     federation, code = booked
@@ -203,7 +203,9 @@ async def test_x16_a_wrong_name_is_corrected_and_a_lost_passport_is_signed_and_p
     assert code_ == 6
 
 
-async def test_who_comes_without_an_appointment_shows_a_code_and_gets_a_passport(people: Federation) -> None:
+async def test_x12_who_comes_without_an_appointment_or_an_account_shows_a_code_and_gets_a_passport(
+    people: Federation,
+) -> None:
     folder = people.folder
     await admitted(folder)
     await certified(folder)

@@ -208,7 +208,7 @@ def test_names_of_more_than_eighty_letters_are_cut_as_documents_cut_them() -> No
     assert (name["gn"], name["gnt"]) == ("Ж" * 80, "ZH" * 40)
 
 
-def test_an_identifier_says_nothing_and_has_the_check_character_of_the_specification() -> None:
+def test_x8_an_identifier_says_nothing_and_has_the_check_character_of_the_specification() -> None:
     assert check_character("URN:UVCI:01:AT:10807843F94AEE0EE5093FBC254BD813") == "B"
     first, second = (new_uvci("DE", randomness(name)) for name in ("a", "b"))
     assert first != second

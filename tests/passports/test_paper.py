@@ -158,6 +158,11 @@ def test_the_page_is_one_tagged_page_with_its_language_and_one_code(tmp_path: Pa
     write_page(tmp_path / "a.pdf", TEXTS["hc1"], "Impfpass", lines, "Hinweis", "de")
     data = (tmp_path / "a.pdf").read_bytes()
     assert b"/StructTreeRoot" in data
+    assert {kind: data.count(b"/S " + kind) for kind in (b"/H1", b"/P", b"/Figure")} == {
+        b"/H1": 1,
+        b"/P": 3,
+        b"/Figure": 1,
+    }
     assert b"/Lang (de)" in data or b"(de)" in data
     with pypdfium2.PdfDocument(data) as document:
         assert len(document) == 1

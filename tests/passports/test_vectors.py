@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("vector", ALL, ids=lambda vector: vector.name)
-def test_every_stage_of_an_official_vector_is_as_it_says(vector: Vector) -> None:
+def test_x15_every_stage_of_an_official_vector_is_as_it_says(vector: Vector) -> None:
     flags = {flag: value for flag, value in vector.expected.items() if (vector.name, flag) not in EXCEPTIONS}
     assert {flag: vector.holds(flag) for flag in flags} == flags
 
