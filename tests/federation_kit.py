@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
+import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -33,11 +36,18 @@ def seed(*parts: object) -> bytes:
     return hashlib.sha256(repr(parts).encode()).digest()
 
 
+PORTS = itertools.count(secrets.randbelow(20_000))
+"Each once, from where other processes probably do not begin."
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, and below those that the system gives to whoever connects meanwhile."""
+    for number in PORTS:
+        port = 10_000 + number % 20_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 class PooledMachine(LocalMachine):

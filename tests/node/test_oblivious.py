@@ -107,6 +107,9 @@ async def test_a_relay_does_not_wait_for_a_node_that_it_knows_to_be_down(
         return await real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(federation.nodes["north"].peers, "post", post_and_note)
+    async with asyncio.timeout(30):
+        while peer.missed:  # it may have asked before east had started
+            await asyncio.sleep(0.02)
     await post(carry, b"no request")
     assert asked.count("/v1/gateway") == 1
     await federation.stop("east")
