@@ -95,20 +95,19 @@ class DeviceLog:
         follower.copies[self.origin] = copy
         answered: list[Backend] = []
         # All at once: those that cannot be reached would each cost a whole timeout.
-        asked = (follower.heads_at(copy, backend) for backend in self.pool.backends)
+        asked = (follower.heads_at([copy], backend) for backend in self.pool.backends)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for backend, answer in zip(self.pool.backends, answers, strict=True):
             if isinstance(answer, BackendError):
-                if answer.status == 404:
-                    answered.append(backend)
                 continue
-            if isinstance(answer, SenderError):
-                self.pool.complain(backend.name, f"heads of our own log: {answer}")
+            heads = answer[0] if isinstance(answer, list) else answer
+            if isinstance(heads, SenderError):
+                self.pool.complain(backend.name, f"heads of our own log: {heads}")
                 continue
-            if isinstance(answer, BaseException):
-                raise answer
+            if isinstance(heads, BaseException):
+                raise heads
             answered.append(backend)
-            for head in sorted(answer, key=lambda head: head.size):
+            for head in heads:
                 await follower.take(copy, head, backend)
                 if head.size > copy.size and self.origin not in follower.evidence:
                     if not self.state.restored:

@@ -8,12 +8,13 @@ Copies live in memory; `save` and `load` keep them in a file between runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_federation import cbor
+from peewit_federation.api import HEADS_MAX, open_heads
 from peewit_federation.charter import Charter
 from peewit_federation.errors import ForgeryError, MalformedError, SenderError
 from peewit_federation.gossip.heads import Relation, relate, same_size_evidence, shorter_evidence
@@ -26,6 +27,7 @@ from peewit_federation.log.tiles import ENTRIES, WIDTH, Tile, encode_bundle, spl
 from peewit_federation.statements.carried import Evidence, evidence_of
 
 PARALLEL: Final = 8
+OPENED_MAX: Final = 16
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Copy:
     quorum: Head | None = None
     limit: int = SIZE_MAX
     "Entries beyond this are not fetched: a signed head costs its author nothing."
+    opened: dict[bytes, Head] = field(default_factory=dict, repr=False, compare=False)
+    "By note: what was opened lately, so that its signatures are verified once."
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     @property
@@ -63,6 +67,7 @@ class Follower:
     def __init__(self, charter: Charter, pool: BackendPool) -> None:
         self.charter = charter
         self.pool = pool
+        self._keys = charter.policy.witness_keys
         self.copies: dict[bytes, Copy] = {}
         self.branches: dict[tuple[bytes, bytes], list[bytes]] = {}
         "Entries of closed branches, by origin hash and root hash."
@@ -72,33 +77,59 @@ class Follower:
         """The copy of a log, empty if it is new."""
         return self.copies.setdefault(origin, Copy(key, origin))
 
-    async def heads_at(self, copy: Copy, backend: Backend) -> list[Head]:
-        """The heads that one node has: its newest, and its newest with a quorum."""
-        data = await self.pool.fetch(backend, f"/v1/heads/{copy.origin.hex()}", 64 * 1024)
-        return self._open_heads(copy, data)
+    async def heads_at(self, copies: Sequence[Copy], backend: Backend) -> list[list[Head] | SenderError]:
+        """Of each log, the heads that one node has: its newest, and its newest with a quorum; or what is wrong there.
 
-    def _open_heads(self, copy: Copy, data: bytes) -> list[Head]:
-        match cbor.decode(data):
-            case [bytes(newest), bytes(quorum)]:
-                keys = self.charter.policy.witness_keys
-                return [open_head(note, copy.key, keys) for note in (newest, quorum) if note]
-        raise MalformedError("not a pair of heads")
+        Raises `BackendError`, or `SenderError` if the answer as a whole is none.
+        """
+        found: list[list[Head] | SenderError] = []
+        for start in range(0, len(copies), HEADS_MAX):
+            part = copies[start : start + HEADS_MAX]
+            query = "&".join(f"log={copy.origin.hex()}" for copy in part)
+            pairs = open_heads(await self.pool.fetch(backend, f"/v1/heads?{query}"), len(part))
+            found += [self._open(copy, notes) for copy, notes in zip(part, pairs, strict=True)]
+        return found
 
-    async def update(self, copy: Copy, backends: Iterable[Backend]) -> None:
-        """Bring a copy to the newest head that any of these nodes has."""
+    def _open(self, copy: Copy, notes: Iterable[bytes]) -> list[Head] | SenderError:
+        heads = []
+        for note in filter(None, notes):
+            if note not in copy.opened:
+                try:
+                    opened = open_head(note, copy.key, self._keys)
+                except SenderError as error:
+                    return error
+                if len(copy.opened) >= OPENED_MAX:
+                    copy.opened.clear()
+                copy.opened[note] = opened
+            heads.append(copy.opened[note])
+        return sorted(heads, key=lambda head: head.size)
+
+    async def update(self, copies: Sequence[Copy], backends: Iterable[Backend]) -> None:
+        """Bring copies to the newest heads that any of these nodes has."""
         backends = list(backends)
-        results = await asyncio.gather(*(self.heads_at(copy, b) for b in backends), return_exceptions=True)
-        for backend, result in zip(backends, results, strict=True):
-            if isinstance(result, SenderError):
-                self.pool.complain(backend.name, f"heads of {copy.origin.hex()[:16]}: {result}")
-            elif isinstance(result, BackendError):
+        answers = await asyncio.gather(*(self.heads_at(copies, b) for b in backends), return_exceptions=True)
+        told: list[tuple[Backend, list[list[Head] | SenderError]]] = []
+        for backend, answer in zip(backends, answers, strict=True):
+            if isinstance(answer, SenderError):
+                self.pool.complain(backend.name, f"heads: {answer}")
+            elif isinstance(answer, BackendError):
                 continue
-            elif isinstance(result, BaseException):
-                raise result
+            elif isinstance(answer, BaseException):
+                raise answer
             else:
-                for head in sorted(result, key=lambda head: head.size):
-                    async with copy.lock:  # two callers may refresh one view at once
+                told.append((backend, answer))
+        places = asyncio.Semaphore(PARALLEL)
+
+        async def follow(copy: Copy, heads: Iterable[tuple[Backend, list[Head] | SenderError]]) -> None:
+            async with places, copy.lock:  # two callers may refresh one view at once
+                for backend, several in heads:
+                    if isinstance(several, SenderError):
+                        self.pool.complain(backend.name, f"heads of {copy.origin.hex()[:16]}: {several}")
+                        continue
+                    for head in several:
                         await self.take(copy, head, backend)
+
+        await asyncio.gather(*(follow(copy, [(b, a[n]) for b, a in told]) for n, copy in enumerate(copies)))
 
     async def take(self, copy: Copy, head: Head, backend: Backend) -> None:
         """Judge a head that a node has; fetch what it covers."""
@@ -127,6 +158,8 @@ class Follower:
     def _learn(self, copy: Copy, head: Head) -> None:
         if copy.head is not None and copy.head.checkpoint == head.checkpoint:
             copy.head = head = copy.head.merged(head)
+        if copy.quorum is not None and copy.quorum.checkpoint == head.checkpoint:
+            return
         if not self.charter.policy.satisfied(head.witnesses) or head.size > copy.size:
             return
         tree = CompactRange()

@@ -38,7 +38,7 @@ RELAYS: Final = 3
 "So many other nodes are tried as carriers."
 RELAYED_BYTES_MAX: Final = PADDED_BYTES[-1] + 1024
 BAD_GATEWAY: Final = 502
-PUBLIC: Final = ("/log/", "/v1/views", "/v1/heads/", "/v1/evidence/")
+PUBLIC: Final = ("/log/", "/v1/views", "/v1/heads", "/v1/evidence/")
 "What is asked directly while no keys are known: the operators' logs, which name them."
 
 

@@ -14,7 +14,7 @@ as soon as one node has it; nodes that withhold, roll back or serve garbage are 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from peewit_clients.follower import Copy, Follower
@@ -81,14 +81,22 @@ class RegistryView:
             part = mediators[start : start + MEDIATORS_AT_ONCE]
             asked = await self._views(part, read)
         logs = [(o.log, o.origin_hash) for o in self.charter.operators]
-        for log, origin in logs + [(r.log, r.origin_hash) for r in self.charter.retired]:
-            await self._update(self.follower.copy(log, origin), OPERATORS, asked)
+        logs += [(retired.log, retired.origin_hash) for retired in self.charter.retired]
+        copies = [self.follower.copy(log, origin) for log, origin in logs]
+        for copy in copies:
+            copy.limit = OPERATOR_ENTRIES_MAX
+        await self._update(copies, [OPERATORS], asked)
         await self._fold(())
+        copies = [
+            self.follower.copy(log_key(device.log_key), origin)
+            for mediator in mediators
+            for origin in self.registry.cuts.get(mediator, {})
+            if (device := self.registry.vouched.device(origin)) is not None
+        ]
+        for copy in copies:
+            copy.limit = self.registry.mirrors(copy.origin) or 0
+        await self._update(copies, mediators, asked)
         for mediator in mediators:
-            for origin in list(self.registry.cuts.get(mediator, {})):
-                device = self.registry.vouched.device(origin)
-                if device is not None:
-                    await self._update(self.follower.copy(log_key(device.log_key), origin), mediator, asked)
             await self._forks(mediator)
         await self._fold(mediators)
         await self._settle(mediators)
@@ -121,23 +129,27 @@ class RegistryView:
                 self.pool.complain(name, what)
         return [reply.backend for reply in replies]
 
-    async def _update(self, copy: Copy, mediator: bytes, asked: list[Backend]) -> None:
-        copy.limit = OPERATOR_ENTRIES_MAX if mediator == OPERATORS else self.registry.mirrors(copy.origin) or 0
-        await self.follower.update(copy, asked)
-        lines = [line for lines in self.book.lines(mediator).values() for line in lines if line.origin == copy.origin]
-        if copy.origin not in self.follower.evidence and any(self._lacks(copy, line) for line in lines):
-            await self.follower.update(copy, [b for b in self.pool.order() if b not in asked])
+    async def _update(self, copies: Sequence[Copy], mediators: Sequence[bytes], asked: list[Backend]) -> None:
+        """From the nodes that were asked for their views; from the others what those views have beyond that."""
+        if not copies:
+            return
+        await self.follower.update(copies, asked)
+        told: dict[bytes, int] = {}
+        for line in self._lines(mediators):
+            if not line.forked:
+                told[line.origin] = max(line.size, told.get(line.origin, 0))
+        missed = [c for c in copies if c.origin not in self.follower.evidence and told.get(c.origin, 0) > c.size]
+        if missed:
+            await self.follower.update(missed, [b for b in self.pool.order() if b not in asked])
 
-    @staticmethod
-    def _lacks(copy: Copy, line: Line) -> bool:
-        return not line.forked and line.size > copy.size
+    def _lines(self, mediators: Sequence[bytes]) -> Iterator[Line]:
+        """What all nodes' views say of these mediators' logs."""
+        return (line for one in mediators for lines in self.book.lines(one).values() for line in lines)
 
     async def _forks(self, mediator: bytes) -> None:
         for origin in self.registry.cuts.get(mediator, {}):
             evidence = self.follower.evidence.get(origin)
-            told = any(
-                line.forked and line.origin == origin for lines in self.book.lines(mediator).values() for line in lines
-            )
+            told = any(line.forked and line.origin == origin for line in self._lines([mediator]))
             if evidence is None and told and origin not in self.registry.vouched.evidence:
                 evidence = await self.evidence(origin)
             if evidence is not None:

@@ -2,6 +2,7 @@
 
     append   [old size, bundle, checkpoint note, device statement or empty]
     receipt  the checkpoint note with the node's cosignature
+    heads    [[newest checkpoint, newest with a quorum], …]: of each log that was asked for, empty if there is none
     answer   {0: [checkpoints or closes], 1: [device statements], 2: [[head, index, entry, [path]]], 3: cursor}
 
 Rules kept here: syntax and bounds; an answer is opened only as a whole, every entry by a proof against a
@@ -25,7 +26,24 @@ from peewit_federation.statements.carried import Close, Device, open_carried
 APPEND_BYTES_MAX: Final = 8 << 20
 STATEMENT_BYTES_MAX: Final = 64 * 1024
 ANSWER_BYTES_MAX: Final = 16 << 20
+HEADS_MAX: Final = 32
+"Of so many logs at once."
 CONTENT_TYPE: Final = "application/cbor"
+
+
+def open_heads(data: bytes, count: int) -> list[tuple[bytes, bytes]]:
+    """Of `count` logs, two notes each, unverified. Raises `MalformedError`."""
+    pairs = cbor.decode(data, size_bytes_max=ANSWER_BYTES_MAX)
+    if not isinstance(pairs, list) or len(pairs) != count:
+        raise MalformedError(f"not the heads of {count} logs")
+    found = []
+    for pair in pairs:
+        match pair:
+            case [bytes(newest), bytes(quorum)]:
+                found.append((newest, quorum))
+            case _:
+                raise MalformedError("not a pair of heads")
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Final
 
 import structlog
 
-from peewit_federation import cbor
-from peewit_federation.errors import MalformedError, SenderError
+from peewit_federation.api import ANSWER_BYTES_MAX, open_heads
+from peewit_federation.errors import SenderError
 from peewit_federation.gossip.feed import HeadItem
 from peewit_node.engine import Engine, Write
 from peewit_node.intake import Intake
 from peewit_node.node_state import NodeState
 from peewit_node.own_log import OwnLog
-from peewit_node.peers import NotThereError, PeerError, Peers
+from peewit_node.peers import PeerError, Peers
 
 COUNTER: Final = "starts"
 RETRY_S: Final = 1.0
@@ -55,20 +55,16 @@ async def count_start(engine: Engine, folder: Path) -> bool:
 async def confirm(state: NodeState, engine: Engine, own: OwnLog, intake: Intake, peers: Peers) -> None:
     """Wait until a quorum has told how long our log is and we hold all of it; then let it be written again."""
     logger.warning("the database was put back from a backup; asking the others how long our own log is")
-    path = f"/v1/heads/{own.log.origin.hex()}"
+    path = f"/v1/heads?log={own.log.origin.hex()}"
     while True:
         answered: set[str] = set()
         longest = 0
         for peer in list(peers.all.values()):
             try:
-                match cbor.decode(await peers.get(peer, path, 64 * 1024)):
-                    case [bytes(newest), bytes(_)]:
-                        longest = max(longest, intake.size_of(newest))
-                        state.spawn(intake.take_head(HeadItem(newest), peer))
-                    case _:
-                        raise MalformedError("not a pair of heads")
-            except NotThereError:
-                pass
+                ((newest, _),) = open_heads(await peers.get(peer, path, ANSWER_BYTES_MAX), 1)
+                if newest:
+                    longest = max(longest, intake.size_of(newest))
+                    state.spawn(intake.take_head(HeadItem(newest), peer))
             except (PeerError, SenderError) as error:
                 logger.info("a peer could not tell", peer=peer.name, reason=str(error))
                 continue

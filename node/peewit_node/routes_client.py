@@ -1,6 +1,6 @@
 """`/v1/…`: what clients ask. Answers prove themselves (`peewit_federation.api`).
 
-GET  heads/<origin hash>                         [newest checkpoint, newest with a quorum]
+GET  heads?log=<origin hash>&log=…               [[newest checkpoint, newest with a quorum], …], as they were asked
 GET  views?mediator=<id>&mediator=…              [[view, [range of operators, ranges of mediators]], …]
 GET  catchments[?postcode=&service=&within_km=]  the whole list, for searching at home, or a part
 GET  providers?mediator=&area=[&service=]        those of a catchment area
@@ -19,7 +19,7 @@ from typing import Final
 from aiohttp import web
 
 from peewit_federation import cbor
-from peewit_federation.api import CONTENT_TYPE, STATEMENT_BYTES_MAX, Answer
+from peewit_federation.api import CONTENT_TYPE, HEADS_MAX, STATEMENT_BYTES_MAX, Answer
 from peewit_federation.errors import MalformedError, UnknownError
 from peewit_federation.gossip.views import OPERATORS
 from peewit_node.answers import KINDS, Answers
@@ -53,7 +53,7 @@ class ClientRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/v1/heads/{origin}", self.heads),
+            web.get("/v1/heads", self.heads),
             web.get("/v1/views", self.views),
             web.get("/v1/catchments", self.catchments),
             web.get("/v1/providers", self.providers),
@@ -64,10 +64,12 @@ class ClientRoutes:
         ]
 
     async def heads(self, request: web.Request) -> web.Response:
-        log = self._logs.get(parse_hash(request.match_info["origin"]))
-        if log is None or log.head is None:
-            raise UnknownError("this node does not have that log")
-        return _cbor([log.head.encode(), log.quorum.encode() if log.quorum else b""])
+        origins = [parse_hash(text) for text in request.query.getall("log", [])]
+        if len(origins) > HEADS_MAX:
+            raise MalformedError(f"more than {HEADS_MAX} logs at once")
+        logs = [self._logs.get(origin) for origin in origins]
+        pairs = [(log.head, log.quorum) if log else (None, None) for log in logs]
+        return _cbor([[head.encode() if head else b"" for head in pair] for pair in pairs])
 
     async def views(self, request: web.Request) -> web.Response:
         mediators = [parse_hash(text) for text in request.query.getall("mediator", [])]

@@ -229,7 +229,7 @@ async def test_a_node_that_knows_more_of_our_log_than_it_serves_keeps_the_device
     await liar.start()
     from peewit_federation import cbor
 
-    liar.answers = {"/v1/heads/": cbor.encode([note, b""])}
+    liar.answers = {"/v1/heads": cbor.encode([[note, b""]])}
     folder = office.folder / "devices" / "desk"
     for path in folder.glob("device.sqlite*"):
         path.unlink()

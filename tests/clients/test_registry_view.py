@@ -107,11 +107,13 @@ async def test_two_callers_who_refresh_one_view_at_once_do_not_spoil_its_copies(
         for number in range(2):
             device.entries.append(Revocation(Provider.KIND, seed(number), 1, bytes(16)).encode())
             assert (await device.publish(federation.url("north"), copy.size + number))[0] == 200
-            heads.append(max(await view.follower.heads_at(copy, north), key=lambda head: head.size))
+            (found,) = await view.follower.heads_at([copy], north)
+            assert isinstance(found, list)
+            heads.append(found[-1])
         waiting, real = list(heads), view.follower._fetch
 
-        async def one_head(*_: object) -> list[Head]:
-            return [waiting.pop(0)]
+        async def one_head(*_: object) -> list[list[Head]]:
+            return [[waiting.pop(0)]]
 
         async def slow_for_the_first(*args: Any) -> Any:
             await asyncio.sleep(0.3 if args[2] == heads[0].checkpoint else 0)
@@ -120,7 +122,7 @@ async def test_two_callers_who_refresh_one_view_at_once_do_not_spoil_its_copies(
         with monkeypatch.context() as patched:
             patched.setattr(view.follower, "heads_at", one_head)
             patched.setattr(view.follower, "_fetch", slow_for_the_first)
-            await asyncio.gather(view.follower.update(copy, [north]), view.follower.update(copy, [north]))
+            await asyncio.gather(view.follower.update([copy], [north]), view.follower.update([copy], [north]))
         assert copy.head is not None
         assert (copy.head.size, copy.size) == (heads[1].size, heads[1].size)
         await view.refresh([mediator.id])
