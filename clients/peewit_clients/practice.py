@@ -52,6 +52,8 @@ from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 
 CLAIM_WAIT_S: Final = 4.0
+RECENT_S: Final = 2.0
+"A view this young is not brought up to date again within one turn."
 MAILBOX_NODES: Final = 2
 LEASE_S: Final = 300.0
 GRACE_S: Final = 60.0
@@ -132,7 +134,8 @@ class Practice:
 
     async def draw(self, place: Place, count: int) -> list[Drawn]:
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
-        await self.view.refresh([self.state.mediator])  # requests of rounds that we do not know would be lost on us
+        # Requests of rounds that we do not know would be lost on us.
+        await self.view.refresh([self.state.mediator], recent_s=RECENT_S)
         catchment, now_s = self.catchment(place), self.view.clock()
         until_s, kept = self._surplus.pop(place, (0.0, []))
         found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
@@ -387,7 +390,7 @@ class Practice:
         answer can say that it is lost. May be repeated. Raises `UnreachableError` if none answers that decides.
         """
         body = encode_claim(place, request.name, secret)
-        await self.view.refresh(sorted({mediator for mediator, _ in request.areas}))
+        await self.view.refresh(sorted({mediator for mediator, _ in request.areas}), recent_s=RECENT_S)
         for number, area in enumerate(request.areas):
             nodes = self.letters.nodes(self.catchment(Place(*area)).nodes)
             refusals = await self._tell(Place(*area), "/v1/queue/claim", body, CLAIM_WAIT_S)

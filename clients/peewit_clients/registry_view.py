@@ -13,6 +13,7 @@ as soon as one node has it; nodes that withhold, roll back or serve garbage are 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -62,6 +63,7 @@ class RegistryView:
         self.follower = Follower(charter, pool)
         self.book = ViewBook(charter)
         self.freshness: dict[bytes, Freshness] = {}
+        self._refreshed_s: dict[bytes, float] = {}
 
     @property
     def complaints(self) -> dict[str, list[str]]:
@@ -71,11 +73,14 @@ class RegistryView:
             found[name] = [*found.get(name, []), *what]
         return found
 
-    async def refresh(self, mediators: Sequence[bytes] = (), *, read: int = READ) -> None:
+    async def refresh(self, mediators: Sequence[bytes] = (), *, read: int = READ, recent_s: float = 0.0) -> None:
         """Bring the operators' logs and those of `mediators` up to date, and judge how fresh they are.
 
-        Raises `UnreachableError` if no node answers.
+        Does nothing if that was begun less than `recent_s` ago. Raises `UnreachableError` if no node answers.
         """
+        begun_s = self.pool.clock()
+        if mediators and all(begun_s - self._refreshed_s.get(one, -math.inf) < recent_s for one in mediators):
+            return
         asked: list[Backend] = []
         for start in range(0, max(1, len(mediators)), MEDIATORS_AT_ONCE):
             part = mediators[start : start + MEDIATORS_AT_ONCE]
@@ -109,6 +114,7 @@ class RegistryView:
                 if cut.settled:
                     held[origin] = max(held.get(origin, (0, b"")), (cut.limit, b""))
             self.freshness[mediator] = self.book.freshness(mediator, held, forked, limits, self.clock())
+            self._refreshed_s[mediator] = begun_s
 
     async def _views(self, mediators: Sequence[bytes], read: int) -> list[Backend]:
         query = "&".join(f"mediator={mediator.hex()}" for mediator in mediators)

@@ -85,7 +85,12 @@ class Actor(ABC):
                     await self.step(view)
                 except PeewitError as error:
                     self.sim.world.note(self.host.name, type(error).__name__)
-                await asyncio.sleep(PAUSE_S * (0.5 + self.random.random()))
+                await asyncio.sleep(self.pause_s * (0.5 + self.random.random()))
+
+    @property
+    def pause_s(self) -> float:
+        """Between two steps."""
+        return PAUSE_S
 
     @abstractmethod
     async def step(self, view: RegistryView) -> None:
@@ -240,6 +245,11 @@ class Patient(Actor):
                 await user.again()
         elif chosen.state is not Standing.BOOKED:
             await user.reopen()
+
+    @property
+    def pause_s(self) -> float:
+        """Who has an appointment looks rarely."""
+        return 5 * PAUSE_S if self.booked else PAUSE_S
 
     @property
     def booked(self) -> bool:

@@ -163,6 +163,9 @@ class Queues:
         ours = [(area_name(*area), found) for area in request.areas if (found := await self.ours(*area))]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
+        held = await self._engine.look("SELECT area FROM requests WHERE request = ? AND body = ?", request.name, data)
+        if {area for (area,) in held} >= {area for area, _ in ours}:
+            return  # who asks again costs no proofs
         ranks = [_rank(found, request.group) for _, found in ours]
         priority = self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
