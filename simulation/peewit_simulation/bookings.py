@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peewit_clients.calendar import Slot
 from peewit_clients.charters import usual_draw
@@ -47,6 +47,9 @@ from peewit_simulation.faults import Fault, apply, calm
 from peewit_simulation.federation import Simulation
 from peewit_simulation.generate import draw
 from peewit_simulation.kernel.host import Host
+
+if TYPE_CHECKING:
+    from peewit_simulation.checkers.bookings import Bookings
 
 CLINICS, PEOPLE = 2, 5
 SLOTS_EACH: Final = 3
@@ -312,6 +315,14 @@ class Town:
         for actor in (*self.clinics, *self.people) if live else ():
             actor.start()
 
+    def served(self, promises: Bookings) -> bool:
+        """Whether everybody has an appointment, and every practice knows of what it decided."""
+        return (
+            all(person.booked for person in self.people)
+            and all(clinic.remembers for clinic in self.clinics)
+            and promises.settled
+        )
+
     def _on_district(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.sim.on(self.district.host.name, work, OPENING_S)
 
@@ -367,13 +378,15 @@ def simulate_bookings(
         town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics))
         town.open()
         promises, broken, start_s = Bookings(town), None, sim.world.now_s
-        for fault in (*scenario.faults, *_put_back(seed, scenario.faulty_s)) if faults is None else faults:
+        if faults is None:
+            faults = *scenario.faults, *_put_back(seed, scenario.faulty_s)
+        for fault in faults:
             if "patient" in repr(fault.with_) or "district" in repr(fault.with_) or fault.do == "skew":
                 fault = _among_us(fault)
             sim.world.at(start_s + fault.at_s, partial(apply, sim, fault))
         try:
-            end_s = start_s + scenario.faulty_s
-            while sim.world.now_s < end_s:
+            end_s, last_s = start_s + scenario.faulty_s, max((start_s + fault.at_s for fault in faults), default=0.0)
+            while sim.world.now_s < last_s or (sim.world.now_s < end_s and not town.served(promises)):
                 sim.run(1.0)
                 promises.watch()
             calm(sim)
@@ -381,11 +394,7 @@ def simulate_bookings(
                 if not sim.hosts[name].alive:
                     start()  # whoever was down when the faults ended
             end_s = sim.world.now_s + CALM_S
-            while sim.world.now_s < end_s and not (
-                all(person.booked for person in town.people)
-                and all(clinic.remembers for clinic in town.clinics)
-                and promises.settled
-            ):
+            while sim.world.now_s < end_s and not town.served(promises):
                 sim.run(1.0)
                 promises.watch()
             promises.end()
