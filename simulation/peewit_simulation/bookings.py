@@ -58,6 +58,8 @@ OPENING_S: Final = 120.0
 ANSWER_S: Final = 660
 CALM_S: Final = 1000.0
 "Longer than an offer that nobody answers keeps its slot."
+SHOWS_S: Final = 12.0
+"After a fault, until what it did can be seen."
 DAY_S: Final = 86_400
 PUT_BACK_SHARE: Final = 0.4
 GROUP: Final = "over80"
@@ -385,8 +387,9 @@ def simulate_bookings(
                 fault = _among_us(fault)
             sim.world.at(start_s + fault.at_s, partial(apply, sim, fault))
         try:
-            end_s, last_s = start_s + scenario.faulty_s, max((start_s + fault.at_s for fault in faults), default=0.0)
-            while sim.world.now_s < last_s or (sim.world.now_s < end_s and not town.served(promises)):
+            end_s = start_s + scenario.faulty_s
+            over_s = start_s + max((fault.at_s for fault in faults), default=0.0) + SHOWS_S
+            while sim.world.now_s < over_s or (sim.world.now_s < end_s and not town.served(promises)):
                 sim.run(1.0)
                 promises.watch()
             calm(sim)
