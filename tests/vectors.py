@@ -186,7 +186,9 @@ def examples() -> dict[str, bytes]:
             key("clinic-a").public,
             encode_draw(Place(mediator, area.area), 5),
         ).sign(key("clinic-a")),
-        "journal claim": Claim(3, seed("device")[:16], seats.origins[:3]).encode(),
+        "journal claim": Claim(
+            3, seed("device")[:16], (seats.origins[:3], seats.origins[1:4]), 2, seed("seal")[:16]
+        ).encode(),
         "journal write": Change(
             3,
             seed("device")[:16],
@@ -197,7 +199,7 @@ def examples() -> dict[str, bytes]:
             ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)), (seed("tag 2")[:16], b"")),
         ).encode(),
         "journal page": encode_page(
-            Header(3, seed("device")[:16], 3, 8, seed("head 8"), seats.origins[:3]),
+            Header(3, seed("device")[:16], 3, 8, seed("head 8"), (seats.origins[:3],), seed("seal")[:16]),
             ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)),),
         ),
         "leave": give_leave(key("mailbox"), key_id(key("writer").public), TIME_S),

@@ -22,15 +22,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from peewit_clients.journal_nodes import WAIT_S, JournalNodes, quorum
 from peewit_clients.journal_rows import Sealer, in_parts
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.pool import Backend, BackendError, UnreachableError
 from peewit_clients.practice_state import JOURNAL, JOURNALED, SLOT, Item, Name, PracticeState
 from peewit_clients.together import together
-from peewit_federation import cbor
 from peewit_federation.appointment.journal import (
     DEVICE_BYTES,
-    NODES,
     READ_BYTES_MAX,
     Change,
     Claim,
@@ -40,13 +39,8 @@ from peewit_federation.appointment.journal import (
     encode_read,
 )
 from peewit_federation.errors import PeewitError, SenderError, UnknownError
-from peewit_federation.keys import key_id, sha256
 
 TRIES: Final = 3
-WAIT_S: Final = 0.5
-"For the others, once there are enough; who is later is brought up to date some time."
-TERMS_MAX: Final = 1 << 32
-"A term that is so much higher than ours was not reached by claiming."
 
 
 class BehindError(PeewitError):
@@ -69,16 +63,14 @@ class Journal:
     def __init__(
         self, letters: Letters, state: PracticeState, randomness: Randomness, save: Callable[[Sequence[Item]], None]
     ) -> None:
-        self._letters = letters
         self._state = state
         self._randomness = randomness
         self._save = save
         self._sealer = Sealer(state.key_seed, randomness)
-        self._device = b""
-        "That this process claimed its term with."
+        self.nodes = JournalNodes(letters, state.key, self._sealer)
+        self._claim: Claim | None = None
+        "By which this process has the term."
         self._flight: Flight | None = None
-        self._held: dict[bytes, Header] = {}
-        "By operator: what its node said last."
         self._lagging: set[bytes] = set()
         "Nodes that were left behind."
         self._top = 0
@@ -88,15 +80,19 @@ class Journal:
 
     async def ready(self) -> None:
         """Take over what was written elsewhere, if anything was. Raises `UnreachableError`, or `BehindError` if so."""
-        if self._device:
-            headers = await self._ask_headers(self._answering(self._state.journal.origins))
-            if not any(map(self._is_taken, headers)):
+        if self._claim is not None:
+            headers = await self.nodes.headers(self.nodes.answering(self._state.journal.origins))
+            if not any(map(self._is_taken, headers.values())):
                 return
         await self._recover()
 
+    async def go_on(self) -> None:
+        """Go on with what this device knows, though most nodes that could tell left. Raises what `ready` does."""
+        await self._recover(alone=True)
+
     async def flush(self) -> None:
         """Write what changed. Raises `UnreachableError`, or `BehindError`: then nothing that changed counts."""
-        if not self._device:
+        if self._claim is None:
             await self._recover()
         while self.waiting:
             await self._write()
@@ -111,11 +107,11 @@ class Journal:
     def _settled(self) -> bool:
         """Whether what counts was written in our own term."""
         mine = self._state.journal
-        return bool(self._device) and mine.written == mine.term
+        return self._claim is not None and mine.written == mine.term
 
     async def restore(self) -> None:
         """Take over everything, on a device that has nothing but the keys. Raises `UnknownError` if no node has it."""
-        self._state.journal.origins = await self._find()
+        self._state.journal.origins = await self.nodes.find()
         if not self._state.journal.origins:
             raise UnknownError("no node that answers keeps a journal of this practice")
         with suppress(BehindError):
@@ -124,15 +120,15 @@ class Journal:
     async def mend(self) -> None:
         """Bring nodes up to date that were left behind, if there is nothing newer to write."""
         mine = self._state.journal
-        if self.waiting or not self._lagging:
+        if self.waiting or not self._lagging or self._claim is None:
             return
         flight = Flight(mine.number, mine.head, self._rows(self._all()), whole=True)
-        for backend in self._nodes(mine.origins):
+        for backend in self.nodes.of(mine.origins):
             if backend.operator.origin_hash in self._lagging:
                 with suppress(BackendError, UnreachableError):  # it is mended when it is there again
-                    (header,) = await self._ask_headers([backend])
+                    (header,) = (await self.nodes.headers([backend])).values()
                     if not self._is_taken(header):
-                        await self._claim(backend, Claim(mine.term, self._device, mine.origins))
+                        await self.nodes.claim_at(backend, self._claim)
                         await self._bring(backend, flight)
                         self._lagging.discard(backend.operator.origin_hash)
 
@@ -153,14 +149,14 @@ class Journal:
         """One write at all nodes; when it counts, it is done. Raises `UnreachableError` or `BehindError`."""
         mine = self._state.journal
         flight = self._flight = self._flight or self._begin()
-        asked = self._answering(mine.origins)
+        asked = self.nodes.answering(mine.origins)
         errors = await self._bring_to(asked, flight)
-        taken, rest = len(asked) - len(errors), [b for b in self._nodes(mine.origins) if b not in asked]
+        taken, rest = len(asked) - len(errors), [b for b in self.nodes.of(mine.origins) if b not in asked]
         self._lagging |= {backend.operator.origin_hash for backend in rest}
-        if taken < _quorum(mine.origins) and rest:
+        if taken < quorum(mine.origins) and rest:
             more = await self._bring_to(rest, flight)
             taken, errors = taken + len(rest) - len(more), [*errors, *more]
-        if taken >= _quorum(mine.origins):
+        if taken >= quorum(mine.origins):
             mine.written, mine.number, mine.head = mine.term, flight.number, flight.head
             mine.begun, mine.flying, self._flight = b"", {}, None
             mine.whole = mine.whole and not flight.whole
@@ -172,22 +168,23 @@ class Journal:
         self, flight: Flight, errors: Sequence[tuple[Backend, BackendError]], *, recovering: bool
     ) -> None:
         """A write that does not count: we lost our term, or nodes were left behind, or cannot be reached."""
-        mine = self._state.journal
+        mine, claim = self._state.journal, self._claim
+        assert claim is not None
         if all(error.status == 0 or error.status >= 500 for _, error in errors):
             reasons = "; ".join(f"{backend.name}: {error}" for backend, error in errors)
             raise UnreachableError(f"too few nodes took the practice's journal: {reasons}")  # the same again, later
         self._undo(flight)
         stale = [backend for backend, error in errors if error.status == 409]
-        for header in await self._ask_headers(stale) if stale else ():
+        for header in (await self.nodes.headers(stale)).values() if stale else ():
             if self._is_taken(header):
-                self._device = b""
+                self._claim = None
                 if recovering:
                     raise UnreachableError("another device of this practice took its journal at the same time")
                 await self._recover()
                 return
         for backend in stale:
             with suppress(BackendError):
-                await self._claim(backend, Claim(mine.term, self._device, mine.origins))
+                await self.nodes.claim_at(backend, claim)
         if not stale or flight.whole:
             raise UnreachableError("the nodes refuse the practice's journal: " + "; ".join(str(e) for _, e in errors))
         mine.whole = True  # next, everything, wherever they are
@@ -201,7 +198,7 @@ class Journal:
 
     async def _bring_to(self, backends: Sequence[Backend], flight: Flight) -> list[tuple[Backend, BackendError]]:
         """Bring a write to several nodes; those that did not take it."""
-        enough = min(len(backends), _quorum(self._state.journal.origins))
+        enough = min(len(backends), quorum(self._state.journal.origins))
         results = await together((self._bring(backend, flight) for backend in backends), WAIT_S, enough)
         errors = []
         for backend, result in zip(backends, results, strict=True):
@@ -213,57 +210,46 @@ class Journal:
 
     async def _bring(self, backend: Backend, flight: Flight) -> None:
         """Bring a write to one node, in parts. Raises `BackendError`."""
-        mine, origin = self._state.journal, backend.operator.origin_hash
-        held = self._held.get(origin, Header())
+        mine, claim, origin = self._state.journal, self._claim, backend.operator.origin_hash
+        assert claim is not None
+        held = self.nodes.held.get(origin, Header())
         at, head = (held.number, held.head) if flight.whole else (mine.number, mine.head)
         parts = in_parts(flight.rows)
         for number, rows in enumerate(parts):
             last = number == len(parts) - 1
             change = Change(
-                mine.term, self._device, at, head, flight.number, flight.head, rows, flight.whole, number, last
+                claim.term, claim.device, at, head, flight.number, flight.head, rows, flight.whole, number, last
             )
-            await self._call(backend, "write", change.encode())
-        self._held[origin] = Header(mine.term, self._device, mine.term, flight.number, flight.head, mine.origins)
+            await self.nodes.call(backend, "write", change.encode())
+        written = claim.term, flight.number, flight.head
+        self.nodes.held[origin] = Header(claim.term, claim.device, *written, claim.keepers, claim.seal)
 
     def _is_taken(self, header: Header) -> bool:
         """Whether somebody else has the term, or a higher one."""
-        mine = self._state.journal
-        return (header.term, header.device) != (mine.term, self._device) and header.term >= mine.term
+        mine, device = self._state.journal, self._claim.device if self._claim else b""
+        return (header.term, header.device) != (mine.term, device) and header.term >= mine.term
 
     # Taking over
 
-    async def _claim(self, backend: Backend, claim: Claim) -> Header:
-        """Raises `BackendError`."""
-        answer = await self._call(backend, "claim", claim.encode())
-        try:
-            header = self._sealer.genuine(Header.of(cbor.decode(answer)))
-        except SenderError as error:
-            raise BackendError(f"{backend.name}: a journal: {error}") from None
-        self._held[backend.operator.origin_hash] = header
-        return header
-
-    async def _recover(self, *, empty: bool = False) -> None:
+    async def _recover(self, *, empty: bool = False, alone: bool = False) -> None:
         """Become the one that writes, with what counts. Raises `UnreachableError`; `BehindError` if that was news.
 
-        `empty`: if nothing is there, nothing is to be written either (`UnknownError`).
+        `empty`: if nothing is there, nothing is to be written either (`UnknownError`). `alone`: nodes that left are not
+        counted on.
         """
-        mine, self._device = self._state.journal, b""  # until what counts is known, nothing is written
-        origins = mine.origins or await self._find() or self._choose()
-        held: list[tuple[Backend, Header]] = []
+        mine, self._claim = self._state.journal, None  # until what counts is known, nothing is written
+        known = mine.origins or await self.nodes.find() or self.nodes.choose()
         for _ in range(TRIES):
-            backends = self._nodes(origins)
-            terms = [header.term for header in await self._ask_headers(backends)]
-            known = [term for term in terms if term < mine.term + TERMS_MAX]
-            claim = Claim(max([mine.term, *known]) + 1, self._randomness(DEVICE_BYTES), origins)
-            calls = (self._claim(backend, claim) for backend in backends)
-            results = await together(calls, WAIT_S, _quorum(origins))
-            held = [(b, r) for b, r in zip(backends, results, strict=True) if isinstance(r, Header)]
+            standing = await self.nodes.standing(known, mine.written, alone=alone)
+            term, device = max([mine.term, *standing.terms]) + 1, self._randomness(DEVICE_BYTES)
+            claim = self._sealer.claim(term, device, standing.keepers, standing.floor)
+            held, missing = await self.nodes.claim(claim, alone=alone)
             mine.term = claim.term
-            if len(held) >= _quorum(origins):
+            if not missing:
                 break
         else:
-            raise UnreachableError(f"{len(held)} of the {len(origins)} nodes that keep the practice's journal answer")
-        mine.origins = origins
+            raise UnreachableError(missing)
+        mine.origins = origins = claim.keepers[0]
         self._undo(self._flight or Flight(0, b"", (), whole=False))
         best = max((header for _, header in held), key=lambda header: (header.written, header.number))
         if empty and not best.number:
@@ -276,10 +262,14 @@ class Journal:
         if not older:
             mine.written, mine.number, mine.head = best.written, best.number, best.head
         self._top = max(header.number for _, header in held)
-        same = sum((h.written, h.number, h.head) == (best.written, best.number, best.head) for _, h in held)
-        mine.whole = mine.whole or older or not best.number or same < _quorum(origins)
+        same = sum(
+            (h.written, h.number, h.head) == (best.written, best.number, best.head)
+            for backend, h in held
+            if backend.operator.origin_hash in origins
+        )
+        mine.whole = mine.whole or older or not best.number or same < quorum(origins)
         self._save([self._state.item(JOURNAL)])
-        self._device = claim.device
+        self._claim = claim
         try:
             # Only what was written in this term counts for whoever reads next, so something is, be it nothing.
             await self._write(recovering=True)
@@ -291,29 +281,6 @@ class Journal:
                 "this device was behind (it was put back from a backup, or another one of this practice was at work): "
                 f"it took over {len(rows)} entries of the practice's journal{kept}"
             )
-
-    async def _find(self) -> tuple[bytes, ...]:
-        """The nodes that keep the journal, as one of them says; none if there is none. Raises `UnreachableError`."""
-        pool = self._letters.pool
-        headers = await self._ask_headers(pool.order())
-        known = [header for header in headers if header.origins and header.number]
-        if known:
-            return max(known, key=lambda header: (header.written, header.number)).origins
-        claimed = [header for header in headers if header.origins]
-        if claimed:
-            return max(claimed, key=lambda header: header.term).origins
-        if len(headers) < len(pool.charter.operators) - 1:
-            raise UnreachableError(
-                f"only {len(headers)} of {len(pool.charter.operators)} nodes answer: too few to know that none of them "
-                "keeps a journal of this practice"
-            )
-        return ()
-
-    def _choose(self) -> tuple[bytes, ...]:
-        """Nodes for a journal that begins now."""
-        subject = key_id(self._state.key.public)
-        known = (operator.origin_hash for operator in self._letters.pool.charter.operators)
-        return tuple(sorted(known, key=lambda origin: sha256(subject, origin))[:NODES])
 
     def _replace(self, rows: Sequence[Item]) -> str:
         """Put what was written in the place of what the device has; what it kept of its own, in words."""
@@ -352,7 +319,7 @@ class Journal:
         found: list[Item] = []
         after = b""
         while True:
-            header, rows = decode_page(await self._call(backend, "read", encode_read(after, READ_BYTES_MAX)))
+            header, rows = decode_page(await self.nodes.call(backend, "read", encode_read(after, READ_BYTES_MAX)))
             if header != claimed or (rows and rows[0][0] <= after):
                 raise BackendError("somebody else writes this practice's journal")
             if not rows:
@@ -360,51 +327,8 @@ class Journal:
             found += [self._sealer.open(*row) for row in rows]
             after = rows[-1][0]
 
-    # Asking nodes
-
-    async def _ask_headers(self, backends: Iterable[Backend]) -> list[Header]:
-        """Of all nodes that answer. Raises `UnreachableError` if none does."""
-        asked = list(backends)
-        calls = (self._call(backend, "read", encode_read(b"", 0)) for backend in asked)
-        results = await together(calls, WAIT_S, len(asked) // 2 + 1)
-        found = []
-        for backend, result in zip(asked, results, strict=True):
-            if isinstance(result, bytes):
-                try:
-                    found.append(self._sealer.genuine(decode_page(result)[0]))
-                except SenderError as error:
-                    self._letters.pool.complain(backend.name, f"a journal: {error}")
-                else:
-                    self._held[backend.operator.origin_hash] = found[-1]
-        if not found:
-            raise UnreachableError("no node of the practice's journal answered: " + "; ".join(map(str, results)))
-        return found
-
-    async def _call(self, backend: Backend, what: str, body: bytes) -> bytes:
-        subject = key_id(self._state.key.public).hex()
-        return await self._letters.call(backend, self._state.key, f"/v1/journals/{subject}/{what}", body)
-
-    def _nodes(self, origins: Sequence[bytes]) -> list[Backend]:
-        found = self._letters.nodes(origins)
-        if len(found) < _quorum(origins):
-            names = [o.name for o in self._letters.pool.charter.operators if o.origin_hash in origins]
-            raise UnreachableError(
-                f"the practice's journal is kept by {', '.join(names)}; two of three have to be asked (not only --node)"
-            )
-        return found
-
-    def _answering(self, origins: Sequence[bytes]) -> list[Backend]:
-        """Without those that just failed, if there are enough others."""
-        found = self._nodes(origins)
-        good = [backend for backend in found if not self._letters.pool.broken(backend)]
-        return good if len(good) >= _quorum(origins) else found
-
     def _all(self) -> list[Name]:
         return [name for name in self._state.names() if name[0] in JOURNALED]
 
     def _rows(self, names: Iterable[Name]) -> Rows:
         return tuple(self._sealer.row(self._state.item(*name)) for name in names)
-
-
-def _quorum(origins: Sequence[bytes]) -> int:
-    return len(origins) // 2 + 1

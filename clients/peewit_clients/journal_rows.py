@@ -5,6 +5,7 @@
     sealed    nonce || XChaCha20-Poly1305 under the key, with the tag, over the size (4 bytes) and [kind, name, body],
               filled up to the next of 128, 256, 512, … bytes
     head      16 random bytes, and BLAKE2b-128 of [term, number, these] under the key
+    seal      BLAKE2b-128 of [term, device, [[origin hash, …], …]] under the key: nobody else says who keeps a journal
 
 Rules kept here: a row is bounded, and opened only if the practice sealed it under this tag. Which rows and heads count
 is left to `journal`.
@@ -28,7 +29,9 @@ from peewit_federation.appointment.journal import (
     ROWS_MAX,
     TAG_BYTES,
     WRITE_BYTES_MAX,
+    Claim,
     Header,
+    Keepers,
     Rows,
 )
 from peewit_federation.errors import LimitError, MalformedError
@@ -78,13 +81,21 @@ class Sealer:
         fresh = self._randomness(HEAD_BYTES - TAG_BYTES)
         return fresh + self._mac([term, number, fresh])
 
+    def claim(self, term: int, device: bytes, keepers: Keepers, known: int) -> Claim:
+        """A claim that names keepers."""
+        return Claim(term, device, keepers, known, self._mac([term, device, [list(origins) for origins in keepers]]))
+
     def genuine(self, header: Header) -> Header:
-        """A header whose last write was one of ours, or none. Raises `MalformedError`."""
+        """A header whose last write and claim were ours, or none. Raises `MalformedError`."""
         fresh, mac = header.head[: HEAD_BYTES - TAG_BYTES], header.head[HEAD_BYTES - TAG_BYTES :]
         if header.head and mac != self._mac([header.written, header.number, fresh]):
             raise MalformedError("it tells of a write that was none of this practice's")
         if bool(header.head) != bool(header.number):
             raise MalformedError("a header without a head")
+        if header.term and header.seal != self.claim(header.term, header.device, header.keepers, 0).seal:
+            raise MalformedError("it tells of a claim that was none of this practice's")
+        if header.written > header.term or bool(header.keepers) != bool(header.term):
+            raise MalformedError("a header that contradicts itself")
         return header
 
     def _mac(self, value: object) -> bytes:

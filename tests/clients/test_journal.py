@@ -179,7 +179,7 @@ async def test_without_two_of_its_nodes_nothing_is_said_and_all_of_it_later(surg
         await surgery.federation.stop(keepers[0])
         assert await offer_next(surgery, practice) == 1
         assert len(await first.offers()) == 1, "two of three are enough"
-        real = practice.journal._call
+        real = practice.journal.nodes.call
         gone = {keepers[0], keepers[1]}
 
         async def call(backend, what, body):  # type: ignore[no-untyped-def]
@@ -187,7 +187,7 @@ async def test_without_two_of_its_nodes_nothing_is_said_and_all_of_it_later(surg
                 raise BackendError("cut off")
             return await real(backend, what, body)
 
-        practice.journal._call = call  # type: ignore[method-assign]
+        practice.journal.nodes.call = call  # type: ignore[method-assign]
         await accept(first)
         await practice.confirm()
         assert await first.check() is Standing.SENT, "one of three is not: nobody is told"
@@ -246,14 +246,14 @@ async def test_nodes_that_keep_a_journal_learn_no_name_and_no_time(surgery: Surg
 
 def cut_off(practice: Practice, gone: set[str]) -> None:
     """Have a device not reach some nodes, as long as they are in `gone`."""
-    real = practice.journal._call
+    real = practice.journal.nodes.call
 
     async def call(backend, what, body):  # type: ignore[no-untyped-def]
         if backend.name in gone:
             raise BackendError("cut off")
         return await real(backend, what, body)
 
-    practice.journal._call = call  # type: ignore[method-assign]
+    practice.journal.nodes.call = call  # type: ignore[method-assign]
 
 
 def keepers_of(surgery: Surgery, practice: Practice) -> list[str]:
@@ -301,7 +301,7 @@ async def test_a_step_that_does_not_fit_into_one_request_counts_whole_or_not_at_
         extra = [slot(number) for number in range(100, 400)]
         practice.state.calendar |= {one.name: one for one in extra}
         practice.keep(*((SLOT, one.name) for one in extra))
-        real, writes = practice.journal._call, []
+        real, writes = practice.journal.nodes.call, []
 
         async def call(backend, what, body):  # type: ignore[no-untyped-def]
             writes.append(what)
@@ -309,7 +309,7 @@ async def test_a_step_that_does_not_fit_into_one_request_counts_whole_or_not_at_
                 raise BackendError("the machine dies")
             return await real(backend, what, body)
 
-        practice.journal._call = call  # type: ignore[method-assign]
+        practice.journal.nodes.call = call  # type: ignore[method-assign]
         await Appointments(practice).move(list(zip(bookings, free, strict=False)), "moved")
         assert writes.count("write") > 3, "it took several parts"
         empty = PracticeState(b"", practice.state.key_seed, practice.state.encryption_seed)
@@ -396,8 +396,9 @@ async def test_one_node_that_lies_takes_nothing_from_a_device(surgery: Surgery) 
     async with surgery.view() as view:
         practice = disk_of(surgery, view, 1).device(view)
         await booked(surgery, view, practice)
-        liar, real = keepers_of(surgery, practice)[0], practice.journal._call
-        high = Header(1 << 52, bytes(16), 1 << 52, 1 << 52, b"\1" * 32, practice.state.journal.origins)
+        liar, real = keepers_of(surgery, practice)[0], practice.journal.nodes.call
+        origins = practice.state.journal.origins
+        high = Header(1 << 52, bytes(16), 1 << 52, 1 << 52, b"\1" * 32, (origins,), bytes(16))
         for lie in (
             {"read": encode_page(high, ()), "claim": cbor.encode(high.value())}, {"claim": b"\xff"}, {"read": b""},
             {"read": encode_page(Header(), ()), "claim": cbor.encode(Header().value())},
@@ -407,7 +408,7 @@ async def test_one_node_that_lies_takes_nothing_from_a_device(surgery: Surgery) 
                 answer = await real(backend, what, body)
                 return lie.get(what, answer) if backend.name == liar else answer
 
-            practice.journal._call = call  # type: ignore[method-assign]
+            practice.journal.nodes.call = call  # type: ignore[method-assign]
             await practice.journal._recover()
             practice.keep((SLOT, slot(1).name))
             await practice.journal.flush()
@@ -448,7 +449,7 @@ async def test_a_letter_of_the_mediator_stays_until_the_journal_holds_what_it_sa
         await office.receive()
         await practice.deliver()
         assert await practice.letters.read(mine.key, origins) == [message]
-        del practice.journal._call
+        del practice.journal.nodes.call
         await practice.deliver()
         assert await practice.letters.read(mine.key, origins) == []
 
@@ -459,19 +460,19 @@ async def test_what_could_not_be_read_is_not_written_over(surgery: Surgery) -> N
         backup, practice = deepcopy(disk), disk.device(view)
         user = await booked(surgery, view, practice)
         again = backup.device(view)
-        real = again.journal._call
+        real = again.journal.nodes.call
 
         async def call(backend, what, body):  # type: ignore[no-untyped-def]
             if what == "read" and body != encode_read(b"", 0):
                 raise BackendError("the connection breaks")
             return await real(backend, what, body)
 
-        again.journal._call = call  # type: ignore[method-assign]
+        again.journal.nodes.call = call  # type: ignore[method-assign]
         for _ in range(3):
             again.keep((SLOT, slot(1).name))
             await again.deliver()
         assert any("cannot be read" in line for line in again.complaints)
-        again.journal._call = real  # type: ignore[method-assign]
+        again.journal.nodes.call = real  # type: ignore[method-assign]
         with pytest.raises(BehindError):
             await again.deliver()
         assert [booking.person for booking in again.state.booked.values()] == [user.state.person]
@@ -483,21 +484,21 @@ async def test_a_term_in_which_nothing_was_written_yet_is_not_mended_in(surgery:
         disk = disk_of(surgery, view, 1)
         await disk.device(view).journal.flush()
         again = disk.device(view)
-        real = again.journal._call
+        real = again.journal.nodes.call
 
         async def call(backend, what, body):  # type: ignore[no-untyped-def]
             if what == "write":
                 raise BackendError("too many requests", 429)
             return await real(backend, what, body)
 
-        again.journal._call = call  # type: ignore[method-assign]
+        again.journal.nodes.call = call  # type: ignore[method-assign]
         await again.ready()
-        again.journal._call = real  # type: ignore[method-assign]
+        again.journal.nodes.call = real  # type: ignore[method-assign]
         await again.mend()
-        again.journal._call = call  # type: ignore[method-assign]
+        again.journal.nodes.call = call  # type: ignore[method-assign]
         assert await again.deliver() == 0
         assert any("refuse" in line for line in again.complaints), "nothing is settled in this term"
-        again.journal._call = real  # type: ignore[method-assign]
+        again.journal.nodes.call = real  # type: ignore[method-assign]
         await again.deliver()
         await again.mend()
         third = disk.device(view)
@@ -512,7 +513,7 @@ async def test_a_node_that_answers_with_another_state_once_is_not_believed(surge
         user = await booked(surgery, view, practice)
         await practice.journal.flush()
         again = backup.device(view)
-        real = again.journal._call
+        real = again.journal.nodes.call
 
         async def call(backend, what, body):  # type: ignore[no-untyped-def]
             answer = await real(backend, what, body)
@@ -520,10 +521,10 @@ async def test_a_node_that_answers_with_another_state_once_is_not_believed(surge
                 return encode_page(decode_page(answer)[0], ())
             return answer
 
-        again.journal._call = call  # type: ignore[method-assign]
+        again.journal.nodes.call = call  # type: ignore[method-assign]
         await again.ready()
         assert any("cannot be read" in line for line in again.complaints)
-        again.journal._call = real  # type: ignore[method-assign]
+        again.journal.nodes.call = real  # type: ignore[method-assign]
         again.complaints.clear()
         await again.ready()
         assert any("it took over" in line for line in again.complaints)

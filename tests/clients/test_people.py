@@ -166,6 +166,12 @@ async def test_a_practice_whose_machine_is_gone_goes_on_from_its_recovery_code(p
     assert "back door" in await done(folder, "user", "status")
     await done(folder, "provider", "run", "--once")
     assert "back door" in await done(folder, "provider", "day", day), "the old device takes over what it missed"
+    assert "3 of 3 nodes have all" in await done(folder, "provider", "journal")
+    keepers = await found(folder, "provider", "journal")
+    await people.stop(keepers["nodes"][0]["node"])
+    shown = await done(folder, "provider", "journal", "--go-on")
+    assert "does not answer" in shown
+    assert "2 of 3 nodes have all" in shown
 
 
 async def test_a_deputy_opens_what_was_written_to_the_desk_and_gets_its_keys(people: Federation) -> None:

@@ -54,6 +54,10 @@ def head(number: int) -> bytes:
     return seed("head", number) if number else b""
 
 
+def claim(term: int, device: bytes, *keepers: tuple[bytes, ...], known: int = 0) -> Claim:
+    return Claim(term, device, keepers or (ORIGINS,), known, seed("seal", term)[:16])
+
+
 def change(at: int, *rows: tuple[int, bytes], term: int = 1, device: bytes = ONE) -> Change:
     body: Rows = tuple((tag(number), sealed) for number, sealed in rows)
     return Change(term, device, at, head(at), at + 1, head(at + 1), body)
@@ -66,7 +70,7 @@ async def read(call: Caller, after: bytes = b"", bytes_max: int = 1 << 20) -> tu
 
 async def test_a_write_goes_from_one_number_to_the_next_and_the_same_again_is_harmless(node: Federation) -> None:
     call = Caller(node)
-    await call(PRACTICE, PATH + "/claim", Claim(1, ONE, ORIGINS).encode())
+    await call(PRACTICE, PATH + "/claim", claim(1, ONE).encode())
     first, second = change(0, (1, b"one"), (2, b"two")), change(1, (1, b""), (3, b"three"))
     for body in (first, first, second, second):
         await call(PRACTICE, PATH + "/write", body.encode())
@@ -82,21 +86,21 @@ async def test_a_write_goes_from_one_number_to_the_next_and_the_same_again_is_ha
 
 async def test_a_device_that_lost_its_term_writes_nothing_any_more(node: Federation) -> None:
     call = Caller(node)
-    await call(PRACTICE, PATH + "/claim", Claim(1, ONE, ORIGINS).encode())
+    await call(PRACTICE, PATH + "/claim", claim(1, ONE).encode())
     await call(PRACTICE, PATH + "/write", change(0, (1, b"one")).encode())
-    answer = await call(PRACTICE, PATH + "/claim", Claim(2, TWO, ORIGINS).encode())
+    answer = await call(PRACTICE, PATH + "/claim", claim(2, TWO).encode())
     assert Header.of(cbor.decode(answer)).number == 1, "who takes over learns how far it is"
     await call(PRACTICE, PATH + "/write", change(1, (2, b"late")).encode(), 409)
-    for stale in (Claim(1, ONE, ORIGINS), Claim(2, ONE, ORIGINS)):
+    for stale in (claim(1, ONE), claim(2, ONE)):
         await call(PRACTICE, PATH + "/claim", stale.encode(), 409)
-    await call(PRACTICE, PATH + "/claim", Claim(2, TWO, ORIGINS).encode())
+    await call(PRACTICE, PATH + "/claim", claim(2, TWO).encode())
     await call(PRACTICE, PATH + "/write", change(1, (3, b"three"), term=2, device=TWO).encode())
     assert (await read(call))[1] == {tag(1): b"one", tag(3): b"three"}
 
 
 async def test_a_node_that_was_left_behind_begins_anew_and_counts_when_it_is_whole(node: Federation) -> None:
     call = Caller(node)
-    await call(PRACTICE, PATH + "/claim", Claim(1, ONE, ORIGINS).encode())
+    await call(PRACTICE, PATH + "/claim", claim(1, ONE).encode())
     await call(PRACTICE, PATH + "/write", change(0, (1, b"old"), (2, b"old")).encode())
     parts = [
         Change(1, ONE, 1, head(1), 40, head(40), ((tag(2 + number), b"new"),), True, number, number == 2)
@@ -130,8 +134,8 @@ async def test_a_node_that_was_left_behind_begins_anew_and_counts_when_it_is_who
 
 async def test_strangers_and_practices_that_nobody_vouches_for_get_nothing(node: Federation) -> None:
     call, stranger, other = Caller(node), SigningKey(seed("stranger")), SigningKey(seed("clinic-b"))
-    claim, mine = Claim(1, ONE, ORIGINS).encode(), f"/v1/journals/{key_id(stranger.public).hex()}"
-    for action, body in (("/claim", claim), ("/write", change(0).encode()), ("/read", encode_read(b"", 0))):
+    asked, mine = claim(1, ONE).encode(), f"/v1/journals/{key_id(stranger.public).hex()}"
+    for action, body in (("/claim", asked), ("/write", change(0).encode()), ("/read", encode_read(b"", 0))):
         await call(other, PATH + action, body, 403)
         await call(stranger, mine + action, body, 403)
     await call(PRACTICE, PATH + "/write", change(0).encode(), 409)
@@ -140,7 +144,7 @@ async def test_strangers_and_practices_that_nobody_vouches_for_get_nothing(node:
 
 async def test_a_journal_is_bounded_read_in_pages_and_ends(node: Federation) -> None:
     call, running = Caller(node), node.nodes["north"]
-    await call(PRACTICE, PATH + "/claim", Claim(1, ONE, ORIGINS).encode())
+    await call(PRACTICE, PATH + "/claim", claim(1, ONE).encode())
     await call(PRACTICE, PATH + "/write", change(0, *((n, bytes(1000)) for n in range(20))).encode())
     found: dict[bytes, bytes] = {}
     while page := (await read(call, max(found, default=b""), 5000))[1]:
@@ -185,4 +189,40 @@ def test_writes_that_are_not_well_formed_are_refused(value: object) -> None:
 )  # fmt: skip
 def test_claims_that_are_not_well_formed_are_refused(value: object) -> None:
     with pytest.raises(SenderError):
+        Claim.decode(cbor.encode(value))
+
+
+async def test_a_claim_that_does_not_know_who_keeps_the_journal_is_refused(node: Federation) -> None:
+    """Two devices with different charters would each go on from other nodes."""
+    call, others, third = Caller(node), (seed("other"),), (seed("third"),)
+    await call(PRACTICE, PATH + "/claim", claim(1, ONE).encode())
+    await call(PRACTICE, PATH + "/write", change(0, (1, b"one")).encode())
+    await call(PRACTICE, PATH + "/claim", claim(2, TWO, others).encode(), 409)
+    await call(PRACTICE, PATH + "/claim", claim(2, TWO, others, ORIGINS).encode())
+    # Nothing was written in term 2, so those before have a say still.
+    await call(PRACTICE, PATH + "/claim", claim(3, ONE, others).encode(), 409)
+    await call(PRACTICE, PATH + "/claim", claim(3, ONE, third, others).encode(), 409)
+    await call(PRACTICE, PATH + "/claim", claim(4, TWO, others, known=2).encode())
+    await call(PRACTICE, PATH + "/write", change(1, (2, b"two"), term=4, device=TWO).encode())
+    await call(PRACTICE, PATH + "/claim", claim(5, ONE, third, ORIGINS).encode(), 409)
+    await call(PRACTICE, PATH + "/claim", claim(5, ONE, others).encode())
+    assert (await read(call))[0].standing == (others,)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([1, ONE, [], 0, bytes(16)], "claim to a journal"),
+        ([1, ONE, [[]], 0, bytes(16)], "different operators"),
+        ([1, ONE, [[bytes(32)]], 1, bytes(16)], "claim to a journal"),
+        ([1, ONE, [[bytes(32)]], 0, b""], "claim to a journal"),
+        ([1, ONE, [[bytes(31)]], 0, bytes(16)], "different operators"),
+        ([1, ONE, [[bytes(32), bytes(32)]], 0, bytes(16)], "different operators"),
+        ([1, ONE, [[bytes(32)], [bytes(32)]], 0, bytes(16)], "different lists"),
+        ([1, ONE, [[bytes([n]) * 32] for n in range(5)], 0, bytes(16)], "different lists"),
+        ([1, ONE, [bytes(32)], 0, bytes(16)], "different operators"),
+    ],
+)
+def test_claims_that_name_no_keepers_or_too_many_are_refused(value: list[object], reason: str) -> None:
+    with pytest.raises(SenderError, match=reason):
         Claim.decode(cbor.encode(value))

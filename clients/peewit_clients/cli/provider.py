@@ -17,6 +17,7 @@ from peewit_clients.cli.calendar import calendar
 from peewit_clients.cli.changes import cancel, day, move, note
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, opened, with_practice
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
+from peewit_clients.cli.journal import journal
 from peewit_clients.cli.person import new_passphrase
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
@@ -53,7 +54,7 @@ def provider() -> None:
     """
 
 
-for command in (calendar, day, note, move, cancel, passport):
+for command in (calendar, day, note, move, cancel, passport, journal):
     provider.add_command(command)
 
 

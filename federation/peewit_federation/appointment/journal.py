@@ -1,22 +1,27 @@
 """A practice's journal at nodes: sealed things by tag, numbered, written by one device at a time (design 4.6).
 
-    claim      [term, device, [origin hash, …]]                                                ->  header
+    claim      [term, device, [[origin hash, …], …], known, seal]                              ->  header
     write      [term, device, at, head, next, next head, drop, part, last, [[tag, sealed or empty], …]]
                                                                                                ->  header
     read       [after tag, bytes at most]                          ->  [header, [[tag, sealed], …]] in order of tags
-    header     [term, device, written, number, head, [origin hash, …]]
+    header     [term, device, written, number, head, [[origin hash, …], …], seal]
 
     [3, h'64..', 7, h'a1..', 8, h'b2..', false, 0, true, [[h'00..', h'']]]
     8a 03 50 64… 07 58 20 a1… 08 58 20 b2… f4 00 f5 81 82 50 00… 40
 
-Three nodes keep it, which its header names; what two of them have counts. A device *claims* a term above all others
-before it writes: a node that has let it writes nothing of older terms any more. A write goes from one number to the
-next, so that a device which does not know what was written last (it was put back from a backup, or another one was at
-work) is refused, and reads first. As in Raft, what was written in the highest term, and there with the highest number,
-is what counts. A write that does not fit into one request comes in parts, which count together, with the `last`. With
-`drop` it is all that there is, in the place of what a node had that was left behind.
+Three nodes keep it, which claim and header name first (its *keepers*); what two of them have counts. When operators
+leave, the next claim names others, and behind them those who kept it before: until something is written in its term,
+two of each three have to agree. A node with keepers that a claim does not know of refuses it.
 
-Rules kept here: syntax and bounds. What is sealed, and how devices agree, is left to practices.
+A device *claims* a term above all others before it writes: a node that has let it writes nothing of older terms any
+more. A write goes from one number to the next, so that a device which does not know what was written last (it was put
+back from a backup, or another one was at work) is refused, and reads first. As in Raft, what was written in the highest
+term, and there with the highest number, is what counts. A write that does not fit into one request comes in parts,
+which count together, with the `last`. With `drop` it is all that there is, in the place of what a node had that was
+left behind.
+
+Rules kept here: syntax and bounds, and whose say counts by a header. What is sealed, also the seal by which a practice
+knows the keepers that it named, and how devices agree, is left to practices.
 """
 
 from __future__ import annotations
@@ -28,6 +33,9 @@ from peewit_federation import cbor
 from peewit_federation.errors import MalformedError
 
 NODES: Final = 3
+KEEPERS_MAX: Final = 4
+"Those who keep it, and up to three moves that were begun and that nothing was written after."
+SEAL_BYTES: Final = 16
 DEVICE_BYTES: Final = 16
 TAG_BYTES: Final = 16
 HEAD_BYTES: Final = 32
@@ -39,6 +47,8 @@ READ_BYTES_MAX: Final = 1 << 20
 NUMBER_MAX: Final = 1 << 53
 Rows = tuple[tuple[bytes, bytes], ...]
 "(tag, sealed); nothing sealed: it goes."
+Keepers = tuple[tuple[bytes, ...], ...]
+"Origin hashes of the operators whose nodes keep a journal, and then of those who kept it before."
 
 
 @dataclass(frozen=True)
@@ -52,22 +62,30 @@ class Header:
     number: int = 0
     "Of the last write."
     head: bytes = b""
-    origins: tuple[bytes, ...] = ()
-    "Of the operators whose nodes keep this journal."
+    keepers: Keepers = ()
+    "As the claim of this term named them."
+    seal: bytes = b""
+    "Of the practice, over the term, the device and the keepers."
+
+    @property
+    def standing(self) -> Keepers:
+        """Those who have a say: who kept it before has none any more once something is written in this term."""
+        return self.keepers[:1] if self.written == self.term else self.keepers
 
     def value(self) -> list[object]:
         """As it stands in answers."""
-        return [self.term, self.device, self.written, self.number, self.head, list(self.origins)]
+        numbers = [self.term, self.device, self.written, self.number, self.head]
+        return [*numbers, [list(origins) for origins in self.keepers], self.seal]
 
     @classmethod
     def of(cls, value: object) -> Header:
         """Raises `MalformedError`."""
         match value:
-            case [int(term), bytes(device), int(written), int(number), bytes(head), list(origins)]:
-                sizes = len(device) == DEVICE_BYTES and len(head) in (0, HEAD_BYTES)
+            case [int(term), bytes(device), int(written), int(number), bytes(head), list(keepers), bytes(seal)]:
+                sizes = len(device) == DEVICE_BYTES and len(head) in (0, HEAD_BYTES) and len(seal) in (0, SEAL_BYTES)
                 if sizes and all(0 <= n < NUMBER_MAX for n in (term, written, number)):
-                    return cls(term, device, written, number, head, _origins(origins))
-        raise MalformedError("a journal's header is [term, device, written, number, head, [origin hash, …]]")
+                    return cls(term, device, written, number, head, _keepers(keepers), seal)
+        raise MalformedError("a journal's header is [term, device, written, number, head, [[origin hash, …], …], seal]")
 
 
 @dataclass(frozen=True)
@@ -76,19 +94,28 @@ class Claim:
 
     term: int
     device: bytes
-    origins: tuple[bytes, ...]
+    keepers: Keepers
+    known: int
+    "A term: who keeps this journal by claims up to it is known, and has no say beside `keepers`."
+    seal: bytes
 
     def encode(self) -> bytes:
-        return cbor.encode([self.term, self.device, list(self.origins)])
+        keepers = [list(origins) for origins in self.keepers]
+        return cbor.encode([self.term, self.device, keepers, self.known, self.seal])
+
+    def follows(self, held: Header) -> bool:
+        """Whether it knows everybody who has a say by what a node holds."""
+        return held.term <= self.known or set(held.standing) <= set(self.keepers)
 
     @classmethod
     def decode(cls, data: bytes) -> Claim:
         """Raises `MalformedError`."""
-        match cbor.decode(data, size_bytes_max=512):
-            case [int(term), bytes(device), list(origins)] if 0 < term < NUMBER_MAX and len(device) == DEVICE_BYTES:
-                if origins:
-                    return cls(term, device, _origins(origins))
-        raise MalformedError("a claim to a journal is [term, device, [origin hash, …]]")
+        match cbor.decode(data, size_bytes_max=1024):
+            case [int(term), bytes(device), list(keepers), int(known), bytes(seal)]:
+                sizes = len(device) == DEVICE_BYTES and len(seal) == SEAL_BYTES and keepers
+                if sizes and 0 <= known < term < NUMBER_MAX:
+                    return cls(term, device, _keepers(keepers), known, seal)
+        raise MalformedError("a claim to a journal is [term, device, [[origin hash, …], …], known, seal]")
 
 
 @dataclass(frozen=True)
@@ -156,11 +183,19 @@ def decode_page(data: bytes) -> tuple[Header, Rows]:
     raise MalformedError("a page of a journal is [header, rows]")
 
 
-def _origins(values: list[object]) -> tuple[bytes, ...]:
-    found = tuple(value for value in values if isinstance(value, bytes) and len(value) == 32)
-    if len(found) != len(values) or len(found) > NODES or len(set(found)) != len(found):
-        raise MalformedError(f"at most {NODES} different operators keep a journal, named by 32 bytes each")
+def _keepers(values: list[object]) -> Keepers:
+    found = tuple(map(_origins, values))
+    if len(found) > KEEPERS_MAX or len(set(found)) != len(found):
+        raise MalformedError(f"at most {KEEPERS_MAX} different lists of operators keep a journal, or kept it before")
     return found
+
+
+def _origins(values: object) -> tuple[bytes, ...]:
+    if isinstance(values, list):
+        found = tuple(value for value in values if isinstance(value, bytes) and len(value) == 32)
+        if 0 < len(found) == len(values) <= NODES and len(set(found)) == len(found):
+            return found
+    raise MalformedError(f"one to {NODES} different operators keep a journal, named by 32 bytes each")
 
 
 def _rows(values: list[object]) -> Rows:

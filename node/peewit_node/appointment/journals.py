@@ -30,12 +30,13 @@ from peewit_node.routes_log import parse_hash
 LIFETIME_S: Final = 100 * 86_400
 ROW_COST_BYTES: Final = 200
 CLAIM: Final = (
-    "INSERT INTO journals VALUES (?, ?, ?, 0, 0, ?, ?, 0, ?, ?, 0, 0) ON CONFLICT (practice) DO UPDATE SET "
-    "term = excluded.term, device = excluded.device, origins = excluded.origins, until = excluded.until, "
-    "begun = excluded.begun, parts = 0, parts_size = 0 WHERE excluded.term > journals.term"
+    "INSERT INTO journals VALUES (?, ?, ?, 0, 0, ?, ?, ?, 0, ?, ?, 0, 0) ON CONFLICT (practice) DO UPDATE SET "
+    "term = excluded.term, device = excluded.device, keepers = excluded.keepers, seal = excluded.seal, "
+    "until = excluded.until, begun = excluded.begun, parts = 0, parts_size = 0 "
+    "WHERE excluded.term > journals.term AND journals.term = ? AND journals.written = ?"
 )
 HELD: Final = (
-    "SELECT term, device, written, number, head, origins, size, begun, parts, parts_size "
+    "SELECT term, device, written, number, head, keepers, seal, size, begun, parts, parts_size "
     "FROM journals WHERE practice = ?"
 )  # fmt: skip
 # Whatever else was written meanwhile, these do not happen then.
@@ -75,7 +76,6 @@ class Held:
     """What a node has of a journal."""
 
     header: Header = Header()
-    origins: bytes = b""
     size: int = 0
     begun: bytes = b""
     parts: int = 0
@@ -106,14 +106,18 @@ class Journals:
     async def claim(self, request: web.Request) -> web.Response:
         practice, envelope = await self._by_practice(request)
         claim = Claim.decode(envelope.body)
-        origins, until = cbor.encode(list(claim.origins)), int(self._state.now()) + LIFETIME_S
-        row = practice, claim.term, claim.device, b"", origins, until, b""
+        held = (await self._held(practice)).header
+        if (held.term, held.device) == (claim.term, claim.device):
+            return await self._answer(practice)  # said again
+        if not claim.follows(held):
+            raise ConflictError("others keep this journal than the claim knows of; read it first", held.term)
+        keepers, until = cbor.encode([list(origins) for origins in claim.keepers]), int(self._state.now()) + LIFETIME_S
+        row = practice, claim.term, claim.device, b"", keepers, claim.seal, until, b"", held.term, held.written
         try:
             await self._engine.write(Write(CLAIM, row, 1), Write(DROP_PARTS, (practice,)))
         except WriteConflictError:
             held = (await self._held(practice)).header
-            if (held.term, held.device) != (claim.term, claim.device):
-                raise ConflictError(f"this journal is in term {held.term}; read it first", held.term) from None
+            raise ConflictError(f"this journal is in term {held.term}; read it first", held.term) from None
         return await self._answer(practice)
 
     async def write(self, request: web.Request) -> web.Response:
@@ -221,8 +225,8 @@ class Journals:
         rows = await self._engine.look(HELD, practice)
         if not rows:
             return Held()
-        term, device, written, number, head, origins, *rest = rows[0]
-        return Held(Header(term, device, written, number, head, tuple(cbor.decode(origins))), origins, *rest)
+        *numbers, keepers, seal, size, begun, parts, parts_size = rows[0]
+        return Held(Header.of([*numbers, cbor.decode(keepers), seal]), size, begun, parts, parts_size)
 
     async def _answer(self, practice: bytes) -> web.Response:
         return _cbor(cbor.encode((await self._held(practice)).header.value()))

@@ -6,7 +6,8 @@ CREATE TABLE journals (
     written INTEGER NOT NULL,        -- term of the last write
     number INTEGER NOT NULL,         -- of the last write
     head BLOB NOT NULL,              -- of the last write
-    origins BLOB NOT NULL,           -- CBOR: the operators whose nodes keep it
+    keepers BLOB NOT NULL,           -- CBOR: the operators whose nodes keep it, and who kept it before
+    seal BLOB NOT NULL,              -- of the practice, over term, device and keepers
     size INTEGER NOT NULL,           -- bytes of all rows
     until INTEGER NOT NULL,          -- POSIX seconds
     begun BLOB NOT NULL,             -- head of the write of which parts are here

@@ -1,0 +1,210 @@
+"""The nodes that keep a practice's journal: which they are, what they have of it, and when enough of them agreed.
+
+    nodes = JournalNodes(letters, key, sealer)
+    standing = await nodes.standing(known, written)      who has a say, first those who are to keep it from now on
+    await nodes.claim(sealer.claim(term, device, standing.keepers, standing.floor))
+
+Rules kept here: three operators keep a journal, and two of three decide. Who they are is what the practice named, under
+its seal, in the claim of the highest term; until something is written in that term, those who kept it before count
+beside them, two of each three, so that no two devices ever go on from different ones. Who has left the federation is
+not asked, and the next claim names somebody else in that place. If two of three left at once, nodes cannot tell any
+more what was written last: then only a person can, who knows which device was at work (`alone`).
+
+What is written, and what counts, is left to `journal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_clients.journal_rows import Sealer
+from peewit_clients.letters import Letters
+from peewit_clients.pool import Backend, BackendError, UnreachableError
+from peewit_clients.together import together
+from peewit_federation import cbor
+from peewit_federation.appointment.journal import (
+    KEEPERS_MAX,
+    NODES,
+    Claim,
+    Header,
+    Keepers,
+    decode_page,
+    encode_read,
+)
+from peewit_federation.errors import RefusedError, SenderError
+from peewit_federation.keys import SigningKey, key_id, sha256
+
+WAIT_S: Final = 0.5
+"For the others, once there are enough; who is later is brought up to date some time."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who has a say in a journal."""
+
+    keepers: Keepers
+    "First those who are to keep it from now on."
+    floor: int
+    "The highest term in which anything was written, as far as nodes that answer tell."
+    terms: tuple[int, ...]
+    "Of all nodes that answered."
+
+
+class JournalNodes:
+    """Asks nodes about one practice's journal."""
+
+    def __init__(self, letters: Letters, key: SigningKey, sealer: Sealer) -> None:
+        self._letters = letters
+        self._key = key
+        self._sealer = sealer
+        self._subject = key_id(key.public)
+        self.held: dict[bytes, Header] = {}
+        "By operator: what its node said last."
+
+    # Asking
+
+    async def call(self, backend: Backend, what: str, body: bytes) -> bytes:
+        """`claim`, `write` or `read`. Raises `BackendError`."""
+        return await self._letters.call(backend, self._key, f"/v1/journals/{self._subject.hex()}/{what}", body)
+
+    async def headers(self, backends: Iterable[Backend]) -> dict[bytes, Header]:
+        """By operator, of those whose nodes answer. Raises `UnreachableError` if none does."""
+        asked = list(backends)
+        calls = (self.call(backend, "read", encode_read(b"", 0)) for backend in asked)
+        results = await together(calls, WAIT_S, len(asked) // 2 + 1)
+        found = {}
+        for backend, result in zip(asked, results, strict=True):
+            if isinstance(result, bytes):
+                try:
+                    found[backend.operator.origin_hash] = self._sealer.genuine(decode_page(result)[0])
+                except SenderError as error:
+                    self._letters.pool.complain(backend.name, f"a journal: {error}")
+        if not found:
+            raise UnreachableError("no node of the practice's journal answered: " + "; ".join(map(str, results)))
+        self.held |= found
+        return found
+
+    async def claim_at(self, backend: Backend, claim: Claim) -> Header:
+        """Raises `BackendError`."""
+        answer = await self.call(backend, "claim", claim.encode())
+        try:
+            header = self._sealer.genuine(Header.of(cbor.decode(answer)))
+        except SenderError as error:
+            raise BackendError(f"{backend.name}: a journal: {error}") from None
+        self.held[backend.operator.origin_hash] = header
+        return header
+
+    async def claim(self, claim: Claim, *, alone: bool = False) -> tuple[list[tuple[Backend, Header]], str]:
+        """Have a claim at all keepers: who agreed, and of which there were too few, in words."""
+        backends = self._letters.nodes(_union(claim.keepers))
+        enough = quorum(claim.keepers[0]) if len(claim.keepers) == 1 else len(backends)
+        results = await together((self.claim_at(backend, claim) for backend in backends), WAIT_S, enough)
+        held = [(b, r) for b, r in zip(backends, results, strict=True) if isinstance(r, Header)]
+        agreed = {backend.operator.origin_hash for backend, _ in held}
+        for origins in claim.keepers:
+            count = len(agreed & set(origins))
+            if count < quorum(origins) and not (alone and self.lost(origins)):
+                return held, f"{count} of the {len(origins)} nodes that keep the practice's journal answer"
+        return held, ""
+
+    # Who they are
+
+    async def standing(self, known: tuple[bytes, ...], written: int, *, alone: bool = False) -> Standing:
+        """Who has a say, as far as nodes that answer tell, to a device that knows of these keepers and this term.
+
+        Raises `UnreachableError`, or `RefusedError` if too many of them left.
+        """
+        heard: dict[bytes, Header] = {}
+        asked: set[bytes] = set()
+        keepers, floor = self._with_successor([known]), written
+        while fresh := [b for b in self._letters.nodes(_union(keepers)) if b.operator.origin_hash not in asked]:
+            asked |= {backend.operator.origin_hash for backend in fresh}
+            try:
+                heard |= await self.headers(fresh)
+            except UnreachableError:
+                if not heard:
+                    raise
+            floor = max([written, *(header.written for header in heard.values())])
+            # Claims up to the last write are settled: who wrote it had asked all who had a say until then.
+            told = [h for h in heard.values() if h.term > floor or (h.written == floor and h.keepers)]
+            told.sort(key=lambda header: header.term, reverse=True)
+            named = [origins for header in told for origins in header.standing]
+            keepers = self._with_successor(named if floor > written else [*named, known])
+        if not heard:
+            self.of(known)  # says why
+        if len(keepers) > KEEPERS_MAX:
+            raise UnreachableError("the practice's journal is being moved by several devices; use one of them")
+        for origins in keepers:
+            if not self.lost(origins):
+                self.of(origins)
+            elif not alone:
+                raise RefusedError(
+                    "so many operators have left the federation at once that no two of the three who kept this "
+                    "practice's journal are there. If this is the device that was at work last, say "
+                    "`peewit provider journal --go-on`: then what it knows counts"
+                )
+        return Standing(keepers, floor, tuple(header.term for header in heard.values()))
+
+    def _with_successor(self, named: Sequence[tuple[bytes, ...]]) -> Keepers:
+        """The newest of them, with somebody else in the place of who left, and all who have a say."""
+        there = {operator.origin_hash for operator in self._letters.pool.charter.operators}
+        stay = [origin for origin in named[0] if origin in there]
+        target = named[0]
+        if len(stay) < len(target):
+            target = (*stay, *[origin for origin in self._ranked() if origin not in stay])[:NODES]
+        return tuple(dict.fromkeys((target, *named)))
+
+    def _ranked(self) -> list[bytes]:
+        known = (operator.origin_hash for operator in self._letters.pool.charter.operators)
+        return sorted(known, key=lambda origin: sha256(self._subject, origin))
+
+    def choose(self) -> tuple[bytes, ...]:
+        """Keepers of a journal that begins now."""
+        return tuple(self._ranked()[:NODES])
+
+    async def find(self) -> tuple[bytes, ...]:
+        """The keepers, as any node tells; none if there is no journal. Raises `UnreachableError`."""
+        pool = self._letters.pool
+        headers = list((await self.headers(pool.order())).values())
+        if any(header.number for header in headers):
+            return max(headers, key=lambda header: (header.written, header.number)).keepers[0]
+        if any(header.keepers for header in headers):
+            return max(headers, key=lambda header: header.term).keepers[0]
+        if len(headers) < len(pool.charter.operators) - 1:
+            raise UnreachableError(
+                f"only {len(headers)} of {len(pool.charter.operators)} nodes answer: too few to know that none of them "
+                "keeps a journal of this practice"
+            )
+        return ()
+
+    def lost(self, origins: Sequence[bytes]) -> bool:
+        """Whether too few of them are in the federation to decide."""
+        there = {operator.origin_hash for operator in self._letters.pool.charter.operators}
+        return len(there & set(origins)) < quorum(origins)
+
+    def of(self, origins: Sequence[bytes]) -> list[Backend]:
+        """The nodes of these keepers. Raises `UnreachableError` if there are too few to decide."""
+        found = self._letters.nodes(origins)
+        if len(found) < quorum(origins):
+            names = [o.name for o in self._letters.pool.charter.operators if o.origin_hash in origins]
+            raise UnreachableError(
+                f"the practice's journal is kept by {', '.join(names)}; two of three have to be asked (not only --node)"
+            )
+        return found
+
+    def answering(self, origins: Sequence[bytes]) -> list[Backend]:
+        """Without those that just failed, if there are enough others."""
+        found = self.of(origins)
+        good = [backend for backend in found if not self._letters.pool.broken(backend)]
+        return good if len(good) >= quorum(origins) else found
+
+
+def quorum(origins: Sequence[bytes]) -> int:
+    """How many of them decide."""
+    return len(origins) // 2 + 1
+
+
+def _union(keepers: Keepers) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(origin for origins in keepers for origin in origins))

@@ -1,0 +1,178 @@
+"""The nodes that keep a practice's journal, when operators leave the federation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+
+from peewit_clients.journal import BehindError
+from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.practice import Practice
+from peewit_clients.practice_state import SLOT, PracticeState
+from peewit_clients.registry_view import RegistryView
+from peewit_federation import cbor
+from peewit_federation.appointment.journal import Header, encode_page
+from peewit_federation.errors import RefusedError
+from tests.clients.office import charter_of
+from tests.clients.surgery import Surgery, slot
+from tests.clients.test_journal import cut_off, disk_of, keepers_of
+from tests.clients.test_journal import surgery as surgery
+
+
+@asynccontextmanager
+async def after(surgery: Surgery, *gone: str) -> AsyncIterator[RegistryView]:
+    """As clients see the federation when these operators have left it."""
+    charter = charter_of(surgery.federation)
+    stay = tuple(operator for operator in charter.operators if operator.name not in gone)
+    async with BackendPool(replace(charter, operators=stay)) as pool:
+        view = RegistryView(charter, pool)
+        await view.refresh([surgery.mediator.id])
+        yield view
+
+
+def add(practice: Practice, *numbers: int) -> None:
+    """Times of the calendar, which the journal does not know yet."""
+    for number in numbers:
+        practice.state.calendar[slot(number).name] = slot(number)
+        practice.keep((SLOT, slot(number).name))
+
+
+def times(practice: Practice) -> set[bytes]:
+    return set(practice.state.calendar)
+
+
+def names(*numbers: int) -> set[bytes]:
+    return {slot(number).name for number in numbers}
+
+
+async def test_when_an_operator_leaves_somebody_else_keeps_the_journal_and_no_device_misses_it(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        old, backup = keepers_of(surgery, practice), deepcopy(disk)
+        (outside,) = set(surgery.federation.names) - set(old)
+        async with after(surgery, old[0]) as later:
+            practice = disk.device(later)
+            add(practice, 2)
+            await practice.journal.flush()
+            new = keepers_of(surgery, practice)
+            assert new == [*old[1:], outside]
+            # Two of the new ones are enough: one of the old is cut off, and the newcomer has everything.
+            add(practice, 3)
+            cut_off(practice, {old[1]})
+            await practice.journal.flush()
+            await practice.journal.mend()
+            # A device that was put back from before the move does not know of it, and learns it from any of the two.
+            put_back = backup.device(later)
+            cut_off(put_back, {old[1]})
+            with pytest.raises(BehindError):
+                await put_back.journal.ready()
+            assert keepers_of(surgery, put_back) == new
+            assert times(put_back) == names(1, 2, 3)
+            # So does an empty machine.
+            empty = on_empty_machine(later, practice)
+            await empty.journal.restore()
+            assert times(empty) == names(1, 2, 3)
+        # Also one whose charter still has who left, and who left still answers it.
+        behind = backup.device(view)
+        with pytest.raises(BehindError):
+            await behind.journal.ready()
+        assert keepers_of(surgery, behind) == new
+        assert times(behind) == names(1, 2, 3)
+
+
+def on_empty_machine(view: RegistryView, practice: Practice) -> Practice:
+    """It has nothing but the keys."""
+    mine = practice.state
+    return Practice(view, PracticeState(mine.mediator, mine.key_seed, mine.encryption_seed), os.urandom)
+
+
+async def test_until_the_move_is_written_who_kept_it_before_has_to_agree(surgery: Surgery) -> None:
+    """The newcomers alone have nothing yet: whoever believed them would begin with an empty calendar."""
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        gone, first, second = keepers_of(surgery, practice)
+        # The second node misses what is written next.
+        add(practice, 2)
+        cut_off(practice, {second})
+        await practice.journal.flush()
+        async with after(surgery, gone) as later:
+            mover = disk.device(later)
+            real = mover.journal.nodes.call
+
+            async def claims_only(backend, what, body):  # type: ignore[no-untyped-def]
+                if what == "write":
+                    raise BackendError("its power goes")
+                return await real(backend, what, body)
+
+            mover.journal.nodes.call = claims_only  # type: ignore[method-assign]
+            with pytest.raises(UnreachableError):
+                await mover.journal.flush()
+            empty, down = on_empty_machine(later, practice), {first}
+            cut_off(empty, down)
+            with pytest.raises(UnreachableError, match="1 of the 3 nodes"):
+                await empty.journal.restore()
+            down.clear()
+            await empty.journal.restore()
+            assert times(empty) == names(1, 2)
+
+
+async def test_when_two_leave_at_once_only_a_person_says_which_device_goes_on(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        one, two, _ = keepers_of(surgery, practice)
+        add(practice, 2)
+        async with after(surgery, one, two) as later:
+            practice = disk.device(later)
+            with pytest.raises(RefusedError, match="provider journal --go-on"):
+                await practice.journal.flush()
+            await practice.journal.go_on()
+            await practice.journal.flush()
+            assert not {one, two} & set(keepers_of(surgery, practice))
+            assert times(practice) == names(1, 2)
+            again = disk.device(later)
+            await again.journal.ready()
+            assert times(again) == names(1, 2), "and from then on as ever"
+
+
+async def test_one_node_cannot_say_who_else_keeps_a_journal(surgery: Surgery) -> None:
+    """It could name friends, or nobody who is there."""
+    async with surgery.view() as view:
+        practice = disk_of(surgery, view, 1).device(view)
+        await practice.journal.flush()
+        honest = keepers_of(surgery, practice)
+        liar, origins = honest[0], practice.state.journal.origins
+        (held,) = (await practice.journal.nodes.headers(practice.journal.nodes.of(origins)[:1])).values()
+        real = practice.journal.nodes.call
+        for keepers, term in ((((origins[0],),), held.term), (((b"\1" * 32, b"\2" * 32),), 1 << 40)):
+            lie = Header(term, held.device, held.written, held.number, held.head, keepers, held.seal)
+            lies = {"read": encode_page(lie, ()), "claim": cbor.encode(lie.value())}
+
+            async def call(backend, what, body, lies=lies):  # type: ignore[no-untyped-def]
+                answer = await real(backend, what, body)
+                return lies.get(what, answer) if backend.name == liar else answer
+
+            practice.journal.nodes.call = call  # type: ignore[method-assign]
+            await practice.journal._recover()
+            assert keepers_of(surgery, practice) == honest
+            assert practice.state.journal.term < 100
+            assert any("none of this practice's" in line for line in view.pool.complaints[liar])
+
+
+def test_what_keepers_have_a_say_is_settled_by_the_next_write() -> None:
+    old, new = (b"\1" * 32,), (b"\2" * 32,)
+    moving = Header(5, bytes(16), 4, 7, bytes(32), (new, old), bytes(16))
+    assert moving.standing == (new, old)
+    assert replace(moving, written=5).standing == (new,)
