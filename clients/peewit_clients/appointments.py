@@ -18,7 +18,7 @@ from typing import Final
 
 from peewit_clients.calendar import Slot
 from peewit_clients.practice import KEPT_S, Practice
-from peewit_clients.practice_state import BOOKING, OFFER, SLOT, Booking
+from peewit_clients.practice_state import BOOKING, DAY_S, OFFER, SLOT, TAKEN_OUT, Booking
 from peewit_federation.appointment.notes import (
     CANCEL,
     MOVE,
@@ -63,8 +63,7 @@ class Appointments:
             for booking in bookings:
                 name = booking.slot.name
                 self._state.booked.pop(name, None)
-                self._state.calendar.pop(name, None)
-                changed += [(BOOKING, name), (SLOT, name), self._letter(booking, CANCEL, text)]
+                changed += [(BOOKING, name), *self._state.take_out(name), self._letter(booking, CANCEL, text)]
             self._practice.keep(*changed)
             await self._practice.deliver()
 
@@ -80,9 +79,8 @@ class Appointments:
                 raise RefusedError("a slot is promised or booked already; nobody was moved")
             for booking, slot in planned:
                 old = booking.slot.name
-                changed += [(BOOKING, old), (SLOT, old), self._letter(booking, MOVE, text, slot)]
+                changed += [(BOOKING, old), *self._state.take_out(old), self._letter(booking, MOVE, text, slot)]
                 self._state.booked.pop(old, None)
-                self._state.calendar.pop(old, None)
                 booking.slot = slot
                 self._state.booked[slot.name] = booking
                 changed.append((BOOKING, slot.name))
@@ -93,9 +91,7 @@ class Appointments:
         """Take slots out of the calendar that nobody has booked; offers of them are withdrawn."""
         async with self._practice.one:
             gone = set(slots) - set(self._state.booked)
-            changed = [(SLOT, name) for name in gone]
-            for name in gone:
-                self._state.calendar.pop(name, None)
+            changed = [change for name in gone for change in self._state.take_out(name)]
             for request, offer in list(self._state.offered.items()):
                 if gone & set(offer.slots):
                     del self._state.offered[request]
@@ -177,8 +173,12 @@ class Appointments:
                 del self._state.booked[name]
             for name in past:
                 del self._state.calendar[name]
-            if booked or past:
-                self._practice.keep(*((BOOKING, name) for name in booked), *((SLOT, name) for name in past))
+            days = [day for day in self._state.taken_out if (int.from_bytes(day, "big") + 1) * DAY_S < before_s]
+            for day in days:
+                del self._state.taken_out[day]
+            kinds = (BOOKING, booked), (SLOT, past), (TAKEN_OUT, days)
+            if any(names for _, names in kinds):
+                self._practice.keep(*((kind, name) for kind, names in kinds for name in names))
         return len(booked)
 
     async def recheck(self) -> list[Booking]:

@@ -285,9 +285,12 @@ class Journal:
     def _replace(self, rows: Sequence[Item]) -> str:
         """Put what was written in the place of what the device has; what it kept of its own, in words."""
         state = self._state
-        there = {(kind, name) for kind, name, _ in rows}
-        own: list[Item] = [state.item(*name) for name in state.journal.pending if name[0] == SLOT and name not in there]
-        own = [item for item in own if item[2] is not None]
+        there, found = {(kind, name) for kind, name, _ in rows}, state.require_mine(rows)
+        new = [name for name in state.journal.pending if name[0] == SLOT and name not in there]
+        own: list[Item] = [
+            state.item(*name) for name in new
+            if name[1] in state.calendar and not found.was_taken_out(state.calendar[name[1]])
+        ]  # fmt: skip
         gone: list[Item] = [(*name, None) for name in self._all() if name not in there]
         state.take_over([*rows, *own])
         state.journal.pending = dict.fromkeys((kind, name) for kind, name, _ in own)
@@ -295,10 +298,7 @@ class Journal:
         if not own:
             return ""
         days = sorted({datetime.fromtimestamp(state.calendar[name].begins_s).date() for _, name, _ in own})
-        return (
-            f", and keeps {len(own)} new times of its own, from {days[0]} to {days[-1]}; look whether you had taken "
-            "some of them out already"
-        )
+        return f", and keeps {len(own)} new times of its own, from {days[0]} to {days[-1]}"
 
     async def _read_best(self, held: Sequence[tuple[Backend, Header]], best: Header) -> list[Item]:
         """All rows, from a node that has what counts. Raises `UnreachableError`."""

@@ -3,7 +3,8 @@
     facts     {0: mediator, 1: [signing seed, encryption seed], 2: application, 3: [data, salt],
                4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …],
                7: secret of the recovery code}
-    items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`)
+    items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`), or of
+              each day (its number since 1970, 4 bytes) which slots were taken out: 8 bytes of each name, ascending
     journal   [term, written, number, head, [origin hash, …], head of a write that was begun, whether all is to be
               written, names that are to be written: kind (1 byte), size (1 byte), name, …] (`journal`)
 
@@ -28,8 +29,12 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError
 from peewit_federation.keys import SigningKey, sha256
 
-FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT, JOURNAL = range(8)
-JOURNALED: Final = frozenset({FACTS, SLOT, OFFER, BOOKING, LETTER, PASSPORT})
+FACTS, SLOT, OFFER, BOOKING, LETTER, ISSUER_KEY, PASSPORT, JOURNAL, TAKEN_OUT = range(9)
+JOURNALED: Final = frozenset({FACTS, SLOT, OFFER, BOOKING, LETTER, PASSPORT, TAKEN_OUT})
+SHORT_BYTES: Final = 8
+TAKEN_OUT_MAX: Final = 8_000
+"Of a day: so many fit into one entry of a journal."
+DAY_S: Final = 86_400
 PENDING_MAX: Final = 10_000
 SLOTS_KEPT: Final = 40_000
 READ_MAX: Final = 200
@@ -151,6 +156,8 @@ class PracticeState:
     "By name of the area: seeds of its keys, from its mediator."
     places: list[Place] = field(default_factory=list)
     calendar: dict[bytes, Slot] = field(default_factory=dict)
+    taken_out: dict[bytes, list[bytes]] = field(default_factory=dict)
+    "By day, slots that are not in the calendar any more: a copy of the disk may have them as new ones."
     offered: dict[bytes, Offered] = field(default_factory=dict)
     "By `H`."
     booked: dict[bytes, Booking] = field(default_factory=dict)
@@ -193,6 +200,19 @@ class PracticeState:
             if slot.begins_s > now_s + notice_s and name not in promised and name not in self.booked
         ]  # fmt: skip
 
+    def take_out(self, name: bytes) -> list[Name]:
+        """Take a slot out of the calendar; what changed."""
+        slot = self.calendar.pop(name, None)
+        if slot is None:
+            return []
+        day = (slot.begins_s // DAY_S).to_bytes(4, "big")
+        self.taken_out[day] = sorted({*self.taken_out.get(day, ()), name[:SHORT_BYTES]})[:TAKEN_OUT_MAX]
+        return [(SLOT, name), (TAKEN_OUT, day)]
+
+    def was_taken_out(self, slot: Slot) -> bool:
+        """Whether any device of this practice took it out of the calendar."""
+        return slot.name[:SHORT_BYTES] in self.taken_out.get((slot.begins_s // DAY_S).to_bytes(4, "big"), ())
+
     def changed(self, *names: Name) -> list[Item]:
         """These things as they are now, and that the journal does not know it yet: what is to be kept in one step."""
         self.journal.pending |= dict.fromkeys(name for name in names if name[0] in JOURNALED)
@@ -206,7 +226,7 @@ class PracticeState:
         """Of everything that there is, but the journal."""
         parts: tuple[tuple[int, dict[bytes, Any]], ...] = (
             (SLOT, self.calendar), (OFFER, self.offered), (BOOKING, self.booked), (LETTER, self.letters),
-            (ISSUER_KEY, self.issuer_keys), (PASSPORT, self.passports),
+            (ISSUER_KEY, self.issuer_keys), (PASSPORT, self.passports), (TAKEN_OUT, self.taken_out),
         )  # fmt: skip
         return [(FACTS, b""), *((kind, name) for kind, part in parts for name in part)]
 
@@ -240,6 +260,8 @@ class PracticeState:
             }  # fmt: skip
         elif kind == SLOT and name in self.calendar:
             body = _slot(self.calendar[name])
+        elif kind == TAKEN_OUT and name in self.taken_out:
+            body = b"".join(self.taken_out[name])
         elif kind == OFFER and name in self.offered:
             body = _offered(self.offered[name])
         elif kind == BOOKING and name in self.booked:
@@ -273,6 +295,8 @@ class PracticeState:
                 found.passports[name] = body
             elif kind == SLOT:
                 found.calendar[name] = Slot(*value)
+            elif kind == TAKEN_OUT:
+                found.taken_out[name] = [value[i : i + SHORT_BYTES] for i in range(0, len(value), SHORT_BYTES)]
             elif kind == OFFER:
                 found.offered[name] = _read_offered(*value)
             elif kind == BOOKING:

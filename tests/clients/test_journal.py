@@ -124,6 +124,32 @@ async def test_a_device_put_back_from_a_backup_gives_no_slot_away_again(surgery:
         assert backup.device(view).state.booked, "and it is on the disk"
 
 
+async def test_times_that_were_taken_out_after_a_backup_do_not_come_back_and_new_ones_are_kept(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        practice.state.calendar |= {slot(number).name: slot(number) for number in (2, 3)}
+        practice.keep((SLOT, slot(2).name), (SLOT, slot(3).name))
+        backup = deepcopy(disk)
+        await practice.journal.flush()
+        await Appointments(practice).withdraw([slot(2).name], "")
+        again = backup.device(view)
+        again.state.calendar[slot(4).name] = slot(4)
+        again.keep((SLOT, slot(4).name))
+        with pytest.raises(BehindError, match="keeps 1 new times"):
+            await again.journal.ready()
+        assert set(again.state.calendar) == {slot(number).name for number in (1, 3, 4)}
+        assert set(backup.device(view).state.calendar) == set(again.state.calendar)
+        # It is remembered as long as what was booked is, and then no more.
+        assert again.state.taken_out
+        again.view.clock = lambda: time.time() + 40 * 86_400
+        await Appointments(again).forget()
+        assert not again.state.taken_out
+
+
 async def test_the_working_day_of_a_restored_device_begins_with_the_journal(surgery: Surgery) -> None:
     async with surgery.view() as view:
         disk = disk_of(surgery, view, 1)
