@@ -46,14 +46,16 @@ class Draw:
     threshold: int
     round_s: int = 7 * 86_400
     starts_s: int = 4 * 86_400
+    later: tuple[tuple[int, tuple[str, ...], int], ...] = ()
+    "Committees that follow: from which round on, members, threshold."
 
     def table(self) -> str:
         """As it stands in a charter."""
-        members = ", ".join(json.dumps(name) for name in self.members)
-        return (
-            f"\n[draw]\nround_s = {self.round_s}\nstarts_s = {self.starts_s}\n"
-            f"\n[[draw.committee]]\nfrom_round = 0\nmembers = [{members}]\nthreshold = {self.threshold}\n"
-        )
+        text = f"\n[draw]\nround_s = {self.round_s}\nstarts_s = {self.starts_s}\n"
+        for from_round, members, threshold in ((0, self.members, self.threshold), *self.later):
+            names = ", ".join(json.dumps(name) for name in members)
+            text += f"\n[[draw.committee]]\nfrom_round = {from_round}\nmembers = [{names}]\nthreshold = {threshold}\n"
+        return text
 
 
 def usual_draw(

@@ -20,7 +20,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from peewit_clients.calendar import Slot
-from peewit_clients.charters import usual_draw
+from peewit_clients.charters import Draw, usual_draw
 from peewit_clients.device_state import DeviceState
 from peewit_clients.drawer import Drawer
 from peewit_clients.mediator import Mediator
@@ -47,6 +47,7 @@ from peewit_simulation.faults import Fault, apply, calm
 from peewit_simulation.federation import Simulation
 from peewit_simulation.generate import draw
 from peewit_simulation.kernel.host import Host
+from peewit_simulation.kernel.world import EPOCH_S
 
 if TYPE_CHECKING:
     from peewit_simulation.checkers.bookings import Bookings
@@ -62,6 +63,9 @@ SHOWS_S: Final = 12.0
 "After a fault, until what it did can be seen."
 DAY_S: Final = 86_400
 PUT_BACK_SHARE: Final = 0.4
+TURN_SHARE: Final = 0.4
+"Of the worlds: a round ends in them, and the next one has another committee."
+ROUND_S: Final = 300
 GROUP: Final = "over80"
 "Of every second person; it comes first."
 
@@ -81,7 +85,13 @@ class Actor(ABC):
         self.host.boot()
         self.host.spawn(self._live())
 
+    @property
+    def begins_s(self) -> float:
+        """When it first does anything, in seconds of the world."""
+        return 0.0
+
     async def _live(self) -> None:
+        await asyncio.sleep(max(0.0, self.begins_s - self.sim.world.now_s))
         async with pool_of(self.sim, self.host) as pool:
             view = RegistryView(self.sim.charter, pool, self.host.wall)
             while True:
@@ -203,6 +213,7 @@ class Patient(Actor):
         super().__init__(town, f"person-{number}", f"127.7.0.{number + 1}")
         self.person = Person("Musterfrau", f"Number {number}", date(1940, 8, 12))
         self.group = GROUP if number % 2 else ""
+        self.number = number
         self.path = self.host.folder / "request"
         self.saved: UserState | None = None
         "As it was last made durable."
@@ -252,6 +263,11 @@ class Patient(Actor):
             await user.reopen()
 
     @property
+    def begins_s(self) -> float:
+        """Where a round ends, every third asks after that."""
+        return self.town.turn_s + self.number if self.number % 3 == 2 else 0.0
+
+    @property
     def pause_s(self) -> float:
         """Who has an appointment looks rarely."""
         return 5 * PAUSE_S if self.booked else PAUSE_S
@@ -281,9 +297,11 @@ class Town:
 
     def __init__(
         self, sim: Simulation, practice: MakePractice = Practice,
-        clinics: int = CLINICS, people: int = PEOPLE, slots_each: int = SLOTS_EACH,
+        clinics: int = CLINICS, people: int = PEOPLE, slots_each: int = SLOTS_EACH, turn_s: float = 0.0,
     ) -> None:  # fmt: skip
+        """`turn_s`: when a round ends, in seconds of the world."""
         self.sim = sim
+        self.turn_s = turn_s
         self.practice = practice
         self.sizes = clinics, people
         self.slots_each = slots_each
@@ -376,8 +394,9 @@ def simulate_bookings(
 
     scenario = draw(seed, 4)
     names = tuple(f"n{number:03}" for number in range(4))
-    with Simulation(seed, 4, freshness_s=(300, 3600), draw=usual_draw(names)) as sim:
-        town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics))
+    turn_s, rounds = (0, usual_draw(names)) if faults is not None else _rounds(seed, scenario.faulty_s, names)
+    with Simulation(seed, 4, freshness_s=(300, 3600), draw=rounds) as sim:
+        town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics), turn_s=turn_s)
         town.open()
         promises, broken, start_s = Bookings(town), None, sim.world.now_s
         if faults is None:
@@ -405,6 +424,18 @@ def simulate_bookings(
             broken = error
         booked = sum(person.booked for person in town.people)
         return Outcome(seed, broken, sim.world.now_s, booked, sim.history.events)
+
+
+def _rounds(seed: int, faulty_s: float, names: tuple[str, ...]) -> tuple[int, Draw]:
+    """When a round ends and another committee follows, in some worlds, and all rounds."""
+    random, usual = Random(f"peewit rounds {seed}"), usual_draw(names)
+    if random.random() > TURN_SHARE:
+        return 0, usual
+    turn_s = random.randrange(5, int(faulty_s))
+    at_s = int(EPOCH_S) + turn_s
+    following = random.sample(names, random.choice((3, 4)))
+    later = ((at_s // ROUND_S, tuple(following), 2),)
+    return turn_s, replace(usual, round_s=ROUND_S, starts_s=at_s % ROUND_S, later=later)
 
 
 def _put_back(seed: int, faulty_s: float) -> list[Fault]:

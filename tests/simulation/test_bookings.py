@@ -14,7 +14,8 @@ from peewit_clients.practice_state import BOOKING, Booking, Offered
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
 from peewit_node.appointment import queue
-from peewit_simulation.bookings import PEOPLE, simulate_bookings
+from peewit_simulation.bookings import PEOPLE, Town, simulate_bookings
+from peewit_simulation.checkers.bookings import Bookings
 from peewit_simulation.faults import Fault
 
 
@@ -23,6 +24,27 @@ def test_everybody_gets_one_appointment_whatever_goes_wrong(seed: int) -> None:
     outcome = simulate_bookings(seed)
     assert outcome.broken is None
     assert outcome.booked == PEOPLE
+
+
+def test_a_round_ends_and_another_committee_draws_while_things_go_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was admitted before keeps the place; who comes after gets one of the new committee."""
+    drawn_by: dict[int, int] = {}
+    real = Town.served
+
+    def watched(town: Town, promises: Bookings) -> bool:
+        for person in town.people:
+            if person.saved and person.saved.request:
+                number = person.saved.request.round
+                schedule = town.sim.charter.schedule
+                assert schedule is not None
+                drawn_by[number] = len(schedule.seats_of(number).origins)
+        return real(town, promises)
+
+    monkeypatch.setattr(Town, "served", watched)
+    outcome = simulate_bookings(26)
+    assert outcome.broken is None
+    assert outcome.booked == PEOPLE
+    assert sorted(drawn_by.values()) == [3, 4], "one round by four members, one by three"
 
 
 class Forgetful(Practice):
