@@ -17,6 +17,7 @@ from peewit_clients.plans import Plan
 from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.tables import CatchmentRow, ProviderRow
+from peewit_federation.charter import Charter
 from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.registry.subjects import Verdict
@@ -58,10 +59,10 @@ class WatchedPool(BackendPool):
         return found
 
 
-def pool_of(sim: Simulation, host: Host) -> WatchedPool:
-    """A client's pool on a simulated host."""
+def pool_of(sim: Simulation, host: Host, charter: Charter | None = None) -> WatchedPool:
+    """A client's pool on a simulated host, which has this charter."""
     random = sim.world.stream("pool", host.name, host.life)
-    pool = WatchedPool(sim.charter, host.connector, host.monotonic, random)
+    pool = WatchedPool(charter or sim.charter, host.connector, host.monotonic, random)
     pool.history = sim.history
     return pool
 

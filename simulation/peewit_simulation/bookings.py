@@ -38,6 +38,7 @@ from peewit_federation import cbor
 from peewit_federation.appointment.messages import practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
+from peewit_federation.charter import Charter
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import PeewitError
 from peewit_federation.sealed import xwing_public
@@ -66,6 +67,8 @@ PUT_BACK_SHARE: Final = 0.4
 TURN_SHARE: Final = 0.4
 "Of the worlds: a round ends in them, and the next one has another committee."
 ROUND_S: Final = 300
+LEAVE_SHARE: Final = 0.3
+"Of the worlds: an operator leaves, of whose node practices may have kept their journals."
 GROUP: Final = "over80"
 "Of every second person; it comes first."
 
@@ -92,15 +95,22 @@ class Actor(ABC):
 
     async def _live(self) -> None:
         await asyncio.sleep(max(0.0, self.begins_s - self.sim.world.now_s))
-        async with pool_of(self.sim, self.host) as pool:
-            view = RegistryView(self.sim.charter, pool, self.host.wall)
-            while True:
-                try:
-                    await view.refresh([self.town.place.mediator])
-                    await self.step(view)
-                except PeewitError as error:
-                    self.sim.world.note(self.host.name, type(error).__name__)
-                await asyncio.sleep(self.pause_s * (0.5 + self.random.random()))
+        while True:
+            charter = self.charter
+            async with pool_of(self.sim, self.host, charter) as pool:
+                view = RegistryView(self.sim.charter, pool, self.host.wall)
+                while self.charter is charter:
+                    try:
+                        await view.refresh([self.town.place.mediator])
+                        await self.step(view)
+                    except PeewitError as error:
+                        self.sim.world.note(self.host.name, type(error).__name__)
+                    await asyncio.sleep(self.pause_s * (0.5 + self.random.random()))
+
+    @property
+    def charter(self) -> Charter:
+        """That it has now."""
+        return self.sim.charter
 
     @property
     def pause_s(self) -> float:
@@ -124,6 +134,9 @@ class Clinic(Actor):
         "By `H`: those that it computed."
         self._view: RegistryView | None = None
         self._server: Server | None = None
+        self._drawer: Drawer | None = None
+        self.leaves: tuple[float, Charter] | None = None
+        "When it hears that an operator has left (in seconds of the world), and the charter without it."
         self._mailbox = False
         "Whether its mediator can write to it."
         self.knew = 0
@@ -157,6 +170,12 @@ class Clinic(Actor):
         self._server.practice.complaints.clear()
 
     @property
+    def charter(self) -> Charter:
+        if self.leaves is not None and self.sim.world.now_s >= self.leaves[0]:
+            return self.leaves[1]
+        return self.sim.charter
+
+    @property
     def remembers(self) -> bool:
         """Whether its device knows all that one of its devices knew; one that was put back has to read it first."""
         number = self.on_disk().journal.number
@@ -164,8 +183,11 @@ class Clinic(Actor):
         return number == self.knew
 
     def _open(self, view: RegistryView) -> None:
-        """Go on from the disk, after a crash."""
-        drawer = Drawer(self.path)
+        """Go on from the disk, after a crash or with another charter."""
+        if self._drawer is not None and self._drawer.close in self.host.at_crash:
+            self.host.at_crash.remove(self._drawer.close)
+            self._drawer.close()
+        drawer = self._drawer = Drawer(self.path)
         self.host.at_crash.append(drawer.close)
         state = PracticeState.load(drawer.read())
         assert state is not None
@@ -398,6 +420,8 @@ def simulate_bookings(
     with Simulation(seed, 4, freshness_s=(300, 3600), draw=rounds) as sim:
         town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics), turn_s=turn_s)
         town.open()
+        if faults is None:
+            _leave(seed, scenario.faulty_s, town)
         promises, broken, start_s = Bookings(town), None, sim.world.now_s
         if faults is None:
             faults = *scenario.faults, *_put_back(seed, scenario.faulty_s)
@@ -436,6 +460,17 @@ def _rounds(seed: int, faulty_s: float, names: tuple[str, ...]) -> tuple[int, Dr
     following = random.sample(names, random.choice((3, 4)))
     later = ((at_s // ROUND_S, tuple(following), 2),)
     return turn_s, replace(usual, round_s=ROUND_S, starts_s=at_s % ROUND_S, later=later)
+
+
+def _leave(seed: int, faulty_s: float, town: Town) -> None:
+    """In some worlds an operator leaves, and practices hear of it at different times; its node goes on for a while."""
+    random, charter = Random(f"peewit leave {seed}"), town.sim.charter
+    if random.random() > LEAVE_SHARE:
+        return
+    gone = random.choice(town.sim.names)
+    stay = replace(charter, operators=tuple(o for o in charter.operators if o.name != gone))
+    for clinic in town.clinics:
+        clinic.leaves = town.sim.world.now_s + random.uniform(0, faulty_s), stay
 
 
 def _put_back(seed: int, faulty_s: float) -> list[Fault]:

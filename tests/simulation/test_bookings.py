@@ -19,7 +19,7 @@ from peewit_simulation.checkers.bookings import Bookings
 from peewit_simulation.faults import Fault
 
 
-@pytest.mark.parametrize("seed", [1, 2, 5])
+@pytest.mark.parametrize("seed", [1, 2, 9])
 def test_everybody_gets_one_appointment_whatever_goes_wrong(seed: int) -> None:
     outcome = simulate_bookings(seed)
     assert outcome.broken is None
