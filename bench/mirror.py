@@ -67,7 +67,7 @@ async def fill(federation: Federation, mediator: TestMediator, total: int) -> No
 
 async def mirror_once(federation: Federation, mediator: TestMediator, folder: Path, total: int) -> tuple[float, bytes]:
     """Mirror into an empty database; the seconds it took, and the root."""
-    from peewit_node.node import load_charter
+    from peewit_node.charters import load_charter
 
     charter = load_charter(federation.configs["north"].charter)
     engine = SqliteEngine(folder / "mirror.sqlite")

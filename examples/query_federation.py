@@ -13,7 +13,8 @@ from pathlib import Path
 
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
-from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter
 
 
 async def ask(charter: Charter, postcode: str) -> None:

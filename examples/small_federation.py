@@ -25,7 +25,8 @@ from peewit_clients.tables import CatchmentRow, ProviderRow
 from peewit_federation import cbor
 from peewit_federation.appointment.messages import practice_data
 from peewit_federation.appointment.queue_api import Place
-from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.keys import SigningKey
 from peewit_federation.registry.mediator import MediatorFold
 from peewit_federation.sealed import xwing_public

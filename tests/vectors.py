@@ -15,7 +15,7 @@ from peewit_federation.appointment.messages import CONFIRMED, Accept, Confirm, O
 from peewit_federation.appointment.notes import MOVE, Note, sign_note
 from peewit_federation.appointment.queue_api import Place, encode_draw
 from peewit_federation.appointment.request import Request, Wishes, claim_hash, claim_link
-from peewit_federation.charter import parse_charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.draw.api import CODE, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at
 from peewit_federation.draw.hashes import Person, data_hash, request_hash
 from peewit_federation.draw.tickets import Ticket

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peewit_federation.charter import parse_charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.errors import OperatorError, PeewitError
 from peewit_federation.log.checkpoint import origin_hash
 from peewit_federation.log.note import VerifierKey

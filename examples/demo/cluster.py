@@ -18,7 +18,8 @@ import aiohttp
 
 from examples.demo.relay import Cables
 from peewit_clients.charters import Card, compose_charter, usual_draw
-from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter
 from peewit_node.setup import init_node
 
 ROOT = Path(__file__).parents[2]

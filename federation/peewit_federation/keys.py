@@ -1,7 +1,7 @@
 """Ed25519 keys (RFC 8032) for logs, cosignatures and statements; identifiers made from keys.
 
 One key serves one purpose: the formats that are signed with it separate their messages, and
-`charter` refuses a key that stands in two places. Randomness is handed in: `SigningKey(seed)`.
+`charter_file` refuses a key that stands in two places. Randomness is handed in: `SigningKey(seed)`.
 HPKE keys (X-Wing) are only carried here, as 1,216 bytes; `sealed` uses them.
 """
 

@@ -126,7 +126,7 @@ def status(config: Path, as_json: bool) -> None:
 
 
 def _admin_status(data: Path) -> dict[str, Any]:
-    from peewit_node.node import ADMIN_SOCKET
+    from peewit_node.listener import ADMIN_SOCKET
 
     path = data / ADMIN_SOCKET
     try:

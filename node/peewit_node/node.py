@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,9 +22,8 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
-from peewit_federation.charter import Charter, Operator, parse_charter
+from peewit_federation.charter import Operator
 from peewit_federation.draw.hours import Hours
-from peewit_federation.draw.schedule import AHEAD
 from peewit_federation.errors import OperatorError, PeewitError, SenderError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.keys import sha256
@@ -44,6 +42,7 @@ from peewit_node.appointment.letterboxes import Letterboxes
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
 from peewit_node.carry import Carrier
+from peewit_node.charters import check_keys, load_charter, require_successor, stamp
 from peewit_node.config import NodeConfig
 from peewit_node.draw.admission import Admission
 from peewit_node.draw.clerk import Clerk
@@ -52,10 +51,11 @@ from peewit_node.draw.token_keys import TokenKeys
 from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.forks import Forks
 from peewit_node.gossip import Gossip
-from peewit_node.http_server import KEEPALIVE_S, Door, listen
+from peewit_node.http_server import Door
 from peewit_node.intake import Intake
 from peewit_node.keeper import Keeper
 from peewit_node.keyfile import read_key, read_seed, write_key
+from peewit_node.listener import Listener
 from peewit_node.logs import Log, Logs
 from peewit_node.machine import LocalMachine, Machine
 from peewit_node.mirror import Mirror
@@ -76,10 +76,7 @@ from peewit_node.status import Status
 from peewit_node.views import Views
 
 DATABASE = "node.sqlite"
-ADMIN_SOCKET = "admin.sock"
 BODY_BYTES_MAX = 8 << 20
-LOOPBACK = "127.0.0.1"
-ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104
 CHARTER_CHECK_S = 5.0
 TIDY_S = 60.0
 PROTOCOL_VERSION = 1
@@ -104,7 +101,7 @@ class Node:
         log_key, witness_key = (read_key(config.data / f"{name}.key") for name in ("log", "witness"))
         encryption = _encryption_seed(config.data / "encryption.key", random)
         self.state = state = NodeState(config, charter, log_key, witness_key, encryption, clock)
-        _check_keys(state)
+        check_keys(state)
         self.engine = engine
         self.feed = Feed(random.randbytes(8))
         self.logs = Logs(engine, lambda: self.state.charter.policy, self._cosign, self._log_changed)
@@ -140,11 +137,8 @@ class Node:
         self.gateway_key = GatewayKey.of(encryption)
         self.oblivious = Oblivious(state, self.peers, self.gateway_key, random, connector)
         self.forwarder = Forwarder(state, engine, self.queues, self.peers, signed, clock, random)
-        self._door = Door(0, 0)
-        self._runners: list[web.AppRunner] = []
-        self._servers: list[asyncio.Server] = []
+        self._listener = Listener(config)
         self._sync = asyncio.Event()
-        self.port = config.address[1]
 
     @classmethod
     async def start(
@@ -187,7 +181,8 @@ class Node:
         self.state.spawn(self.keeper.run(), vital=True)
         self.state.spawn(self.own.run(), vital=True)
         self.state.spawn(self._follow_registry(), vital=True)
-        await self._listen()
+        await self._listener.open(self._application, AdminRoutes(self.own, self.status, self.admission).routes())
+        self.oblivious.inside = self._listener.inside
         if await count_start(self.engine, self.state.config.data):
             self.state.spawn(confirm(self.state, self.engine, self.own, self.intake, self.peers))
         else:
@@ -201,36 +196,6 @@ class Node:
         if isinstance(self.engine, SqliteEngine):
             self.state.spawn(_end_when(self.engine.broken), vital=True)
         logger.info("the node is up", operator=self.state.operator.name, port=self.port, logs=len(self.logs.all()))
-
-    async def _listen(self) -> None:
-        config = self.state.config
-        door = self._door = Door(config.limits.connections, config.limits.request_timeout_s)
-        runner = await self._runner(self._application(door))
-        tls = None
-        if config.tls:
-            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            try:
-                tls.load_cert_chain(config.tls.certificate, config.tls.key)
-            except (OSError, ssl.SSLError) as error:
-                raise OperatorError(f"tls: {config.tls.certificate} and {config.tls.key}: {error}") from None
-        server = await listen(runner, door, *config.address, tls)
-        self._servers.append(server)
-        self.port = server.sockets[0].getsockname()[1]
-        host, port = config.address[0], self.port
-        if tls:
-            # What came through another node is asked of ourselves, which needs no certificate.
-            host = LOOPBACK
-            inner = await listen(await self._runner(self._application(door)), door, host, 0, None)
-            self._servers.append(inner)
-            port = inner.sockets[0].getsockname()[1]
-        self.oblivious.inside = f"http://{LOOPBACK if host in ANY_ADDRESS else _bracketed(host)}:{port}"
-        admin = await self._runner(
-            web.Application(middlewares=[problems]), AdminRoutes(self.own, self.status, self.admission)
-        )
-        socket = config.data / ADMIN_SOCKET
-        socket.unlink(missing_ok=True)
-        await web.UnixSite(admin, str(socket)).start()
-        socket.chmod(0o600)
 
     def _application(self, door: Door) -> web.Application:
         app = web.Application(middlewares=[door.watch, problems, self.status.measure], client_max_size=BODY_BYTES_MAX)
@@ -249,14 +214,6 @@ class Node:
         app.add_routes(self.oblivious.routes())
         app.add_routes(self.status.routes())
         return app
-
-    async def _runner(self, app: web.Application, admin: AdminRoutes | None = None) -> web.AppRunner:
-        if admin:
-            app.add_routes(admin.routes())
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=2.0)
-        await runner.setup()
-        self._runners.append(runner)
-        return runner
 
     async def _begin(self) -> None:
         await self._introduce()
@@ -337,11 +294,11 @@ class Node:
 
     async def _watch_charter(self) -> None:
         path = self.state.config.charter
-        seen = _stamp(path)
+        seen = stamp(path)
         while True:
             await asyncio.sleep(CHARTER_CHECK_S)
-            if _stamp(path) != seen:
-                seen = _stamp(path)
+            if stamp(path) != seen:
+                seen = stamp(path)
                 try:
                     await self.reload_charter()
                 except PeewitError as error:
@@ -353,13 +310,8 @@ class Node:
         held = self.state.charter
         if charter.digest == held.digest:
             return
-        held.require_successor(charter)
-        if charter.schedule is not None:
-            soon = charter.schedule.round_at(self.state.now()) + AHEAD
-            known = {seats.from_round for seats in held.schedule.seats} if held.schedule else set()
-            if any(0 < seats.from_round <= soon for seats in charter.schedule.seats if seats.from_round not in known):
-                raise OperatorError(f"a new committee begins with round {soon + 1} or later: keys are made ahead")
-        _check_keys(replace(self.state, charter=charter))
+        require_successor(held, charter, self.state.now())
+        check_keys(replace(self.state, charter=charter))
         self.state.charter = charter
         self.peers.replace(self._others())
         self.keeper.registry.reconstitute(charter.constitution)
@@ -369,6 +321,11 @@ class Node:
         await self._introduce()
         logger.info("a new charter is in force", number=charter.number)
 
+    @property
+    def port(self) -> int:
+        """At which it listens."""
+        return self._listener.port
+
     # The end
 
     async def wait_failed(self) -> None:
@@ -377,18 +334,15 @@ class Node:
 
     async def stop(self) -> None:
         """Finish requests, stop talking, and close the database."""
-        for server in self._servers:
-            server.close()
+        self._listener.refuse()
         await self.gossip.stop()
         await self.intake.fetcher.stop()
-        for runner in self._runners:
-            await runner.cleanup()
-        await self._door.shut()
+        await self._listener.close()
         await self.state.cancel_all()
         await self.peers.close()
         await self.oblivious.close()
         await self.engine.close()
-        (self.state.config.data / ADMIN_SOCKET).unlink(missing_ok=True)
+        self._listener.forget()
 
 
 def _read_places(path: Path) -> Places:
@@ -396,31 +350,6 @@ def _read_places(path: Path) -> Places:
         return Places.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, SenderError) as error:
         raise OperatorError(f"places: {path}: {error}") from None
-
-
-def load_charter(path: Path) -> Charter:
-    """Read a charter file. Raises `OperatorError` naming it."""
-    try:
-        return parse_charter(path.read_bytes())
-    except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; set `charter` in node.toml") from None
-    except OperatorError as error:
-        raise OperatorError(f"{path}: {error}") from None
-
-
-def _check_keys(state: NodeState) -> None:
-    for name, key, expected in (
-        ("log", state.log_key, state.operator.log),
-        ("witness", state.witness_key, state.operator.witness),
-    ):
-        if key.public != expected.public.raw:
-            raise OperatorError(
-                f"{state.config.data / name}.key is not the {name} key of operator {state.operator.name}"
-            )
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _encryption_seed(path: Path, random: Random) -> bytes:
@@ -441,11 +370,3 @@ def _on_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return (0, 0)
-    return stat.st_mtime_ns, stat.st_size

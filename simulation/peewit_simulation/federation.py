@@ -17,7 +17,8 @@ from typing import Any, Final, Self, TypeVar
 import structlog
 
 from peewit_clients.charters import Card, Draw, compose_charter, usual_quorum
-from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.log.policy import WITNESSES_MAX
 from peewit_node.config import Admission, Gossip, Limits, NodeConfig
 from peewit_node.node import DATABASE, Node

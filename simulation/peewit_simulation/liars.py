@@ -66,7 +66,9 @@ def _roll_back(node: Node) -> None:
     """Shows everybody the past: all logs as they were before it began to lie, under views that it signs today."""
     past = copy(node.logs)
     past._by_name = {(log.origin, log.branch): replace(log) for log in node.logs.all(branch=None)}
-    parts: list[Any] = [getattr(route.handler, "__self__", None) for route in node._runners[0].app.router.routes()]
+    parts: list[Any] = [
+        getattr(route.handler, "__self__", None) for route in node._listener._runners[0].app.router.routes()
+    ]
     for part in (node.gossip, node.views, node.answers, *parts):
         if hasattr(part, "_logs"):
             part._logs = past

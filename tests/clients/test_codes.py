@@ -12,7 +12,8 @@ from peewit_clients import codes
 from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_clients.code_letters import PAGES_MAX, write_letters
 from peewit_clients.words import words_in
-from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.draw.api import code_at, new_code
 from peewit_federation.errors import MalformedError, OperatorError
 from tests.clients.test_cli import peewit

@@ -82,7 +82,7 @@ async def test_a_node_that_fails_the_check_is_named_and_another_is_asked(federat
 
 async def test_when_no_node_can_be_used_the_error_says_what_each_did(tmp_path: Path) -> None:
     federation = Federation.make(tmp_path)
-    from peewit_federation.charter import parse_charter
+    from peewit_federation.charter_file import parse_charter
 
     charter = parse_charter((tmp_path / "charter.toml").read_bytes())
     async with BackendPool(charter) as pool:

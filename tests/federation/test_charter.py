@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from peewit_clients.charters import Card, compose_charter, usual_quorum
-from peewit_federation.charter import Charter, parse_charter, walk
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter, sign_charter, walk
 from peewit_federation.errors import ForgeryError, OperatorError
 from peewit_federation.keys import PublicKey, SigningKey
 from peewit_federation.log.checkpoint import log_key, witness_key
@@ -39,7 +40,7 @@ def charter(number: int = 1, names: tuple[str, ...] = NAMES[:4], quorum: int = 3
 
 def signed(following: Charter, *names: str) -> Charter:
     for name in names:
-        following = following.signed(name, offline(name))
+        following = sign_charter(following, name, offline(name))
     return following
 
 

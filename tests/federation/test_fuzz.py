@@ -47,7 +47,7 @@ from peewit_federation.appointment.queue_api import (
     encode_offered,
 )
 from peewit_federation.appointment.request import Request, Wishes, open_request
-from peewit_federation.charter import parse_charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.cose import Sign1
 from peewit_federation.draw.api import Conditions, DrawAnswer, DrawAsk, TokenAsk
 from peewit_federation.draw.tickets import Ticket

@@ -297,7 +297,7 @@ async def test_status_health_and_metrics_tell_what_there_is(federation: Federati
 
 
 async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_not(federation: Federation) -> None:
-    from peewit_federation.charter import parse_charter
+    from peewit_federation.charter_file import parse_charter, sign_charter
     from peewit_federation.keys import SigningKey
 
     path = federation.folder / "charter.toml"
@@ -311,7 +311,7 @@ async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_no
     assert node.state.charter.number == 1
     following = parse_charter(path.read_bytes())
     for name in federation.names[:3]:
-        following = following.signed(name, SigningKey(read_key(federation.folder / name / "charter.key").seed))
+        following = sign_charter(following, name, SigningKey(read_key(federation.folder / name / "charter.key").seed))
     path.write_bytes(following.encode())
     for name in federation.names:
         await federation.nodes[name].reload_charter()

@@ -16,7 +16,8 @@ from rich.markup import escape
 from peewit_clients.device_log import ForkedDeviceError, Progress
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.registry_view import RegistryView
-from peewit_federation.charter import Charter, parse_charter
+from peewit_federation.charter import Charter
+from peewit_federation.charter_file import parse_charter
 from peewit_federation.errors import AuthorError, ForgeryError, OperatorError, SenderError
 
 T = TypeVar("T")
