@@ -199,7 +199,7 @@ def examples() -> dict[str, bytes]:
             ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)), (seed("tag 2")[:16], b"")),
         ).encode(),
         "journal page": encode_page(
-            Header(3, seed("device")[:16], 3, 8, seed("head 8"), (seats.origins[:3],), seed("seal")[:16]),
+            Header(3, seed("device")[:16], 3, 8, seed("head 8"), (seats.origins[:3],), 2, seed("seal")[:16]),
             ((seed("tag 1")[:16], seed("sealed") * 5 + bytes(8)),),
         ),
         "leave": give_leave(key("mailbox"), key_id(key("writer").public), TIME_S),

@@ -81,8 +81,11 @@ class Journal:
     async def ready(self) -> None:
         """Take over what was written elsewhere, if anything was. Raises `UnreachableError`, or `BehindError` if so."""
         if self._claim is not None:
-            headers = await self.nodes.headers(self.nodes.answering(self._state.journal.origins))
+            asked = self.nodes.answering(self._claim.keepers[0])
+            headers = await self.nodes.headers(asked)
             if not any(map(self._is_taken, headers.values())):
+                if len(headers) < quorum(self._claim.keepers[0]):
+                    raise UnreachableError(f"{len(headers)} of the nodes that keep the practice's journal answer")
                 return
         await self._recover()
 
@@ -92,10 +95,11 @@ class Journal:
 
     async def flush(self) -> None:
         """Write what changed. Raises `UnreachableError`, or `BehindError`: then nothing that changed counts."""
-        if self._claim is None:
-            await self._recover()
-        while self.waiting:
-            await self._write()
+        while self._claim is None or self.waiting:
+            if self._claim is None:
+                await self._recover()
+            else:
+                await self._write()
 
     @property
     def waiting(self) -> bool:
@@ -111,8 +115,7 @@ class Journal:
 
     async def restore(self) -> None:
         """Take over everything, on a device that has nothing but the keys. Raises `UnknownError` if no node has it."""
-        self._state.journal.origins = await self.nodes.find()
-        if not self._state.journal.origins:
+        if not await self.nodes.find():
             raise UnknownError("no node that answers keeps a journal of this practice")
         with suppress(BehindError):
             await self._recover(empty=True)
@@ -149,18 +152,25 @@ class Journal:
         """One write at all nodes; when it counts, it is done. Raises `UnreachableError` or `BehindError`."""
         mine = self._state.journal
         flight = self._flight = self._flight or self._begin()
-        asked = self.nodes.answering(mine.origins)
+        assert self._claim is not None
+        keepers = self._claim.keepers
+        asked = self.nodes.answering(keepers[0])
         errors = await self._bring_to(asked, flight)
-        taken, rest = len(asked) - len(errors), [b for b in self.nodes.of(mine.origins) if b not in asked]
+        taken, rest = len(asked) - len(errors), [b for b in self.nodes.of(keepers[0]) if b not in asked]
         self._lagging |= {backend.operator.origin_hash for backend in rest}
-        if taken < quorum(mine.origins) and rest:
+        if taken < quorum(keepers[0]) and rest:
             more = await self._bring_to(rest, flight)
             taken, errors = taken + len(rest) - len(more), [*errors, *more]
-        if taken >= quorum(mine.origins):
+        if taken >= quorum(keepers[0]):
             mine.written, mine.number, mine.head = mine.term, flight.number, flight.head
+            mine.settled, mine.origins = mine.term, keepers[0]
             mine.begun, mine.flying, self._flight = b"", {}, None
             mine.whole = mine.whole and not flight.whole
             self._save([self._state.item(JOURNAL)])
+            if len(keepers) > 1:
+                # The move is done: the next claim says so, and names the new keepers alone.
+                with suppress(UnreachableError):
+                    await self._recover()
             return
         await self._refused(flight, errors, recovering=recovering)
 
@@ -198,7 +208,8 @@ class Journal:
 
     async def _bring_to(self, backends: Sequence[Backend], flight: Flight) -> list[tuple[Backend, BackendError]]:
         """Bring a write to several nodes; those that did not take it."""
-        enough = min(len(backends), quorum(self._state.journal.origins))
+        assert self._claim is not None
+        enough = min(len(backends), quorum(self._claim.keepers[0]))
         results = await together((self._bring(backend, flight) for backend in backends), WAIT_S, enough)
         errors = []
         for backend, result in zip(backends, results, strict=True):
@@ -222,7 +233,7 @@ class Journal:
             )
             await self.nodes.call(backend, "write", change.encode())
         written = claim.term, flight.number, flight.head
-        self.nodes.held[origin] = Header(claim.term, claim.device, *written, claim.keepers, claim.seal)
+        self.nodes.held[origin] = Header(claim.term, claim.device, *written, claim.keepers, claim.known, claim.seal)
 
     def _is_taken(self, header: Header) -> bool:
         """Whether somebody else has the term, or a higher one."""
@@ -238,18 +249,19 @@ class Journal:
         counted on.
         """
         mine, self._claim = self._state.journal, None  # until what counts is known, nothing is written
-        known = mine.origins or await self.nodes.find() or self.nodes.choose()
+        found = (mine.origins,) if mine.origins else await self.nodes.find()
+        known = found or (self.nodes.choose(),)
         for _ in range(TRIES):
-            standing = await self.nodes.standing(known, mine.written, alone=alone)
+            standing = await self.nodes.standing(known, mine.settled, alone=alone)
             term, device = max([mine.term, *standing.terms]) + 1, self._randomness(DEVICE_BYTES)
             claim = self._sealer.claim(term, device, standing.keepers, standing.floor)
-            held, missing = await self.nodes.claim(claim, alone=alone)
+            held, missing = await self.nodes.claim(claim, first=not found, alone=alone)
             mine.term = claim.term
             if not missing:
                 break
         else:
             raise UnreachableError(missing)
-        mine.origins = origins = claim.keepers[0]
+        origins = claim.keepers[0]
         self._undo(self._flight or Flight(0, b"", (), whole=False))
         best = max((header for _, header in held), key=lambda header: (header.written, header.number))
         if empty and not best.number:

@@ -1,14 +1,14 @@
 """The nodes that keep a practice's journal: which they are, what they have of it, and when enough of them agreed.
 
     nodes = JournalNodes(letters, key, sealer)
-    standing = await nodes.standing(known, written)      who has a say, first those who are to keep it from now on
+    standing = await nodes.standing(known, settled)      who has a say, first those who are to keep it from now on
     await nodes.claim(sealer.claim(term, device, standing.keepers, standing.floor))
 
 Rules kept here: three operators keep a journal, and two of three decide. Who they are is what the practice named, under
-its seal, in the claim of the highest term; until something is written in that term, those who kept it before count
-beside them, two of each three, so that no two devices ever go on from different ones. Who has left the federation is
-not asked, and the next claim names somebody else in that place. If two of three left at once, nodes cannot tell any
-more what was written last: then only a person can, who knows which device was at work (`alone`).
+its seal, in claims of terms above the last in which a write is known to be taken by enough (`known`): all whom those
+claims name have a say, two of each three, so that no two devices ever go on from different ones. Who has left the
+federation is not asked, and the next claim names somebody else in that place. If two of three left at once, nodes
+cannot tell any more what was written last: then only a person can, who knows which device was at work (`alone`).
 
 What is written, and what counts, is left to `journal`.
 """
@@ -16,6 +16,7 @@ What is written, and what counts, is left to `journal`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,7 +48,7 @@ class Standing:
     keepers: Keepers
     "First those who are to keep it from now on."
     floor: int
-    "The highest term in which anything was written, as far as nodes that answer tell."
+    "The last term in which a write is known to be taken by enough."
     terms: tuple[int, ...]
     "Of all nodes that answered."
 
@@ -96,13 +97,22 @@ class JournalNodes:
         self.held[backend.operator.origin_hash] = header
         return header
 
-    async def claim(self, claim: Claim, *, alone: bool = False) -> tuple[list[tuple[Backend, Header]], str]:
-        """Have a claim at all keepers: who agreed, and of which there were too few, in words."""
-        backends = self._letters.nodes(_union(claim.keepers))
-        enough = quorum(claim.keepers[0]) if len(claim.keepers) == 1 else len(backends)
+    async def claim(
+        self, claim: Claim, *, first: bool = False, alone: bool = False
+    ) -> tuple[list[tuple[Backend, Header]], str]:
+        """Have a claim at all keepers: who agreed, and of which there were too few, in words.
+
+        The `first` goes to every node, and more than half have to agree: a copy of the device that knows of no journal,
+        and has another charter, would choose other keepers.
+        """
+        pool = self._letters.pool
+        backends = pool.order() if first else self._letters.nodes(_union(claim.keepers))
+        enough = quorum(claim.keepers[0]) if len(claim.keepers) == 1 and not first else len(backends)
         results = await together((self.claim_at(backend, claim) for backend in backends), WAIT_S, enough)
         held = [(b, r) for b, r in zip(backends, results, strict=True) if isinstance(r, Header)]
         agreed = {backend.operator.origin_hash for backend, _ in held}
+        if first and 2 * len(agreed) <= len(pool.charter.operators):
+            return held, f"{len(agreed)} of {len(pool.charter.operators)} nodes answer: too few to begin a journal"
         for origins in claim.keepers:
             count = len(agreed & set(origins))
             if count < quorum(origins) and not (alone and self.lost(origins)):
@@ -111,48 +121,56 @@ class JournalNodes:
 
     # Who they are
 
-    async def standing(self, known: tuple[bytes, ...], written: int, *, alone: bool = False) -> Standing:
-        """Who has a say, as far as nodes that answer tell, to a device that knows of these keepers and this term.
+    async def standing(self, known: Keepers, settled: int, *, alone: bool = False) -> Standing:
+        """Who has a say, as far as nodes that answer tell, to a device that knows of these keepers in a settled term.
 
         Raises `UnreachableError`, or `RefusedError` if too many of them left.
         """
         heard: dict[bytes, Header] = {}
-        asked: set[bytes] = set()
-        keepers, floor = self._with_successor([known]), written
-        while fresh := [b for b in self._letters.nodes(_union(keepers)) if b.operator.origin_hash not in asked]:
-            asked |= {backend.operator.origin_hash for backend in fresh}
-            try:
-                heard |= await self.headers(fresh)
-            except UnreachableError:
-                if not heard:
-                    raise
-            floor = max([written, *(header.written for header in heard.values())])
-            # Claims up to the last write are settled: who wrote it had asked all who had a say until then.
-            told = [h for h in heard.values() if h.term > floor or (h.written == floor and h.keepers)]
-            told.sort(key=lambda header: header.term, reverse=True)
-            named = [origins for header in told for origins in header.standing]
-            keepers = self._with_successor(named if floor > written else [*named, known])
+        keepers, floor = await self._hear(known, settled, self._letters.nodes(_union(self._targeted(known))), heard)
+        answering = len(heard.keys() & set(known[0])) >= quorum(known[0])
+        behind = answering and max((header.term for header in heard.values()), default=0) < settled
+        if behind or any(map(self.lost, keepers)):
+            # They have forgotten it, or it was moved away from them: somebody else knows.
+            keepers, floor = await self._hear(known, settled, self._letters.pool.order(), heard)
+            behind = behind and max((header.term for header in heard.values()), default=0) < settled
         if not heard:
-            self.of(known)  # says why
+            self.of(known[0])  # says why
         if len(keepers) > KEEPERS_MAX:
             raise UnreachableError("the practice's journal is being moved by several devices; use one of them")
+        if (behind or any(map(self.lost, keepers))) and not alone:
+            raise RefusedError(
+                "nobody who kept this practice's journal has it any more, or two of the three left the federation at "
+                "once. If this is the device that was at work last, say `peewit provider journal --go-on`: then what "
+                "it knows counts"
+            )
         for origins in keepers:
             if not self.lost(origins):
                 self.of(origins)
-            elif not alone:
-                raise RefusedError(
-                    "so many operators have left the federation at once that no two of the three who kept this "
-                    "practice's journal are there. If this is the device that was at work last, say "
-                    "`peewit provider journal --go-on`: then what it knows counts"
-                )
         return Standing(keepers, floor, tuple(header.term for header in heard.values()))
 
-    def _with_successor(self, named: Sequence[tuple[bytes, ...]]) -> Keepers:
-        """The newest of them, with somebody else in the place of who left, and all who have a say."""
+    async def _hear(
+        self, known: Keepers, settled: int, asked: Sequence[Backend], heard: dict[bytes, Header]
+    ) -> tuple[Keepers, int]:
+        """Ask nodes, and whomever they name; who has a say, and the last term that is settled."""
+        done: set[bytes] = set()
+        keepers, floor = self._targeted(known), settled
+        while fresh := [b for b in asked if b.operator.origin_hash not in done]:
+            done |= {backend.operator.origin_hash for backend in fresh}
+            with suppress(UnreachableError):
+                heard |= await self.headers(fresh)
+            floor = max([settled, *(header.known for header in heard.values())])
+            named = _named(heard.values(), floor)
+            keepers = self._targeted([*named, *known] if floor == settled or not named else named)
+            asked = self._letters.nodes(_union(keepers))
+        return keepers, floor
+
+    def _targeted(self, named: Sequence[tuple[bytes, ...]]) -> Keepers:
+        """First who is to keep it: whom a claim named and who are all there, or others in the place of who left."""
         there = {operator.origin_hash for operator in self._letters.pool.charter.operators}
-        stay = [origin for origin in named[0] if origin in there]
-        target = named[0]
-        if len(stay) < len(target):
+        target = next((origins for origins in named if there >= set(origins)), None)
+        if target is None:
+            stay = [origin for origin in named[0] if origin in there]
             target = (*stay, *[origin for origin in self._ranked() if origin not in stay])[:NODES]
         return tuple(dict.fromkeys((target, *named)))
 
@@ -164,14 +182,12 @@ class JournalNodes:
         """Keepers of a journal that begins now."""
         return tuple(self._ranked()[:NODES])
 
-    async def find(self) -> tuple[bytes, ...]:
-        """The keepers, as any node tells; none if there is no journal. Raises `UnreachableError`."""
+    async def find(self) -> Keepers:
+        """Who has a say, as all nodes tell that answer; nobody if there is no journal. Raises `UnreachableError`."""
         pool = self._letters.pool
         headers = list((await self.headers(pool.order())).values())
-        if any(header.number for header in headers):
-            return max(headers, key=lambda header: (header.written, header.number)).keepers[0]
         if any(header.keepers for header in headers):
-            return max(headers, key=lambda header: header.term).keepers[0]
+            return _named(headers, max(header.known for header in headers))
         if len(headers) < len(pool.charter.operators) - 1:
             raise UnreachableError(
                 f"only {len(headers)} of {len(pool.charter.operators)} nodes answer: too few to know that none of them "
@@ -204,6 +220,12 @@ class JournalNodes:
 def quorum(origins: Sequence[bytes]) -> int:
     """How many of them decide."""
     return len(origins) // 2 + 1
+
+
+def _named(headers: Iterable[Header], floor: int) -> Keepers:
+    """Whom claims above a settled term name, those of the newest first."""
+    told = sorted((header for header in headers if header.term > floor), key=lambda h: h.term, reverse=True)
+    return tuple(dict.fromkeys(origins for header in told for origins in header.keepers))
 
 
 def _union(keepers: Keepers) -> tuple[bytes, ...]:

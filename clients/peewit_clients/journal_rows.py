@@ -5,7 +5,8 @@
     sealed    nonce || XChaCha20-Poly1305 under the key, with the tag, over the size (4 bytes) and [kind, name, body],
               filled up to the next of 128, 256, 512, … bytes
     head      16 random bytes, and BLAKE2b-128 of [term, number, these] under the key
-    seal      BLAKE2b-128 of [term, device, [[origin hash, …], …]] under the key: nobody else says who keeps a journal
+    seal      BLAKE2b-128 of [term, device, [[origin hash, …], …], known] under the key: nobody else says who keeps a
+              journal
 
 Rules kept here: a row is bounded, and opened only if the practice sealed it under this tag. Which rows and heads count
 is left to `journal`.
@@ -83,7 +84,7 @@ class Sealer:
 
     def claim(self, term: int, device: bytes, keepers: Keepers, known: int) -> Claim:
         """A claim that names keepers."""
-        return Claim(term, device, keepers, known, self._mac([term, device, [list(origins) for origins in keepers]]))
+        return Claim(term, device, keepers, known, self._mac([term, device, [list(o) for o in keepers], known]))
 
     def genuine(self, header: Header) -> Header:
         """A header whose last write and claim were ours, or none. Raises `MalformedError`."""
@@ -92,7 +93,7 @@ class Sealer:
             raise MalformedError("it tells of a write that was none of this practice's")
         if bool(header.head) != bool(header.number):
             raise MalformedError("a header without a head")
-        if header.term and header.seal != self.claim(header.term, header.device, header.keepers, 0).seal:
+        if header.term and header.seal != self.claim(header.term, header.device, header.keepers, header.known).seal:
             raise MalformedError("it tells of a claim that was none of this practice's")
         if header.written > header.term or bool(header.keepers) != bool(header.term):
             raise MalformedError("a header that contradicts itself")

@@ -5,8 +5,8 @@
                7: secret of the recovery code}
     items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`), or of
               each day (its number since 1970, 4 bytes) which slots were taken out: 8 bytes of each name, ascending
-    journal   [term, written, number, head, [origin hash, …], head of a write that was begun, whether all is to be
-              written, names that are to be written: kind (1 byte), size (1 byte), name, …] (`journal`)
+    journal   [term, written, number, head, settled, [origin hash, …], head of a write that was begun, whether all is
+              to be written, names that are to be written: kind (1 byte), size (1 byte), name, …] (`journal`)
 
 Rules kept here: a letter stands here, sealed, before it is sent, and goes when a node has it; so whatever step is cut
 short, what was promised is kept and what was decided is told. What changes stands among what the journal does not know
@@ -114,7 +114,10 @@ class JournalState:
     number: int = 0
     "And its number and head."
     head: bytes = b""
+    settled: int = 0
+    "The last term in which enough nodes took a write of this device,"
     origins: tuple[bytes, ...] = ()
+    "and the operators who kept the journal then."
     begun: bytes = b""
     "The head of a write that may count."
     whole: bool = True
@@ -126,13 +129,13 @@ class JournalState:
 
     def encode(self) -> bytes:
         names = b"".join(bytes([kind, len(name)]) + name for kind, name in {**self.flying, **self.pending})
-        numbers = [self.term, self.written, self.number, self.head]
+        numbers = [self.term, self.written, self.number, self.head, self.settled]
         return cbor.encode([*numbers, list(self.origins), self.begun, self.whole, names])
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        term, written, number, head, origins, begun, whole, names = cbor.decode(data)
-        found, at = cls(term, written, number, head, tuple(origins), begun, whole), 0
+        term, written, number, head, settled, origins, begun, whole, names = cbor.decode(data)
+        found, at = cls(term, written, number, head, settled, tuple(origins), begun, whole), 0
         while at < len(names):
             end = at + 2 + names[at + 1]
             found.pending[names[at], names[at + 2 : end]] = None

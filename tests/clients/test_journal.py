@@ -424,7 +424,7 @@ async def test_one_node_that_lies_takes_nothing_from_a_device(surgery: Surgery) 
         await booked(surgery, view, practice)
         liar, real = keepers_of(surgery, practice)[0], practice.journal.nodes.call
         origins = practice.state.journal.origins
-        high = Header(1 << 52, bytes(16), 1 << 52, 1 << 52, b"\1" * 32, (origins,), bytes(16))
+        high = Header(1 << 52, bytes(16), 1 << 52, 1 << 52, b"\1" * 32, (origins,), 0, bytes(16))
         for lie in (
             {"read": encode_page(high, ()), "claim": cbor.encode(high.value())}, {"claim": b"\xff"}, {"read": b""},
             {"read": encode_page(Header(), ()), "claim": cbor.encode(Header().value())},

@@ -95,13 +95,14 @@ def on_empty_machine(view: RegistryView, practice: Practice) -> Practice:
     return Practice(view, PracticeState(mine.mediator, mine.key_seed, mine.encryption_seed), os.urandom)
 
 
-async def test_until_the_move_is_written_who_kept_it_before_has_to_agree(surgery: Surgery) -> None:
-    """The newcomers alone have nothing yet: whoever believed them would begin with an empty calendar."""
+@pytest.mark.parametrize("reached", [0, 1])
+async def test_until_enough_nodes_took_a_write_who_kept_it_before_has_to_agree(surgery: Surgery, reached: int) -> None:
+    """The newcomers alone have nothing yet: whoever believed them would begin with an old calendar, or an empty one."""
     async with surgery.view() as view:
         disk = disk_of(surgery, view, 1)
         practice = disk.device(view)
         await practice.journal.flush()
-        gone, first, second = keepers_of(surgery, practice)
+        (gone, first, second), backup = keepers_of(surgery, practice), deepcopy(disk)
         # The second node misses what is written next.
         add(practice, 2)
         cut_off(practice, {second})
@@ -111,7 +112,7 @@ async def test_until_the_move_is_written_who_kept_it_before_has_to_agree(surgery
             real = mover.journal.nodes.call
 
             async def claims_only(backend, what, body):  # type: ignore[no-untyped-def]
-                if what == "write":
+                if what == "write" and (backend.name != first or not reached):
                     raise BackendError("its power goes")
                 return await real(backend, what, body)
 
@@ -122,6 +123,10 @@ async def test_until_the_move_is_written_who_kept_it_before_has_to_agree(surgery
             cut_off(empty, down)
             with pytest.raises(UnreachableError, match="1 of the 3 nodes"):
                 await empty.journal.restore()
+            put_back = backup.device(later)
+            cut_off(put_back, {first})
+            with pytest.raises(UnreachableError, match="1 of the 3 nodes"):
+                await put_back.journal.ready()
             down.clear()
             await empty.journal.restore()
             assert times(empty) == names(1, 2)
@@ -157,7 +162,7 @@ async def test_one_node_cannot_say_who_else_keeps_a_journal(surgery: Surgery) ->
         (held,) = (await practice.journal.nodes.headers(practice.journal.nodes.of(origins)[:1])).values()
         real = practice.journal.nodes.call
         for keepers, term in ((((origins[0],),), held.term), (((b"\1" * 32, b"\2" * 32),), 1 << 40)):
-            lie = Header(term, held.device, held.written, held.number, held.head, keepers, held.seal)
+            lie = Header(term, held.device, held.written, held.number, held.head, keepers, held.known, held.seal)
             lies = {"read": encode_page(lie, ()), "claim": cbor.encode(lie.value())}
 
             async def call(backend, what, body, lies=lies):  # type: ignore[no-untyped-def]
@@ -171,8 +176,59 @@ async def test_one_node_cannot_say_who_else_keeps_a_journal(surgery: Surgery) ->
             assert any("none of this practice's" in line for line in view.pool.complaints[liar])
 
 
-def test_what_keepers_have_a_say_is_settled_by_the_next_write() -> None:
-    old, new = (b"\1" * 32,), (b"\2" * 32,)
-    moving = Header(5, bytes(16), 4, 7, bytes(32), (new, old), bytes(16))
-    assert moving.standing == (new, old)
-    assert replace(moving, written=5).standing == (new,)
+async def test_a_device_that_knows_better_asks_everybody_before_it_begins_anew(surgery: Surgery) -> None:
+    """Who kept the journal long ago has deleted it, and would take another one."""
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        old, backup = keepers_of(surgery, practice), deepcopy(disk)
+        async with after(surgery, old[0]) as later:
+            practice = disk.device(later)
+            add(practice, 2)
+            await practice.journal.flush()
+        for name in old[:2]:
+            node = surgery.federation.nodes[name]
+            await node.journals.expire(node.state.now() + 101 * 86_400)
+        again = backup.device(view)
+        with pytest.raises(BehindError):
+            await again.journal.ready()
+        assert times(again) == names(1, 2)
+        # Nobody has anything any more: a person says whether this is all that there was.
+        for node in surgery.federation.nodes.values():
+            await node.journals.expire(node.state.now() + 101 * 86_400)
+        last = disk.device(view)
+        with pytest.raises(RefusedError, match="--go-on"):
+            await last.journal.ready()
+        await last.journal.go_on()
+        assert times(last) == names(1, 2)
+
+
+async def test_one_answer_does_not_tell_that_nobody_else_is_at_work(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        practice = disk.device(view)
+        await practice.journal.flush()
+        first, second, _ = keepers_of(surgery, practice)
+        cut_off(practice, {first, second})
+        with pytest.raises(UnreachableError, match="1 of the nodes"):
+            await practice.journal.ready()
+
+
+async def test_a_copy_from_before_the_first_write_with_another_charter_begins_no_second_journal(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        disk = disk_of(surgery, view, 1)
+        virgin, practice = deepcopy(disk), disk.device(view)
+        chosen = [backend.name for backend in practice.journal.nodes.of(practice.journal.nodes.choose())]
+        cut_off(practice, {chosen[2]})
+        await practice.journal.flush()
+        async with after(surgery, chosen[0]) as later:
+            copy = virgin.device(later)
+            cut_off(copy, {chosen[1]})
+            with pytest.raises(UnreachableError, match="1 of the 3 nodes"):
+                await copy.journal.flush()
+            copy = virgin.device(later)
+            with pytest.raises(BehindError):
+                await copy.journal.flush()

@@ -4,14 +4,15 @@
     write      [term, device, at, head, next, next head, drop, part, last, [[tag, sealed or empty], …]]
                                                                                                ->  header
     read       [after tag, bytes at most]                          ->  [header, [[tag, sealed], …]] in order of tags
-    header     [term, device, written, number, head, [[origin hash, …], …], seal]
+    header     [term, device, written, number, head, [[origin hash, …], …], known, seal]
 
     [3, h'64..', 7, h'a1..', 8, h'b2..', false, 0, true, [[h'00..', h'']]]
     8a 03 50 64… 07 58 20 a1… 08 58 20 b2… f4 00 f5 81 82 50 00… 40
 
 Three nodes keep it, which claim and header name first (its *keepers*); what two of them have counts. When operators
-leave, the next claim names others, and behind them those who kept it before: until something is written in its term,
-two of each three have to agree. A node with keepers that a claim does not know of refuses it.
+leave, the next claim names others, and behind them those who kept it before: two of each three have to agree, until a
+claim comes that names the new ones alone and *knows* of a term in which two of them took a write. A node with keepers
+of a later term than that, whom a claim does not name, refuses it.
 
 A device *claims* a term above all others before it writes: a node that has let it writes nothing of older terms any
 more. A write goes from one number to the next, so that a device which does not know what was written last (it was put
@@ -20,7 +21,7 @@ term, and there with the highest number, is what counts. A write that does not f
 which count together, with the `last`. With `drop` it is all that there is, in the place of what a node had that was
 left behind.
 
-Rules kept here: syntax and bounds, and whose say counts by a header. What is sealed, also the seal by which a practice
+Rules kept here: syntax and bounds, and which claim follows which. What is sealed, also the seal by which a practice
 knows the keepers that it named, and how devices agree, is left to practices.
 """
 
@@ -33,8 +34,8 @@ from peewit_federation import cbor
 from peewit_federation.errors import MalformedError
 
 NODES: Final = 3
-KEEPERS_MAX: Final = 4
-"Those who keep it, and up to three moves that were begun and that nothing was written after."
+KEEPERS_MAX: Final = 8
+"Those who keep it, and moves that were begun and that nothing was written after."
 SEAL_BYTES: Final = 16
 DEVICE_BYTES: Final = 16
 TAG_BYTES: Final = 16
@@ -64,28 +65,28 @@ class Header:
     head: bytes = b""
     keepers: Keepers = ()
     "As the claim of this term named them."
+    known: int = 0
+    "As that claim said: in this term a write was taken by enough of those who kept it then."
     seal: bytes = b""
-    "Of the practice, over the term, the device and the keepers."
-
-    @property
-    def standing(self) -> Keepers:
-        """Those who have a say: who kept it before has none any more once something is written in this term."""
-        return self.keepers[:1] if self.written == self.term else self.keepers
+    "Of the practice, over term, device, keepers and `known`."
 
     def value(self) -> list[object]:
         """As it stands in answers."""
         numbers = [self.term, self.device, self.written, self.number, self.head]
-        return [*numbers, [list(origins) for origins in self.keepers], self.seal]
+        return [*numbers, [list(origins) for origins in self.keepers], self.known, self.seal]
 
     @classmethod
     def of(cls, value: object) -> Header:
         """Raises `MalformedError`."""
         match value:
-            case [int(term), bytes(device), int(written), int(number), bytes(head), list(keepers), bytes(seal)]:
+            case [
+                int(term), bytes(device), int(written), int(number), bytes(head), list(keepers), int(known),
+                bytes(seal),
+            ]:  # fmt: skip
                 sizes = len(device) == DEVICE_BYTES and len(head) in (0, HEAD_BYTES) and len(seal) in (0, SEAL_BYTES)
-                if sizes and all(0 <= n < NUMBER_MAX for n in (term, written, number)):
-                    return cls(term, device, written, number, head, _keepers(keepers), seal)
-        raise MalformedError("a journal's header is [term, device, written, number, head, [[origin hash, …], …], seal]")
+                if sizes and all(0 <= n < NUMBER_MAX for n in (term, written, number, known)):
+                    return cls(term, device, written, number, head, _keepers(keepers), known, seal)
+        raise MalformedError("a journal's header is [term, device, written, number, head, keepers, known, seal]")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Claim:
     device: bytes
     keepers: Keepers
     known: int
-    "A term: who keeps this journal by claims up to it is known, and has no say beside `keepers`."
+    "A term in which a write was taken by enough: whom claims up to it named has no say beside `keepers`."
     seal: bytes
 
     def encode(self) -> bytes:
@@ -105,12 +106,12 @@ class Claim:
 
     def follows(self, held: Header) -> bool:
         """Whether it knows everybody who has a say by what a node holds."""
-        return held.term <= self.known or set(held.standing) <= set(self.keepers)
+        return held.term <= self.known or set(held.keepers) <= set(self.keepers)
 
     @classmethod
     def decode(cls, data: bytes) -> Claim:
         """Raises `MalformedError`."""
-        match cbor.decode(data, size_bytes_max=1024):
+        match cbor.decode(data, size_bytes_max=2048):
             case [int(term), bytes(device), list(keepers), int(known), bytes(seal)]:
                 sizes = len(device) == DEVICE_BYTES and len(seal) == SEAL_BYTES and keepers
                 if sizes and 0 <= known < term < NUMBER_MAX:

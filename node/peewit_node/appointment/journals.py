@@ -30,13 +30,13 @@ from peewit_node.routes_log import parse_hash
 LIFETIME_S: Final = 100 * 86_400
 ROW_COST_BYTES: Final = 200
 CLAIM: Final = (
-    "INSERT INTO journals VALUES (?, ?, ?, 0, 0, ?, ?, ?, 0, ?, ?, 0, 0) ON CONFLICT (practice) DO UPDATE SET "
-    "term = excluded.term, device = excluded.device, keepers = excluded.keepers, seal = excluded.seal, "
-    "until = excluded.until, begun = excluded.begun, parts = 0, parts_size = 0 "
+    "INSERT INTO journals VALUES (?, ?, ?, 0, 0, ?, ?, ?, ?, 0, ?, ?, 0, 0) ON CONFLICT (practice) DO UPDATE SET "
+    "term = excluded.term, device = excluded.device, keepers = excluded.keepers, known = excluded.known, "
+    "seal = excluded.seal, until = excluded.until, begun = excluded.begun, parts = 0, parts_size = 0 "
     "WHERE excluded.term > journals.term AND journals.term = ? AND journals.written = ?"
 )
 HELD: Final = (
-    "SELECT term, device, written, number, head, keepers, seal, size, begun, parts, parts_size "
+    "SELECT term, device, written, number, head, keepers, known, seal, size, begun, parts, parts_size "
     "FROM journals WHERE practice = ?"
 )  # fmt: skip
 # Whatever else was written meanwhile, these do not happen then.
@@ -112,7 +112,19 @@ class Journals:
         if not claim.follows(held):
             raise ConflictError("others keep this journal than the claim knows of; read it first", held.term)
         keepers, until = cbor.encode([list(origins) for origins in claim.keepers]), int(self._state.now()) + LIFETIME_S
-        row = practice, claim.term, claim.device, b"", keepers, claim.seal, until, b"", held.term, held.written
+        row = (
+            practice,
+            claim.term,
+            claim.device,
+            b"",
+            keepers,
+            claim.known,
+            claim.seal,
+            until,
+            b"",
+            held.term,
+            held.written,
+        )
         try:
             await self._engine.write(Write(CLAIM, row, 1), Write(DROP_PARTS, (practice,)))
         except WriteConflictError:
@@ -225,8 +237,8 @@ class Journals:
         rows = await self._engine.look(HELD, practice)
         if not rows:
             return Held()
-        *numbers, keepers, seal, size, begun, parts, parts_size = rows[0]
-        return Held(Header.of([*numbers, cbor.decode(keepers), seal]), size, begun, parts, parts_size)
+        *numbers, keepers, known, seal, size, begun, parts, parts_size = rows[0]
+        return Held(Header.of([*numbers, cbor.decode(keepers), known, seal]), size, begun, parts, parts_size)
 
     async def _answer(self, practice: bytes) -> web.Response:
         return _cbor(cbor.encode((await self._held(practice)).header.value()))

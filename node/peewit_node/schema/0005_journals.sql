@@ -7,7 +7,8 @@ CREATE TABLE journals (
     number INTEGER NOT NULL,         -- of the last write
     head BLOB NOT NULL,              -- of the last write
     keepers BLOB NOT NULL,           -- CBOR: the operators whose nodes keep it, and who kept it before
-    seal BLOB NOT NULL,              -- of the practice, over term, device and keepers
+    known INTEGER NOT NULL,          -- a term in which a write was taken by enough, as the last claim said
+    seal BLOB NOT NULL,              -- of the practice, over term, device, keepers and known
     size INTEGER NOT NULL,           -- bytes of all rows
     until INTEGER NOT NULL,          -- POSIX seconds
     begun BLOB NOT NULL,             -- head of the write of which parts are here
