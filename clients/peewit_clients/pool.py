@@ -235,7 +235,7 @@ class BackendPool:
         relays = [b for b in others if b is not backend]
         self.random.shuffle(relays)
         if self.guard:
-            relays.sort(key=lambda relay: sha256(self.guard, relay.operator.origin_hash))
+            relays.sort(key=lambda relay: (relay.failures > 0, sha256(self.guard, relay.operator.origin_hash)))
         reasons = []
         for relay in relays[:RELAYS]:
             try:

@@ -93,6 +93,33 @@ async def test_it_works_with_a_node_dead_and_says_when_nobody_carries(surgery: S
             await view.pool.fetch(backend, "/v1/admission")
 
 
+async def test_a_relay_that_failed_is_not_the_first_again_until_it_answered(surgery: Surgery) -> None:
+    """One that swallows requests would cost every further one a timeout, whenever its circuit closes."""
+    async with surgery.view() as view:
+        view.go_through_others(b"guard")
+        pool = view.pool
+        asked: list[str] = []
+        real = pool._direct
+
+        async def direct(backend, *arguments):  # type: ignore[no-untyped-def]
+            asked.append(backend.name)
+            return await real(backend, *arguments)
+
+        pool._direct = direct  # type: ignore[method-assign]
+        target = pool.backends[0]
+        path = f"/v1/views?mediator={surgery.mediator.id.hex()}"
+        await pool.fetch(target, path)
+        (guard,) = (backend for backend in pool.backends if backend.name == asked[0])
+        await pool.fetch(target, path)
+        assert asked == [guard.name] * 2, "as long as it can, one sees who asks"
+        guard.failures = 1
+        await pool.fetch(target, path)
+        assert asked[-1] != guard.name
+        await pool.fetch(guard, path)  # it answers
+        await pool.fetch(target, path)
+        assert (guard.failures, asked[-1]) == (0, guard.name)
+
+
 async def test_a_relay_does_not_wait_for_a_node_that_it_knows_to_be_down(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
