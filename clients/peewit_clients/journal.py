@@ -249,13 +249,12 @@ class Journal:
         counted on.
         """
         mine, self._claim = self._state.journal, None  # until what counts is known, nothing is written
-        found = (mine.origins,) if mine.origins else await self.nodes.find()
-        known = found or (self.nodes.choose(),)
+        known = ((mine.origins,) if mine.origins else await self.nodes.find()) or (self.nodes.choose(),)
         for _ in range(TRIES):
             standing = await self.nodes.standing(known, mine.settled, alone=alone)
             term, device = max([mine.term, *standing.terms]) + 1, self._randomness(DEVICE_BYTES)
             claim = self._sealer.claim(term, device, standing.keepers, standing.floor)
-            held, missing = await self.nodes.claim(claim, first=not found, alone=alone)
+            held, missing = await self.nodes.claim(claim, first=not standing.floor, alone=alone)
             mine.term = claim.term
             if not missing:
                 break

@@ -102,8 +102,8 @@ class JournalNodes:
     ) -> tuple[list[tuple[Backend, Header]], str]:
         """Have a claim at all keepers: who agreed, and of which there were too few, in words.
 
-        The `first` goes to every node, and more than half have to agree: a copy of the device that knows of no journal,
-        and has another charter, would choose other keepers.
+        The `first`, as long as no write is known to be settled, goes to every node, and more than half have to agree: a
+        copy of the device that knows of no journal, and has another charter, would choose other keepers.
         """
         pool = self._letters.pool
         backends = pool.order() if first else self._letters.nodes(_union(claim.keepers))

@@ -232,3 +232,17 @@ async def test_a_copy_from_before_the_first_write_with_another_charter_begins_no
             copy = virgin.device(later)
             with pytest.raises(BehindError):
                 await copy.journal.flush()
+
+
+async def test_a_journal_that_could_not_begin_does_not_begin_with_fewer_the_next_time(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = disk_of(surgery, view, 1).device(view)
+        nodes = practice.journal.nodes
+        two = {backend.name for backend in nodes.of(nodes.choose())[:2]}
+        gone = set(surgery.federation.names) - two
+        cut_off(practice, gone)
+        for _ in range(2):
+            with pytest.raises(UnreachableError, match="2 of 4 nodes answer"):
+                await practice.journal.flush()
+        gone.clear()
+        await practice.journal.flush()
