@@ -13,15 +13,15 @@ import pytest
 from peewit_clients.journal import BehindError
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import SLOT, PracticeState
+from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.appointment.journal import Header, encode_page
 from peewit_federation.errors import RefusedError
+from tests.clients.journal_kit import add, cut_off, disk_of, keepers_of
+from tests.clients.journal_kit import surgery as surgery
 from tests.clients.office import charter_of
 from tests.clients.surgery import Surgery, slot
-from tests.clients.test_journal import cut_off, disk_of, keepers_of
-from tests.clients.test_journal import surgery as surgery
 
 
 @asynccontextmanager
@@ -33,13 +33,6 @@ async def after(surgery: Surgery, *gone: str) -> AsyncIterator[RegistryView]:
         view = RegistryView(charter, pool)
         await view.refresh([surgery.mediator.id])
         yield view
-
-
-def add(practice: Practice, *numbers: int) -> None:
-    """Times of the calendar, which the journal does not know yet."""
-    for number in numbers:
-        practice.state.calendar[slot(number).name] = slot(number)
-        practice.keep((SLOT, slot(number).name))
 
 
 def times(practice: Practice) -> set[bytes]:
