@@ -14,7 +14,6 @@ from typing import Final
 
 import nacl.bindings
 import nacl.exceptions
-import nacl.signing
 
 PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
@@ -27,20 +26,17 @@ REMEMBERED_BYTES_MAX: Final = 1024
 class SigningKey:
     """An Ed25519 private key, made from its 32-byte seed."""
 
-    __slots__ = ("_key", "public")
+    __slots__ = ("_secret", "public", "seed")
 
     def __init__(self, seed: bytes) -> None:
-        self._key = nacl.signing.SigningKey(seed)
-        self.public: bytes = bytes(self._key.verify_key)
-
-    @property
-    def seed(self) -> bytes:
-        """The 32 bytes to keep secret."""
-        return bytes(self._key)
+        self.seed = seed
+        "The 32 bytes to keep secret."
+        self.public: bytes
+        self.public, self._secret = nacl.bindings.crypto_sign_seed_keypair(seed)
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature over `message`."""
-        return self._key.sign(message).signature
+        return nacl.bindings.crypto_sign(message, self._secret)[:SIGNATURE_BYTES]
 
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public.hex()[:16]}…)"

@@ -21,10 +21,10 @@ from peewit_federation.log.checkpoint import Head, log_key, open_head
 from peewit_federation.log.follow import HistoryError
 from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.proofs import consistency_proof, leaf_source
-from peewit_federation.log.tiles import split_bundle
 from peewit_federation.registry.fold import Registry
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, check_entry
 from peewit_node.carry import Carrier
+from peewit_node.checking.jobs import APPEND
 from peewit_node.forks import Forks
 from peewit_node.logs import Log, Logs
 from peewit_node.node_state import NodeState
@@ -40,13 +40,15 @@ class Appender:
         self._carrier = carrier
         self._forks = forks
 
-    async def accept(self, origin: bytes, append: Append) -> bytes:
-        """The receipt: the newest checkpoint with our cosignature. Raises `SenderError`s."""
-        log, limit = await self._log(origin, append.device)
-        head = open_head(append.note, log.key, self._state.charter.policy.witness_keys)
+    async def accept(self, origin: bytes, data: bytes) -> bytes:
+        """The receipt for an `Append`: the newest checkpoint with our cosignature. Raises `SenderError`s."""
+        log, limit = await self._log(origin, data)
+        append = await self._state.machine.check(APPEND, data, log.key.public.raw)
+        head, entries = append.head, append.entries
+        if append.note:
+            head = open_head(append.note, log.key, self._state.charter.policy.witness_keys)
         if head.size > limit:
             raise QuotaError(f"a log of {head.size} entries; operators grant this mediator's devices {limit}")
-        entries = split_bundle(append.bundle)
         if head.size == 0 or append.old_size + len(entries) != head.size:
             raise MalformedError(f"{len(entries)} entries from {append.old_size} on do not make {head.size}")
         if log.forked and (close := self._forks.picked(log, head)):
@@ -69,14 +71,14 @@ class Appender:
         assert log.head is not None
         return log.head.encode()
 
-    async def _log(self, origin: bytes, device: bytes) -> tuple[Log, int]:
-        """A log that somebody vouches for, and how many entries it may have."""
+    async def _log(self, origin: bytes, data: bytes) -> tuple[Log, int]:
+        """A log that somebody vouches for, if only in the append itself, and how many entries it may have."""
         if origin in self._registry.operators:
             raise RefusedError("only its own node appends to an operator's log")
         limit = self._registry.mirrors(origin)
         if limit is not None and (log := self._logs.get(origin)):
             return log, limit
-        if limit is None and device:
+        if limit is None and (device := Append.decode(data).device):
             await self._carrier.accept(device)
         statement = self._registry.vouched.device(origin)
         limit = self._registry.mirrors(origin)

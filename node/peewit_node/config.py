@@ -9,9 +9,10 @@ only allowed on loopback.
 from __future__ import annotations
 
 import ipaddress
+import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -51,6 +52,15 @@ class Gossip(BaseModel):
     "Logs that are mirrored at once."
     proxy: str | None = None
     "An HTTP proxy for all outbound requests."
+
+
+CHECKERS_MAX: Final = 4
+"Unless an operator asks for more."
+
+
+def other_cores() -> int:
+    """How many cores this process may use besides the one that it is busy with."""
+    return min(len(os.sched_getaffinity(0)) - 1, CHECKERS_MAX)
 
 
 class Limits(BaseModel):
@@ -97,6 +107,8 @@ class NodeConfig(BaseSettings):
     listen: str = "127.0.0.1:8100"
     places: Path | None = None
     "A table of postcodes with coordinates, for searching by distance."
+    checkers: Annotated[int, Field(ge=0, le=64)] = Field(default_factory=other_cores)
+    "Processes that check signatures and proofs, so that the node uses more than one core; none: it does so itself."
     tls: Tls | None = None
     gossip: Gossip = Gossip()
     limits: Limits = Limits()

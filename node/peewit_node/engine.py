@@ -22,6 +22,8 @@ class Write:
     parameters: tuple[Any, ...] = ()
     rows: int | None = None
     "How many rows it must touch."
+    large: bool = False
+    "Whether it may touch very many."
 
 
 class StorageError(Exception):

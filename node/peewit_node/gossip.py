@@ -98,9 +98,10 @@ class Gossip:
 
     def news(self, log: Log, *, urgent: bool) -> None:
         """A log changed here; others should know, and a few of them at once if it is urgent."""
-        if (log.head is None and not log.forked) or not self._counts(log):
+        subject = "log", log.origin
+        if (log.head is None and not log.forked) or not (subject in self.feed.marks or self._counts(log)):
             return
-        self.feed.add(("log", log.origin), *state_of(log))
+        self.feed.add(subject, *state_of(log))
         if urgent:
             self._news.set()
 

@@ -18,6 +18,8 @@ from peewit_federation.errors import LimitError, MalformedError
 from peewit_node.problems import Handler
 
 KEEPALIVE_S: Final = 200.0
+SWEEPS: Final = 8
+"Looks at all connections within the time that one may take: so much later may it be cut off."
 
 
 class Door:
@@ -28,6 +30,7 @@ class Door:
         self.timeout_s = timeout_s
         self.open: dict[asyncio.BaseTransport, TimedProtocol] = {}
         self.closing = False
+        self._sweeping = False
 
     @web.middleware
     async def watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -40,6 +43,23 @@ class Door:
             return await handler(request)
         finally:
             connection.busy(False)
+
+    def sweep(self) -> None:
+        """From now on, as long as anybody is connected, cut off who speaks too slowly.
+
+        One timer looks at all connections: one for each would be set and cancelled with every request.
+        """
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(self.timeout_s / SWEEPS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        late_s = asyncio.get_running_loop().time() - self.timeout_s
+        for connection in list(self.open.values()):
+            connection.cut_if_since(late_s)
+        if self.open:
+            self.sweep()
 
     async def shut(self) -> None:
         """Cut off whoever is still connected, also those who were let in at the last moment."""
@@ -59,7 +79,9 @@ class TimedProtocol(asyncio.Protocol):
         self._inner = inner
         self._door = door
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._since_s: float | None = None
+        "Since when a head is awaited that has not arrived."
         self._slow: asyncio.TimerHandle | None = None
         self._answering = False
 
@@ -72,31 +94,25 @@ class TimedProtocol(asyncio.Protocol):
         if full or self._door.closing:
             transport.abort()
         else:
-            self._watch()
+            self._since_s = self._loop.time()
+            self._door.sweep()
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is None and not self._answering:
-            self._watch()
+        if self._since_s is None and not self._answering:
+            self._since_s = self._loop.time()
         self._inner.data_received(data)
 
     def busy(self, answering: bool) -> None:
         """A request is being answered, or has been."""
         self._answering = answering
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._since_s = None
 
-    def _watch(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._door.timeout_s, self._cut)
-
-    def _cut(self) -> None:
-        self._timer = None
-        if self._transport is not None and not self._answering:
+    def cut_if_since(self, late_s: float) -> None:
+        """Cut it off if it has kept us waiting since then."""
+        if self._transport is not None and self._since_s is not None and self._since_s <= late_s:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         self._stop_slow()
         if self._transport is not None:
             self._door.open.pop(self._transport, None)

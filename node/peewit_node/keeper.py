@@ -92,7 +92,7 @@ class Keeper:
             if basis != self._basis(mediator) or not await self._restore(mediator, cursors):
                 # Rows of another basis must not come back with the next start.
                 await self._engine.write(
-                    Write("DELETE FROM subjects WHERE mediator = ?", (mediator,)),
+                    Write("DELETE FROM subjects WHERE mediator = ?", (mediator,), large=True),
                     Write("DELETE FROM folds WHERE mediator = ?", (mediator,)),
                 )
         self.poke()

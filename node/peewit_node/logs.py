@@ -200,7 +200,7 @@ class Logs:
             tree = await self.prove(log, size, lambda source: range_at(size, source))
         drops = [Write("DELETE FROM tails WHERE log = ?", (log.id,))]
         drops += [
-            Write("DELETE FROM tiles WHERE log = ? AND level = ? AND place >= ?", (log.id, level, kept))
+            Write("DELETE FROM tiles WHERE log = ? AND level = ? AND place >= ?", (log.id, level, kept), large=True)
             for level, kept in [(ENTRIES, size // WIDTH), (0, size // WIDTH)]
         ]
         for level in range(1, 8):

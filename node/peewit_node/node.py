@@ -43,6 +43,7 @@ from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
 from peewit_node.carry import Carrier
 from peewit_node.charters import check_keys, load_charter, require_successor, stamp
+from peewit_node.checking.processes import this_machine
 from peewit_node.config import NodeConfig
 from peewit_node.draw.admission import Admission
 from peewit_node.draw.clerk import Clerk
@@ -57,7 +58,7 @@ from peewit_node.keeper import Keeper
 from peewit_node.keyfile import read_key, read_seed, write_key
 from peewit_node.listener import Listener
 from peewit_node.logs import Log, Logs
-from peewit_node.machine import LocalMachine, Machine
+from peewit_node.machine import Machine
 from peewit_node.mirror import Mirror
 from peewit_node.node_state import NodeState
 from peewit_node.oblivious import Oblivious
@@ -100,7 +101,7 @@ class Node:
         places = _read_places(config.places) if config.places else None
         log_key, witness_key = (read_key(config.data / f"{name}.key") for name in ("log", "witness"))
         encryption = _encryption_seed(config.data / "encryption.key", random)
-        self.state = state = NodeState(config, charter, log_key, witness_key, encryption, clock)
+        self.state = state = NodeState(config, charter, log_key, witness_key, encryption, clock, machine)
         check_keys(state)
         self.engine = engine
         self.feed = Feed(random.randbytes(8))
@@ -154,12 +155,14 @@ class Node:
         """Open the database, catch up with it, listen, and begin to gossip."""
         engine = engine or SqliteEngine(config.data / DATABASE)
         try:
+            machine = machine or await this_machine(config.checkers)
             node = cls(
-                config, engine, clock=clock, random=random or SystemRandom(), connector=connector,
-                machine=machine or LocalMachine(),
-            )  # fmt: skip
+                config, engine, clock=clock, random=random or SystemRandom(), connector=connector, machine=machine
+            )
         except BaseException:
             await engine.close()
+            if machine is not None:
+                await machine.close()
             raise
         try:
             await node._run()
@@ -341,6 +344,7 @@ class Node:
         await self.state.cancel_all()
         await self.peers.close()
         await self.oblivious.close()
+        await self.state.machine.close()
         await self.engine.close()
         self._listener.forget()
 

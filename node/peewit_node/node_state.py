@@ -14,6 +14,7 @@ from peewit_federation.charter import Charter, Operator
 from peewit_federation.keys import SigningKey
 from peewit_federation.sealed import xwing_public
 from peewit_node.config import NodeConfig
+from peewit_node.machine import Machine
 
 logger = structlog.get_logger("peewit.node")
 
@@ -29,6 +30,7 @@ class NodeState:
     encryption_seed: bytes
     "Of the X-Wing key that others seal to; in our log stands its public part."
     clock: Callable[[], float]
+    machine: Machine
     tasks: dict[asyncio.Task[None], None] = field(default_factory=dict)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     "Set when a task that must never end has ended."

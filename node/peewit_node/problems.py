@@ -22,6 +22,7 @@ from peewit_federation.errors import (
     UnknownError,
 )
 from peewit_node.engine import StorageError, StorageFullError
+from peewit_node.machine import CheckerError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -34,6 +35,7 @@ STATUS: Final[dict[type[Exception], int]] = {
     RefusedError: 403,
     ConflictError: 409,
     AuthorError: 409,
+    CheckerError: 503,
     OperatorError: 500,
     StorageFullError: 507,
     StorageError: 503,

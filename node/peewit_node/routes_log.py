@@ -18,7 +18,7 @@ from typing import Final
 
 from aiohttp import web
 
-from peewit_federation.api import APPEND_BYTES_MAX, Append
+from peewit_federation.api import APPEND_BYTES_MAX
 from peewit_federation.errors import MalformedError, UnknownError
 from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile
 from peewit_federation.registry.fold import MAIN, Registry
@@ -111,8 +111,8 @@ class LogRoutes:
 
     async def append(self, request: web.Request) -> web.Response:
         origin = parse_hash(request.match_info["origin"])
-        append = Append.decode(await read_body(request, APPEND_BYTES_MAX, self._timeout_s))
-        receipt = await self._appender.accept(origin, append)
+        data = await read_body(request, APPEND_BYTES_MAX, self._timeout_s)
+        receipt = await self._appender.accept(origin, data)
         return web.Response(body=receipt, headers={"Content-Type": "text/plain; charset=utf-8"})
 
 

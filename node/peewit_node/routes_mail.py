@@ -17,10 +17,11 @@ from aiohttp import web
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.envelope import Envelope
-from peewit_federation.appointment.mailbox import Put, Terms, check_leave, read_digests
+from peewit_federation.appointment.mailbox import Terms, read_digests
 from peewit_federation.errors import RefusedError
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.mailboxes import Mailboxes
+from peewit_node.checking.jobs import PUT
 from peewit_node.node_state import NodeState
 from peewit_node.routes_log import parse_hash
 
@@ -48,14 +49,13 @@ class MailRoutes:
 
     async def put(self, request: web.Request) -> web.Response:
         address, now_s = parse_hash(request.match_info["address"]), self._state.now()
-        envelope = await self._door.open(request)
-        put = Put.decode(envelope.body)
+        body = await self._door.read(request)
         owner, terms = await self._mailboxes.terms(address, now_s)
-        if put.leave:
-            check_leave(put.leave, owner, envelope.signer, now_s)
-        elif not terms.practices or not self._known(envelope):
+        put = await self._state.machine.check(PUT, body, owner, int(now_s))
+        self._door.admit(request, put.envelope)
+        if not put.leave and not (terms.practices and self._known(put.envelope)):
             raise RefusedError("only who has its owner's leave writes into this mailbox")
-        await self._mailboxes.put(address, envelope.signer, put.message)
+        await self._mailboxes.put(address, put.envelope.signer, put.message)
         return _done()
 
     async def read(self, request: web.Request) -> web.Response:

@@ -29,6 +29,7 @@ charter = "{charter}"     # relative to this file
 data = "."                        # keys and database
 listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 
+# checkers = 1                    # processes that check signatures; else one for each core but the first, at most 4
 # places = "postcodes.csv"        # lets clients search by distance at this node
 
 # [tls]                           # or leave it out and put a proxy in front

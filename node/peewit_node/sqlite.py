@@ -25,10 +25,6 @@ from peewit_node.migrate import migrate
 COMMIT_WRITES_MAX: Final = 4000
 GATHER_TURNS: Final = 1
 INLINE_BYTES_MAX: Final = 256 * 1024
-MANY: Final = (
-    "DELETE FROM subjects", "DELETE FROM tiles", "DELETE FROM journal_rows WHERE practice IN",
-    "INSERT INTO journal_rows SELECT",
-)  # fmt: skip
 T = TypeVar("T")
 logger = structlog.get_logger("peewit.storage")
 
@@ -244,6 +240,11 @@ class SqliteEngine:
 
 
 def _size_bytes(writes: Sequence[Write]) -> int:
-    if any(write.sql.startswith(MANY) for write in writes):
-        return INLINE_BYTES_MAX + 1  # it may touch very many rows
-    return sum(len(value) for write in writes for value in write.parameters if isinstance(value, bytes))
+    size = 0
+    for write in writes:
+        if write.large:
+            return INLINE_BYTES_MAX + 1
+        for value in write.parameters:
+            if type(value) is bytes:
+                size += len(value)
+    return size

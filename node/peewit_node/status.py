@@ -12,7 +12,7 @@ import time
 from typing import Any, Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from peewit_node.engine import Engine, StorageError, Write
@@ -22,6 +22,7 @@ from peewit_node.logs import Log, Logs
 from peewit_node.node_state import NodeState
 from peewit_node.peers import Peer, Peers
 from peewit_node.problems import Handler
+from peewit_node.request_times import RequestTimes
 from peewit_node.views import Views
 
 EXPIRY_WARNING_S: Final = 60 * 86_400
@@ -45,11 +46,8 @@ class Status:
         self._views = views
         self._touched_s = -TOUCH_INTERVAL_S
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "peewit_requests", "Requests by route and status", ["route", "status"], registry=self.registry
-        )
-        self.seconds = Histogram("peewit_request_seconds", "Time to answer", ["route"], registry=self.registry)
-        self._children: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+        self._times = RequestTimes()
+        self.registry.register(self._times)
         self._gauges = {
             name: Gauge(f"peewit_{name}", text, registry=self.registry)
             for name, text in [
@@ -59,6 +57,7 @@ class Status:
                 ("forks", "Logs with fork evidence"),
                 ("mediators", "Mediators that count"),
                 ("peers_failing", "Peers whose last exchange failed"),
+                ("checkers_lacking", "Processes that should check what arrives and do not run"),
             ]
         }
         self._lag = Gauge(
@@ -83,12 +82,7 @@ class Status:
             return await handler(request)
         start = time.perf_counter()
         response = await handler(request)
-        key = route, response.status
-        if key not in self._children:
-            self._children[key] = self.seconds.labels(route), self.requests.labels(route, str(response.status))
-        seconds, requests = self._children[key]
-        seconds.observe(time.perf_counter() - start)
-        requests.inc()
+        self._times.add(route, response.status, time.perf_counter() - start)
         return response
 
     async def healthz(self, _: web.Request) -> web.Response:
@@ -104,6 +98,8 @@ class Status:
                 reasons.append(str(error))
         if not self._keeper.loaded.is_set():
             reasons.append("the registry is being folded")
+        if lacking := self._state.machine.lacking:
+            reasons.append(f"{lacking} processes that check what arrives do not run")
         view = self._views.own(self._state.now()).view
         if self._state.now() - view.time_s > 3 * self._state.config.gossip.view_interval_s + 2:
             reasons.append("no view was signed lately")
@@ -118,6 +114,7 @@ class Status:
             "forks": sum(log.forked for log in logs),
             "mediators": len(self._keeper.registry.folds),
             "peers_failing": sum(peer.failures > 0 for peer in self._peers.all.values()),
+            "checkers_lacking": self._state.machine.lacking,
         }
         for name, value in values.items():
             self._gauges[name].set(value)

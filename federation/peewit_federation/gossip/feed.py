@@ -28,7 +28,7 @@ from typing import Final
 
 from peewit_federation import cbor
 from peewit_federation.errors import MalformedError
-from peewit_federation.gossip.marks import MARK_BYTES, Marks, mark_of, split_marks
+from peewit_federation.gossip.marks import MARK_BYTES, Marks, split_marks
 
 EXCHANGE_BYTES_MAX: Final = 1 << 20
 ITEMS_BYTES_AIM: Final = 256 * 1024
@@ -175,7 +175,7 @@ class Feed:
 
     def add(self, subject: Hashable, *state: bytes) -> None:
         """A subject may have news: its state now, in parts. If that is as it was, there are none."""
-        if not self.marks.put(subject, mark_of(*state)):
+        if not self.marks.put(subject, *state):
             return
         self.number += 1
         self._first.setdefault(subject, self.number)

@@ -41,31 +41,41 @@ class Marks:
     """The marks of all that a node has."""
 
     def __init__(self) -> None:
+        self._states: dict[Hashable, tuple[bytes, ...]] = {}
+        "That are newer than their marks: what changes often is hashed when somebody asks."
         self._of: dict[Hashable, bytes] = {}
         self._subjects: dict[bytes, Hashable] = {}
         self._joined = b""
         self._root: bytes | None = None
 
-    def put(self, subject: Hashable, mark: bytes) -> bool:
-        """A subject has this state; whether that is new."""
-        if self._of.get(subject) == mark:
+    def put(self, subject: Hashable, *state: bytes) -> bool:
+        """A subject has this state, given in parts; whether that is new."""
+        held = self._states.get(subject)
+        if held == state or (held is None and subject in self._of and self._of[subject] == mark_of(*state)):
             return False
-        self.drop(subject)
-        self._of[subject] = mark
-        self._subjects[mark] = subject
+        self._states[subject] = state
         return True
 
     def drop(self, subject: Hashable) -> None:
         """A subject counts no more."""
+        self._states.pop(subject, None)
         self._subjects.pop(self._of.pop(subject, b""), None)
         self._root = None
 
     def __contains__(self, subject: Hashable) -> bool:
-        return subject in self._of
+        return subject in self._of or subject in self._states
+
+    def _settle(self) -> None:
+        states, self._states = self._states, {}
+        for subject, state in states.items():
+            self.drop(subject)
+            self._of[subject] = mark = mark_of(*state)
+            self._subjects[mark] = subject
 
     @property
     def root(self) -> bytes:
         """Over all marks: equal at two nodes that have the same."""
+        self._settle()
         if self._root is None:
             joined = b"".join(sorted(self._of.values()))
             self._root, self._joined = sha256(joined)[:MARK_BYTES], joined[: MARKS_MAX * MARK_BYTES]
@@ -79,6 +89,7 @@ class Marks:
 
     def compare(self, theirs: bytes) -> tuple[list[Hashable], list[bytes]]:
         """Our subjects of which they lack our state, and their marks that we lack. Raises `MalformedError`."""
+        self._settle()
         marks = split_marks(theirs)
         known = set(marks)
         surplus = [subject for subject, mark in self._of.items() if mark not in known]
@@ -86,4 +97,5 @@ class Marks:
 
     def find(self, marks: Sequence[bytes]) -> list[Hashable]:
         """The subjects with these marks, in this order; those that have changed since are left out."""
+        self._settle()
         return [self._subjects[mark] for mark in marks if mark in self._subjects]

@@ -62,13 +62,17 @@ class Policy:
 
     def satisfied(self, cosigners: Set[str]) -> bool:
         """Whether witnesses with these key names are a quorum."""
-        return self.quorum is None or self._satisfied(self.quorum, cosigners)
+        return self.quorum is None or (len(cosigners) >= self._least and self._satisfied(self.quorum, cosigners))
 
     def _satisfied(self, name: str, cosigners: Set[str]) -> bool:
         if name in self.witnesses:
             return self.witnesses[name].key.name in cosigners
         group = self.groups[name]
         return sum(self._satisfied(member, cosigners) for member in group.members) >= group.threshold
+
+    @cached_property
+    def _least(self) -> int:
+        return self.needed()
 
     def needed(self) -> int:
         """The size of the smallest quorum, in witnesses."""

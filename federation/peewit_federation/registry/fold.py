@@ -210,6 +210,8 @@ class Registry:
 
     def close_of(self, mediator: bytes, origin: bytes) -> Close | None:
         """The close that counts for a mediator's log."""
+        if (mediator, origin) not in self.vouched.closes:
+            return None
         return self.vouched.close(mediator, origin, self.standing_roots(mediator))
 
     def closed_branch(self, origin: bytes, root_hash: bytes) -> bytes | None:

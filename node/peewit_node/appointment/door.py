@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from peewit_federation.appointment.envelope import ENVELOPE_BYTES_MAX, Envelope, Guard, open_envelope
+from peewit_federation.appointment.envelope import ENVELOPE_BYTES_MAX, Envelope, Guard
 from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import Registry
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Provider
+from peewit_node.checking.jobs import ENVELOPE
 from peewit_node.http_server import read_body
 from peewit_node.node_state import NodeState
 
@@ -25,10 +26,17 @@ class SignedDoor:
 
     async def open(self, request: web.Request) -> Envelope:
         """The envelope in a request's body. Raises `SenderError`s."""
-        body = await read_body(request, ENVELOPE_BYTES_MAX, self._state.config.limits.request_timeout_s)
-        envelope = open_envelope(body)
-        self._guard.admit(envelope, request.method, request.path, self._state.now())
+        envelope = await self._state.machine.check(ENVELOPE, await self.read(request))
+        self.admit(request, envelope)
         return envelope
+
+    async def read(self, request: web.Request) -> bytes:
+        """The bytes of an envelope, of which nothing is known yet."""
+        return await read_body(request, ENVELOPE_BYTES_MAX, self._state.config.limits.request_timeout_s)
+
+    def admit(self, request: web.Request, envelope: Envelope) -> None:
+        """Raise unless an envelope that was checked is meant for this, and new."""
+        self._guard.admit(envelope, request.method, request.path, self._state.now())
 
     def known(self, key: bytes) -> bool:
         """Whether a mediator has ever vouched for the practice with this key (its id)."""

@@ -50,7 +50,7 @@ STEP: Final = (
     "WHERE practice = ? AND term = ? AND device = ? AND written = ? AND number = ? AND head = ? AND size = ? "
     "AND begun = ? AND parts = ? AND parts_size = ?"
 )
-DROP: Final = "DELETE FROM journal_rows WHERE practice IN (?)"
+DROP: Final = "DELETE FROM journal_rows WHERE practice = ?"
 DROP_PARTS: Final = "DELETE FROM journal_parts WHERE practice = ?"
 PUT: Final = "INSERT INTO journal_rows VALUES (?, ?, ?) ON CONFLICT (practice, tag) DO UPDATE SET body = excluded.body"
 PUT_PART: Final = "INSERT INTO journal_parts VALUES (?, ?, ?)"
@@ -177,8 +177,10 @@ class Journals:
         self._bound(size)
         step = change.term, change.next, change.next_head, size, until, b""
         return [
-            Write(STEP, (*step, *held.row(practice)), 1), *([Write(DROP, (practice,))] if change.drop else []),
-            *([Write(TAKE_PARTS, (practice,)), Write(TAKE_GONE, (practice, practice))] if change.part else []),
+            Write(STEP, (*step, *held.row(practice)), 1),
+            *([Write(DROP, (practice,), large=True)] if change.drop else []),
+            *([Write(TAKE_PARTS, (practice,), large=True)] if change.part else []),
+            *([Write(TAKE_GONE, (practice, practice))] if change.part else []),
             *(Write(PUT, (practice, *row)) if row[1] else Write(GONE, (practice, row[0])) for row in change.rows),
             Write(DROP_PARTS, (practice,)),
         ]  # fmt: skip
@@ -219,7 +221,7 @@ class Journals:
         rows = "DELETE FROM journal_rows WHERE practice IN (SELECT practice FROM journals WHERE until <= ?)"
         parts = rows.replace("journal_rows", "journal_parts")
         await self._engine.write(
-            Write(rows, (int(now_s),)),
+            Write(rows, (int(now_s),), large=True),
             Write(parts, (int(now_s),)),
             Write("DELETE FROM journals WHERE until <= ?", (int(now_s),)),
         )

@@ -23,6 +23,8 @@ PUT: Final = (
     "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ? "
     "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?)"
 )
+DROP_ENDED: Final = "DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)"
+KNOWN_MAX: Final = 10_000
 
 
 class Mailboxes:
@@ -32,6 +34,8 @@ class Mailboxes:
         self._engine = engine
         self._mailboxes_max = mailboxes_max
         self._count = 0
+        self._known: dict[bytes, tuple[bytes, Terms]] = {}
+        "Owner and terms by address, of some that were used lately."
 
     async def load(self) -> None:
         """Count what is there."""
@@ -46,14 +50,21 @@ class Mailboxes:
             raise QuotaError("this node keeps as many mailboxes as it can; use another")
         self._count += not known
         await self._engine.write(Write(OPEN, (key_id(owner), owner, terms.until_s, int(terms.practices))))
+        self._known[key_id(owner)] = owner, terms
 
     async def terms(self, address: bytes, now_s: float) -> tuple[bytes, Terms]:
         """The owner's public key and terms. Raises `UnknownError`."""
-        rows = await self._engine.look("SELECT public, until, practices FROM mailboxes WHERE address = ?", address)
-        if not rows or rows[0][1] <= now_s:
+        known = self._known.get(address)
+        if known is None:
+            rows = await self._engine.look("SELECT public, until, practices FROM mailboxes WHERE address = ?", address)
+            for public, until_s, practices in rows:
+                if len(self._known) >= KNOWN_MAX:
+                    self._known.clear()
+                # Not over what its owner said meanwhile.
+                known = self._known.setdefault(address, (public, Terms(until_s, bool(practices))))
+        if known is None or known[1].until_s <= now_s:
             raise UnknownError("there is no such mailbox at this node, or it has ended")
-        public, until_s, practices = rows[0]
-        return public, Terms(until_s, bool(practices))
+        return known
 
     async def put(self, address: bytes, writer: bytes, message: bytes) -> None:
         """Store a message. Raises `QuotaError` if the mailbox is full."""
@@ -62,8 +73,8 @@ class Mailboxes:
         try:
             await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
         except WriteConflictError:
-            known = "SELECT 1 FROM messages WHERE address = ? AND digest = ?"
-            if not await self._engine.look(known, address, digest):
+            known = "SELECT 1 FROM messages WHERE address = ? AND writer = ? AND digest = ?"
+            if not await self._engine.look(known, address, writer, digest):
                 raise QuotaError("this mailbox is full; its owner has to read it first") from None
 
     async def read(self, address: bytes) -> list[bytes]:
@@ -82,7 +93,8 @@ class Mailboxes:
         # Not counted anew: boxes that are opened meanwhile are counted as they come.
         ((ended,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes WHERE until <= ?", now)
         await self._engine.write(
-            Write("DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)", (now,)),
+            Write(DROP_ENDED, (now,), large=True),
             Write("DELETE FROM mailboxes WHERE until <= ?", (now,)),
         )
         self._count -= ended
+        self._known.clear()

@@ -16,13 +16,13 @@ from typing import Final
 
 from peewit_federation.appointment.request import Request, area_name, open_request
 from peewit_federation.cose import Sign1
-from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
 from peewit_federation.registry.find import Finder
 from peewit_federation.registry.fold import Registry
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment
+from peewit_node.checking.jobs import PRIORITY
 from peewit_node.engine import Engine, Write, WriteConflictError
 from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
@@ -167,7 +167,7 @@ class Queues:
         if {area for (area,) in held} >= {area for area, _ in ours}:
             return  # who asks again costs no proofs
         ranks = [_rank(found, request.group) for _, found in ours]
-        priority = self._priority(request)
+        priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
         for (area, _), rank in zip(ours, ranks, strict=True):
@@ -180,7 +180,7 @@ class Queues:
             done = ", and it is claimed" if state == CLAIMED else ""
             raise ConflictError(f"this node has version {version} of this request{done}")
 
-    def _priority(self, request: Request) -> bytes:
+    async def _priority(self, request: Request) -> bytes:
         schedule, rounds = self._state.charter.schedule, self._registry.rounds
         if schedule is None:
             raise UnknownError("the charter of this federation has no draw")
@@ -192,7 +192,7 @@ class Queues:
             raise RefusedError(f"round {request.round} was never opened, as far as this node knows")
         voters = {operator.origin_hash for operator in self._state.charter.operators if operator.votes}
         rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
-        return Ticket.decode(request.ticket).priority(request.name, publics)
+        return await self._state.machine.check(PRIORITY, request.ticket, request.name, list(publics))
 
     async def draw(self, area: bytes, practice: bytes, count: int) -> list[bytes]:
         """The next requests in order, leased to a practice for five minutes, with those that it has leased already:

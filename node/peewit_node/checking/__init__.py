@@ -1,0 +1,1 @@
+"""Checking what arrives, on other cores than the one that answers."""

@@ -1,0 +1,149 @@
+"""What can be checked without a node: pure work on bytes, which any process does as well as another.
+
+    job       [name, argument, …]              plain values, as CBOR has them
+    answer    [0, value]                       what it found
+              [1, kind of error, sentence]     whose fault it is, and what was wrong
+              [2, "", sentence]                a mistake of ours
+
+Rules kept here: a job needs neither keys of ours nor what is stored, and keeps nothing. What it found still has to be
+held against what the node knows: whether it was seen before, and who its signer is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from peewit_federation.api import Append
+from peewit_federation.appointment.envelope import Envelope, open_envelope
+from peewit_federation.appointment.mailbox import Put, check_leave
+from peewit_federation.draw.tickets import Ticket
+from peewit_federation.errors import (
+    ForgeryError,
+    LimitError,
+    MalformedError,
+    QuotaError,
+    RefusedError,
+    SenderError,
+    UnknownError,
+)
+from peewit_federation.log.checkpoint import Checkpoint, Head, log_key, open_head
+from peewit_federation.log.note import Signature
+from peewit_federation.log.tiles import split_bundle
+
+T = TypeVar("T")
+FOUND, REFUSED, MISTAKE = 0, 1, 2
+KINDS: Final[dict[str, type[SenderError]]] = {
+    kind.__name__: kind for kind in (MalformedError, LimitError, ForgeryError, UnknownError, RefusedError, QuotaError)
+}
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """Work, and how the node reads what it found."""
+
+    name: str
+    work: Callable[..., Any]
+    "Plain values in and out. Raises `SenderError`s."
+    read: Callable[[Any], T]
+
+
+class MistakeError(Exception):
+    """A job ended in an error that it should not have."""
+
+
+def answer(name: str, arguments: list[Any]) -> list[Any]:
+    """Do a job, whatever becomes of it."""
+    try:
+        return [FOUND, JOBS[name].work(*arguments)]
+    except SenderError as error:
+        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in KINDS)
+        return [REFUSED, kind, str(error)]
+    except Exception as error:
+        return [MISTAKE, "", repr(error)]
+
+
+def found(job: Job[T], said: list[Any]) -> T:
+    """What an answer says. Raises the `SenderError` that it is, or `MistakeError`."""
+    if said[0] == FOUND:
+        return job.read(said[1])
+    _, kind, sentence = said
+    raise KINDS[kind](sentence) if said[0] == REFUSED else MistakeError(f"{job.name}: {sentence}")
+
+
+# The jobs
+
+
+def _fields(envelope: Envelope) -> list[Any]:
+    return [envelope.method, envelope.path, envelope.node, envelope.time_ms, envelope.nonce, envelope.key]
+
+
+def _envelope(data: bytes) -> list[Any]:
+    envelope = open_envelope(data)
+    return [*_fields(envelope), envelope.body]
+
+
+def _put(data: bytes, owner: bytes, now_s: int) -> list[Any]:
+    envelope = open_envelope(data)
+    put = Put.decode(envelope.body)
+    if put.leave:
+        check_leave(put.leave, owner, envelope.signer, now_s)
+    return [*_fields(envelope), bool(put.leave), put.message]
+
+
+@dataclass(frozen=True)
+class CheckedPut:
+    """A message for a mailbox, signed, and with the owner's leave if it claims to have it."""
+
+    envelope: Envelope
+    "Without its body."
+    leave: bool
+    message: bytes
+
+
+def _read_put(fields: list[Any]) -> CheckedPut:
+    method, path, node, time_ms, nonce, key, leave, message = fields
+    return CheckedPut(Envelope(method, path, node, time_ms, nonce, key, b""), leave, message)
+
+
+def _append(data: bytes, public: bytes) -> list[Any]:
+    append, key = Append.decode(data), log_key(public)
+    head = open_head(append.note, key, {})
+    entries = split_bundle(append.bundle)
+    others = b"" if head.encode() == append.note else append.note
+    return [append.old_size, entries, public, head.size, head.root, head.log_signature.raw, others]
+
+
+@dataclass(frozen=True)
+class CheckedAppend:
+    """Entries, and the head that its log signed."""
+
+    old_size: int
+    entries: list[bytes]
+    head: Head
+    "Without cosignatures."
+    note: bytes
+    "The checkpoint as it came, if it has lines of others than its log."
+
+
+def _read_append(fields: list[Any]) -> CheckedAppend:
+    old_size, entries, public, size, root, signature, others = fields
+    key = log_key(public)
+    head = Head(Checkpoint(key.name, size, root), Signature(key.name, key.key_id, signature))
+    return CheckedAppend(old_size, entries, head, others)
+
+
+def _priority(ticket: bytes, request: bytes, publics: list[bytes]) -> bytes:
+    return Ticket.decode(ticket).priority(request, publics)
+
+
+ENVELOPE: Final = Job("envelope", _envelope, lambda fields: Envelope(*fields))
+"Of a signed request: (data)."
+PUT: Final = Job("put", _put, _read_put)
+"Of a message for a mailbox: (data, the mailbox's public key, POSIX seconds)."
+APPEND: Final = Job("append", _append, _read_append)
+"To a log: (data, the log's public key)."
+PRIORITY: Final = Job("priority", _priority, bytes)
+"That a ticket proves: (ticket, request hash, public keys of its round)."
+JOBS: Final[dict[str, Job[Any]]] = {job.name: job for job in (ENVELOPE, PUT, APPEND, PRIORITY)}
