@@ -26,7 +26,7 @@ from peewit_federation.draw.hashes import Person, data_hash, request_hash
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import xwing_public
-from peewit_node.appointment.queue import CLAIMED
+from peewit_node.appointment.queue_sql import CLAIMED
 from peewit_node.config import Admission, Gossip
 from peewit_node.node import DATABASE, Node
 

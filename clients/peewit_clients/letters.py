@@ -48,12 +48,16 @@ class Letters:
         )  # fmt: skip
         return await self.pool.post(backend, path, envelope.sign(key))
 
-    async def open_mailbox(self, key: SigningKey, count: int, until_s: int, *, practices: bool) -> tuple[bytes, ...]:
-        """Open a mailbox at so many nodes (at least one); their operators. Raises `UnreachableError`."""
+    async def open_mailbox(
+        self, key: SigningKey, count: int, until_s: int, *, practices: bool, besides: Sequence[bytes] = ()
+    ) -> tuple[bytes, ...]:
+        """Open a mailbox at so many nodes (at least one) `besides` others; their operators. `UnreachableError`."""
         path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
         found: list[bytes] = []
         refusals: list[str] = []
         for backend in self.pool.order():
+            if backend.operator.origin_hash in besides:
+                continue
             try:
                 await self.call(backend, key, path, body)
                 found.append(backend.operator.origin_hash)

@@ -6,28 +6,28 @@
     for booking in await practice.confirm():
         …
 
-Rules kept here: requests are taken in the order of group, round and priority, which is computed from their tickets, not
-taken from nodes; a slot is promised to one request at a time; whoever accepts is checked against `H` and claimed at
-the nodes before the slot is theirs; of whoever is declined nothing is kept. What is decided and the letter that says so
-are kept in one step (`practice_state`), so that every step can be taken again; no letter leaves, and nothing that was
-read is deleted, before the practice's journal holds it (`journal`). Changes: `appointments`.
+Rules kept here: a slot is promised to one request at a time; whoever accepts is checked against `H` and claimed at the
+nodes before the slot is theirs; of whoever is declined nothing is kept. What is decided and the letter that says so are
+kept in one step (`practice_state`), so that every step can be taken again. In which order requests come is `drawing`,
+when letters leave `outbox`; changes are `appointments`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from peewit_clients.calendar import Slot
-from peewit_clients.journal import BehindError, Journal
+from peewit_clients.drawing import RECENT_S, Drawing, Drawn
+from peewit_clients.journal import Journal
 from peewit_clients.letters import Letters, Randomness
+from peewit_clients.outbox import Outbox
 from peewit_clients.pool import BackendError, UnreachableError
-from peewit_clients.practice_state import BOOKING, LETTER, OFFER, Booking, Item, Letter, Name, Offered, PracticeState
+from peewit_clients.practice_state import BOOKING, OFFER, Booking, Item, Name, Offered, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
-from peewit_federation import cbor
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
     CONFIRMED,
@@ -40,36 +40,21 @@ from peewit_federation.appointment.messages import (
     offer_context,
     sign_message,
 )
-from peewit_federation.appointment.queue_api import Place, encode_claim, encode_draw, encode_offered
-from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
+from peewit_federation.appointment.queue_api import Place, encode_claim, encode_offered
+from peewit_federation.appointment.request import Request
 from peewit_federation.draw.hashes import data_hash
-from peewit_federation.draw.tickets import Ticket
-from peewit_federation.errors import ForgeryError, MalformedError, PeewitError, RefusedError, SenderError, UnknownError
-from peewit_federation.keys import SigningKey, key_id, sha256
+from peewit_federation.errors import ForgeryError, PeewitError, RefusedError, SenderError
+from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
-from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 
 CLAIM_WAIT_S: Final = 4.0
-RECENT_S: Final = 2.0
-"A view this young is not brought up to date again within one turn."
 MAILBOX_NODES: Final = 2
-LEASE_S: Final = 300.0
 GRACE_S: Final = 60.0
 "So much later than it ends an offer's accept may still be found in its mailbox."
 KEPT_S: Final = 7 * 86_400
 "So much longer than an offer its mailbox stays open."
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A request that is ours for some minutes."""
-
-    request: Request
-    wishes: Wishes
-    order: tuple[int, int, bytes]
-    "Rank of the group, round, priority."
 
 
 class Practice:
@@ -90,33 +75,45 @@ class Practice:
         self.one = asyncio.Lock()
         "One offer or round of answers at a time: slots are promised and booked between awaits."
         self.randomness = randomness
-        self._save = save
-        self.unreadable = 0
-        "Requests of the last draw that could not be used."
-        self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
-        "By area: requests that were leased to us beyond what was asked for, and until when."
-        self.late = False
-        "Whether something was decided that could not be told at once: its holder may have asked again meanwhile."
-        self._dealt_with: list[tuple[SigningKey, tuple[bytes, ...], list[bytes]]] = []
-        "Messages that go from their mailboxes when the journal holds what they led to."
+        self.drawing = Drawing(view, state, self.letters, self.complaints)
+        self._outbox = Outbox(state, self.letters, self.journal, save, self.complaints, view.clock)
+
+    @property
+    def late(self) -> bool:
+        """Whether something was decided that could not be told at once: its holder may have asked again meanwhile."""
+        return self._outbox.late
+
+    def caught_up(self) -> None:
+        """What was late has been told."""
+        self._outbox.late = False
 
     def keep(self, *names: Name) -> None:
         """Make durable what is now the case of these things; all together."""
-        self._save(self.state.changed(*names))
+        self._outbox.keep(*names)
+
+    def post(
+        self, address: bytes, origins: tuple[bytes, ...], leave: bytes, message: bytes, until_s: int
+    ) -> tuple[int, bytes]:
+        """Put a sealed message among those to be sent; what to `keep`."""
+        return self._outbox.post(address, origins, leave, message, until_s)
 
     def deal_with(self, mail_key: SigningKey, boxes: tuple[bytes, ...], messages: list[bytes]) -> None:
         """Have messages deleted once what they led to, which is kept, is in the journal too."""
-        self._dealt_with.append((mail_key, boxes, messages))
+        self._outbox.deal_with(mail_key, boxes, messages)
+
+    async def deliver(self) -> int:
+        """Send what is still to be sent; how many letters no node has taken yet. Raises `BehindError`."""
+        return await self._outbox.deliver()
 
     async def ready(self) -> None:
         """Take over what another device decided, or this one before it was put back from a backup."""
         async with self.one:
-            try:
-                await self.journal.ready()
-            except PeewitError as error:
-                if isinstance(error, BehindError):
-                    self._dealt_with.clear()
-                self.complaints.append(str(error))
+            await self._outbox.ready()
+
+    async def mend(self) -> None:
+        """Bring nodes up to date that missed what was written to the journal."""
+        async with self.one:
+            await self.journal.mend()
 
     @property
     def verdict(self) -> Verdict:
@@ -126,48 +123,11 @@ class Practice:
 
     def catchment(self, place: Place) -> Catchment:
         """An area as its mediator describes it. Raises `UnknownError`."""
-        found = self.view.finder.look(place.mediator, Catchment.KIND, place.area, int(self.view.clock()))
-        statement = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
-        if not isinstance(statement, Catchment):
-            raise UnknownError("that catchment area is not known; refresh the view")
-        return statement
+        return self.drawing.catchment(place)
 
     async def draw(self, place: Place, count: int) -> list[Drawn]:
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
-        # Requests of rounds that we do not know would be lost on us.
-        await self.view.refresh([self.state.mediator], recent_s=RECENT_S)
-        catchment, now_s = self.catchment(place), self.view.clock()
-        until_s, kept = self._surplus.pop(place, (0.0, []))
-        found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
-        self.unreadable = 0
-        errors: list[str] = []
-        backends = sorted(self.letters.nodes(catchment.nodes), key=self.view.pool.broken)
-        for number, backend in enumerate(backends):
-            if len(found) >= count or (self.view.pool.broken(backend) and len(errors) < number):
-                break  # enough, or only nodes are left that just failed, and another one answered
-            try:
-                body = encode_draw(place, count - len(found))
-                data = await self.letters.call(backend, self.state.key, "/v1/queue/draw", body)
-                answer = cbor.decode(data, size_bytes_max=16 << 20)
-            except (BackendError, SenderError) as error:
-                errors.append(f"{backend.name}: {error}")
-                continue
-            for item in answer if isinstance(answer, list) else []:
-                try:
-                    drawn = self._read(place, catchment, item)
-                except SenderError as error:
-                    self.complaints.append(f"a request at {backend.name}: {error}")
-                    self.unreadable += 1
-                    continue
-                held = found.get(drawn.request.name)
-                if held is None or held.request.version < drawn.request.version:
-                    found[drawn.request.name] = drawn
-        if len(errors) == len(backends):
-            raise UnreachableError("no node of this area answered: " + "; ".join(errors))
-        ours = {*self.state.offered, *(booking.request for booking in self.state.booked.values())}
-        ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
-        self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
-        return ordered[:count]
+        return await self.drawing.draw(place, count)
 
     def _drop_ended(self, now_s: float, unread: Set[bytes]) -> None:
         """Forget offers that nobody can accept any more; of those `unread` an accept may still lie somewhere."""
@@ -180,36 +140,6 @@ class Practice:
             del self.state.offered[name]
         if ended:
             self.keep(*((OFFER, name) for name in ended))
-
-    def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
-        if not isinstance(data, bytes):
-            raise MalformedError("a drawn request is bytes")
-        request = open_request(data)
-        rounds, schedule = self.view.registry.rounds, self.view.charter.schedule
-        if schedule is None or (place.mediator, place.area) not in request.areas or not request.wishes:
-            raise ForgeryError("a request for another catchment area, or withdrawn")
-        seats = schedule.seats_of(request.round)
-        publics = rounds.keys(seats, request.round)
-        if publics is None:
-            raise RefusedError(f"a request of round {request.round}, which is not known here")
-        voters = {operator.origin_hash for operator in self.view.charter.operators if operator.votes}
-        rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
-        priority = Ticket.decode(request.ticket).priority(request.name, publics)
-        groups = catchment.groups
-        rank = groups.index(request.group) if request.group in groups else len(groups)
-        return Drawn(request, self._wishes(place, catchment, request), (rank, request.round, priority))
-
-    def _wishes(self, place: Place, catchment: Catchment, request: Request) -> Wishes:
-        name = area_name(place.mediator, place.area)
-        sealed = request.wishes[request.areas.index((place.mediator, place.area))]
-        for seed in self.state.area_seeds.get(name, []):
-            try:
-                return Wishes.decode(
-                    open_sealed(seed, sealed, wishes_context(name, xwing_public(seed), catchment.salt))
-                )
-            except ForgeryError:
-                continue
-        raise ForgeryError("wishes that are sealed to no key of this area that we have")
 
     # Offering
 
@@ -269,51 +199,6 @@ class Practice:
         calls = (self.letters.call(backend, self.state.key, path, body) for backend in backends)
         results = await together(calls, wait_s)
         return [result for result in results if isinstance(result, BackendError)]
-
-    # Letters
-
-    async def mend(self) -> None:
-        """Bring nodes up to date that missed what was written to the journal."""
-        async with self.one:
-            await self.journal.mend()
-
-    def post(
-        self, address: bytes, origins: tuple[bytes, ...], leave: bytes, message: bytes, until_s: int
-    ) -> tuple[int, bytes]:
-        """Put a sealed message among those to be sent; what to `keep`."""
-        name = sha256(message)
-        self.state.letters[name] = Letter(address, origins, leave, message, until_s)
-        return LETTER, name
-
-    async def deliver(self) -> int:
-        """Send what is still to be sent; how many letters no node has taken yet. Raises `BehindError`."""
-        if not (self.state.letters or self._dealt_with or self.journal.waiting):
-            return 0
-        try:
-            await self.journal.flush()
-        except BehindError:
-            self._dealt_with.clear()
-            raise
-        except PeewitError as error:
-            self.complaints.append(f"nothing is sent before the practice's journal holds it: {error}")
-            self.late = True
-            return len(self.state.letters)
-        dealt_with, self._dealt_with = self._dealt_with, []
-        for mail_key, boxes, messages in dealt_with:
-            await self.letters.delete(mail_key, boxes, messages)
-        sent = []
-        for name, letter in list(self.state.letters.items()):
-            try:
-                await self.letters.put(letter.address, letter.origins, self.state.key, letter.leave, letter.message)
-            except PeewitError as error:
-                self.complaints.append(f"a letter could not be delivered: {error}")
-                if self.view.clock() < letter.until_s:
-                    continue
-            del self.state.letters[name]
-            sent.append((LETTER, name))
-        if sent:
-            self.keep(*sent)
-        return len(self.state.letters)
 
     # Confirming
 

@@ -16,9 +16,10 @@ from datetime import tzinfo
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.calendar import Slot, fitting
+from peewit_clients.drawing import Drawn
 from peewit_clients.issuing import Issuing
 from peewit_clients.office import Office
-from peewit_clients.practice import Drawn, Practice
+from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking
 from peewit_federation.appointment.notes import Note
 from peewit_federation.appointment.queue_api import Place
@@ -81,7 +82,8 @@ class Server:
                 told.notes = await self.acts.read()
             late = practice.late and not practice.journal.waiting
             if late or self._turns % RECHECK_TURNS == 0:
-                practice.late = practice.late and not late
+                if late:
+                    practice.caught_up()
                 told.ended = await self.acts.recheck()
                 await self.acts.forget()
                 await practice.mend()
@@ -106,11 +108,11 @@ class Server:
                 # Those for whom nothing is free come first in every draw: beyond them somebody may fit.
                 drawn = await practice.draw(place, min(DRAW_MAX, asked))
                 offers, passed = await self._offer_to(place, drawn)
-                seen = len(drawn) + practice.unreadable
+                seen = len(drawn) + practice.drawing.unreadable
                 if offers or seen < asked or asked >= DRAW_MAX:
                     break
                 asked *= 2
-            self._passed[place] = passed + practice.unreadable
+            self._passed[place] = passed + practice.drawing.unreadable
             told.offers += offers
             told.waiting += self._passed[place]
 

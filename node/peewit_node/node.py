@@ -35,6 +35,7 @@ from peewit_federation.statements.operator import Node as NodeStatement
 from peewit_node.admin import AdminRoutes
 from peewit_node.answers import Answers
 from peewit_node.append import Appender
+from peewit_node.appointment.areas import Areas
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.forward import Forwarder
 from peewit_node.appointment.journals import Journals
@@ -131,13 +132,14 @@ class Node:
         signed = SignedDoor(state, registry)
         self.mailboxes = Mailboxes(engine, config.limits.mailboxes)
         self.mail = MailRoutes(state, signed, self.mailboxes)
-        self.queues = Queues(state, engine, registry, self.logs)
-        self.queue_routes = QueueRoutes(state, signed, self.queues)
+        self.areas = areas = Areas(state, engine, registry, self.logs)
+        self.queues = Queues(state, engine, registry, areas)
+        self.queue_routes = QueueRoutes(state, signed, areas, self.queues)
         self.letterboxes = Letterboxes(state, engine, registry, signed)
         self.journals = Journals(state, engine, signed)
         self.gateway_key = GatewayKey.of(encryption)
         self.oblivious = Oblivious(state, self.peers, self.gateway_key, random, connector)
-        self.forwarder = Forwarder(state, engine, self.queues, self.peers, signed, clock, random)
+        self.forwarder = Forwarder(state, engine, self.queues, areas, self.peers, signed, clock, random)
         self._listener = Listener(config)
         self._sync = asyncio.Event()
 

@@ -18,6 +18,7 @@ from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.queue_api import Place, decode_claim, decode_draw, decode_offered
 from peewit_federation.appointment.request import REQUEST_BYTES_MAX, area_name
 from peewit_federation.errors import RefusedError, UnknownError
+from peewit_node.appointment.areas import Areas
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.queue import Queues
 from peewit_node.http_server import read_body
@@ -28,9 +29,10 @@ from peewit_node.routes_log import parse_hash
 class QueueRoutes:
     """Answers users and practices."""
 
-    def __init__(self, state: NodeState, door: SignedDoor, queues: Queues) -> None:
+    def __init__(self, state: NodeState, door: SignedDoor, areas: Areas, queues: Queues) -> None:
         self._state = state
         self._door = door
+        self._areas = areas
         self._queues = queues
 
     def routes(self) -> list[web.RouteDef]:
@@ -68,12 +70,12 @@ class QueueRoutes:
         return _cbor([])
 
     async def waiting(self, request: web.Request) -> web.Response:
-        found = await self._queues.waiting(parse_hash(request.match_info["area"]))
+        found = await self._areas.waiting(parse_hash(request.match_info["area"]))
         return _cbor([[waiting.rank, waiting.round, waiting.count] for waiting in found])
 
     async def _area(self, place: Place, practice: bytes) -> bytes:
         """The name of an area whose queue we hold, for a practice that is admitted to it."""
-        if await self._queues.ours(place.mediator, place.area) is None:
+        if await self._areas.ours(place.mediator, place.area) is None:
             raise UnknownError("this node does not hold the queue of that catchment area")
         self._require_practice(place, practice)
         return area_name(place.mediator, place.area)

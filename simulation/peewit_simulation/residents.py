@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from peewit_clients.calendar import Slot
 from peewit_clients.drawer import Drawer
+from peewit_clients.drawing import Drawn
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
-from peewit_clients.practice import Drawn, Practice
+from peewit_clients.practice import Practice
 from peewit_clients.practice_state import FACTS, SLOT, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings

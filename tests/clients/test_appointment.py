@@ -27,7 +27,7 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import key_id, sha256
 from peewit_federation.sealed import xwing_public
-from peewit_node.appointment.queue import CLAIMED
+from peewit_node.appointment.queue_sql import CLAIMED
 from peewit_node.config import Admission as AdmissionSettings
 from peewit_node.node import DATABASE
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
@@ -255,7 +255,7 @@ async def test_a_request_for_two_areas_is_booked_once_and_then_in_no_queue(
         await one.offer(places[0], drawn, [slot(1)], until_s)
         await view.refresh([surgery.mediator.id])
         # Drawn in one area, it is not drawn in the other; but somebody may cheat.
-        known = two._read(places[1], two.catchment(places[1]), request.sign(user.state.key))
+        known = two.drawing._read(places[1], two.catchment(places[1]), request.sign(user.state.key))
         await two.offer(places[1], known, [slot(2)], until_s)
         found = {item.practice.subject: item for item in await user.offers()}
         for practice, number in ((two, 2), (one, 1)):
@@ -323,3 +323,55 @@ async def test_with_all_nodes_of_the_queue_gone_a_user_and_a_practice_are_told(s
         with pytest.raises(UnreachableError, match="no node of this area answered"):
             await practice.draw(surgery.place, 1)
     assert sha256(user.state.claim) != bytes(32)
+
+
+async def test_a_mailbox_that_lost_nodes_gets_others_and_practices_write_there(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node was down when it was opened, and the operator of the other leaves: no offer would ever arrive."""
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        with monkeypatch.context() as patch:
+            patch.setattr("peewit_clients.asking.MAILBOX_NODES", 1)
+            first = await user.ask(with_work)
+        (alone,) = first.mailbox_nodes
+        assert await user.offers() == []
+        mended = user.state.request
+        assert mended is not None
+        assert (len(mended.mailbox_nodes), mended.mailbox_nodes[1], mended.name) == (2, alone, first.name)
+        assert mended.version > first.version
+        assert await user.ask(with_work) == mended, "once it has two, it stays as it is"
+        left = next(name for name, node in surgery.federation.nodes.items() if node.state.operator.origin_hash == alone)
+        async with surgery.view(*(name for name in NAMES if name != left)) as without:
+            practice = surgery.practice(without)
+            (drawn,) = await practice.draw(surgery.place, 1)
+            await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+            assert drawn.request == mended
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        assert user.state.request == mended
+
+
+async def test_a_mailbox_is_not_mended_at_the_price_of_the_request(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        with monkeypatch.context() as patch:
+            patch.setattr("peewit_clients.asking.MAILBOX_NODES", 1)
+            first = await user.ask(with_work)
+
+        async def fails(*_: object) -> bool:
+            raise UnreachableError("no node of these areas took the request")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(user._asking, "_upload", fails)
+            assert await user.offers() == []
+        kept = user.state.request
+        assert kept is not None
+        assert kept.mailbox_nodes == first.mailbox_nodes
+        await user.offers()
+        mended = user.state.request
+        assert mended is not None
+        assert mended.version > kept.version + 1, "a number that a node may have seen is not used for something else"
+        assert len(mended.mailbox_nodes) == 2

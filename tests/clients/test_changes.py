@@ -322,7 +322,7 @@ async def test_whoever_fits_is_served_though_others_come_first(
             await picky.ask(with_work)
         broken = surgery.user(view, "Broken", "over80")
         with monkeypatch.context() as patch:
-            patch.setattr("peewit_clients.user.xwing_public", lambda _: b"\xff" * 1216)
+            patch.setattr("peewit_clients.asking.xwing_public", lambda _: b"\xff" * 1216)
             await broken.ask(with_work)
         last = surgery.user(view, "Last")
         await last.ask(with_work)

@@ -22,7 +22,8 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
-from peewit_node.appointment.queue import CLAIMED, Queues
+from peewit_node.appointment.queue import Queues
+from peewit_node.appointment.queue_sql import CLAIMED
 from peewit_node.sqlite import SqliteFile
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
 from tests.federation_kit import seed
@@ -190,8 +191,8 @@ async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was
         user, practice = surgery.user(view), surgery.practice(view)
         request = await user.ask(with_work)
         await surgery.federation.start(other)
-        queues = surgery.federation.nodes[other].queues
-        await until_async(lambda: queues.waiting(area))
+        areas = surgery.federation.nodes[other].areas
+        await until_async(lambda: areas.waiting(area))
         await surgery.federation.stop(one)
         (drawn,) = await practice.draw(surgery.place, 5)
         assert drawn.request == request
@@ -254,7 +255,7 @@ async def test_a_huge_request_does_not_stop_the_nodes_of_a_queue_from_telling_ea
         area = area_name(surgery.place.mediator, surgery.place.area)
 
         async def arrived() -> bool:
-            return sum(row.count for row in await surgery.federation.nodes["west"].queues.waiting(area)) == 3
+            return sum(row.count for row in await surgery.federation.nodes["west"].areas.waiting(area)) == 3
 
         await until_async(arrived)
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from peewit_clients.calendar import Slot
-from peewit_clients.practice import Drawn, Practice
+from peewit_clients.drawing import Drawn
+from peewit_clients.practice import Practice
 from peewit_clients.practice_state import BOOKING, Booking, Offered
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
-from peewit_node.appointment import queue
+from peewit_node.appointment.queue_sql import DRAW
 from peewit_simulation.bookings import PEOPLE, Town, simulate_bookings
 from peewit_simulation.checkers.bookings import Bookings
 from peewit_simulation.faults import Fault
@@ -127,7 +128,8 @@ def test_a_practice_that_serves_its_friends_first_is_caught() -> None:
 
 
 def test_a_node_that_hands_out_requests_in_another_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "DRAW", queue.DRAW.replace("rank, round, priority", "rank DESC, round, priority DESC"))
+    other = DRAW.replace("rank, round, priority", "rank DESC, round, priority DESC")
+    monkeypatch.setattr("peewit_node.appointment.queue.DRAW", other)
     # One slot for each practice: who is drawn first matters.
     broken = simulate_bookings(4, faults=(), clinics=5).broken
     assert broken is not None

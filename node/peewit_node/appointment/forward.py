@@ -24,6 +24,7 @@ from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
 from peewit_federation.appointment.request import Request
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
+from peewit_node.appointment.areas import Areas
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.queue import Queues, Told
 from peewit_node.engine import Engine, StorageError, Write
@@ -45,12 +46,13 @@ class Forwarder:
     """Tells other nodes, and listens to them."""
 
     def __init__(
-        self, state: NodeState, engine: Engine, queues: Queues, peers: Peers, door: SignedDoor,
+        self, state: NodeState, engine: Engine, queues: Queues, areas: Areas, peers: Peers, door: SignedDoor,
         clock: Callable[[], float], random: Random,
     ) -> None:  # fmt: skip
         self._state = state
         self._engine = engine
         self._queues = queues
+        self._areas = areas
         self._peers = peers
         self._door = door
         self._clock = clock
@@ -120,7 +122,7 @@ class Forwarder:
 
     async def _concerns(self, peer: Peer, row: Told) -> bool:
         request = Request.decode(Sign1.parse(row.body).payload)  # it was verified when it came
-        return peer.operator.origin_hash in await self._queues.holders(request)
+        return peer.operator.origin_hash in await self._areas.holders(request)
 
     # Listening
 

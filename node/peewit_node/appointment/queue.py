@@ -17,17 +17,24 @@ from typing import Final
 from peewit_federation.appointment.request import Request, area_name, open_request
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
-from peewit_federation.registry.find import Finder
 from peewit_federation.registry.fold import Registry
-from peewit_federation.registry.subjects import Verdict
-from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
-from peewit_federation.statements.mediator import Catchment
+from peewit_node.appointment.areas import Areas, rank_of
+from peewit_node.appointment.queue_sql import (
+    CLAIM,
+    CLAIMED,
+    DRAW,
+    LEASE,
+    LEASED,
+    OFFERED,
+    PUT,
+    TAKE_OVER,
+    WAITING,
+    WITHDRAWN,
+)
 from peewit_node.checking.jobs import PRIORITY
 from peewit_node.engine import Engine, Write, WriteConflictError
-from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
 
-WAITING, WITHDRAWN, CLAIMED, PARKED = 0, 1, 2, 3
 LEASE_S: Final = 300
 ANSWER_S: Final = (600, 3 * 86_400)
 "How long an offer may be answered, at least and at most."
@@ -35,60 +42,8 @@ MISSES_MAX: Final = 3
 DRAW_MAX: Final = 50
 LEASES_MAX: Final = 200
 "Of one practice in one area."
-CATCHMENTS_MAX: Final = 10_000
-COUNTED_PER_S: Final = 10_000
-TOLD_S_MAX: Final = 60.0
-"How long a count is told, which grows with what it costs."
 ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
-PUT: Final = (
-    "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, "
-    "(SELECT coalesce(max(change), 0) + 1 FROM requests), ?, 0) ON CONFLICT (area, request) "
-    "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, "
-    "misses = CASE WHEN requests.state = 3 OR excluded.opened > requests.opened THEN 0 ELSE requests.misses END, "
-    "free_at = CASE WHEN excluded.opened > requests.opened THEN 0 ELSE requests.free_at END, "
-    "secret = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.secret END, "
-    "holder = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.holder END, "
-    "opened = max(excluded.opened, requests.opened), change = excluded.change "
-    "WHERE excluded.version > requests.version AND (excluded.opened > requests.opened "
-    "OR (excluded.opened = requests.opened AND requests.state <> 2))"
-)
-DRAW: Final = (
-    "SELECT request, body, free_at > ? FROM requests WHERE area = ? AND state = 0 "
-    "AND (free_at <= ? OR (+leased = 1 AND holder = ?)) ORDER BY rank, round, priority LIMIT ?"
-)
-LEASED: Final = (
-    "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND leased = 1 AND +state = 0 AND free_at > ?"
-)
-LEASE: Final = (
-    "UPDATE requests SET free_at = ?, holder = ?, leased = 1, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND state = 0 AND free_at <= ?"
-)
-TAKE_OVER: Final = (
-    "UPDATE requests SET free_at = max(free_at, ?), holder = CASE WHEN free_at < ? THEN ? ELSE holder END, "
-    "leased = CASE WHEN free_at < ? THEN 0 ELSE leased END, "
-    "misses = max(misses, ?), state = CASE WHEN max(misses, ?) >= ? THEN 3 ELSE 0 END, "
-    "change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) AND (free_at < ? OR misses < ?)"
-)
-OFFERED: Final = (
-    "UPDATE requests SET free_at = ?, leased = 0, offers = offers + 1, misses = misses + 1, "
-    "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
-)
-CLAIM: Final = (
-    "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND opened = ? AND state IN (0, 1, 3)"
-)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """How many wait, by rank of their group and round."""
-
-    rank: int
-    round: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -110,63 +65,27 @@ class Told:
 class Queues:
     """Requests, and who has drawn them."""
 
-    def __init__(self, state: NodeState, engine: Engine, registry: Registry, logs: Logs) -> None:
+    def __init__(self, state: NodeState, engine: Engine, registry: Registry, areas: Areas) -> None:
         self._state = state
         self._engine = engine
         self._registry = registry
-        self._logs = logs
-        self._finder = Finder(registry)
+        self._areas = areas
         self.changed = asyncio.Event()
         "Set whenever something changed that other nodes should know."
         self.changed.set()
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
-        self._catchments: dict[bytes, Catchment] = {}
-        "What was read lately, by the hash of the entry."
-        self._told: dict[bytes, tuple[float, list[Waiting]]] = {}
-        "By area: how many waited, and until when that is told."
-
-    async def catchment(self, mediator: bytes, area: bytes) -> Catchment | None:
-        """A catchment area, as its mediator last described it."""
-        found = self._finder.look(mediator, Catchment.KIND, area, int(self._state.now()))
-        if found.verdict is not Verdict.ACTIVE or found.standing is None:
-            return None
-        known = self._catchments.get(found.standing.digest)
-        if known is not None:
-            return known
-        cut = self._registry.cuts.get(mediator, {}).get(found.standing.origin)
-        log = self._logs.get(found.standing.origin, cut.branch) if cut else None
-        if log is None:
-            return None
-        (entry,) = await self._logs.entries(log, found.standing.index, found.standing.index + 1)
-        statement = read_entry(entry, MEDIATOR_KINDS)
-        if not isinstance(statement, Catchment):
-            return None
-        if len(self._catchments) >= CATCHMENTS_MAX:
-            self._catchments.clear()
-        self._catchments[found.standing.digest] = statement
-        return statement
-
-    async def ours(self, mediator: bytes, area: bytes) -> Catchment | None:
-        """The same, if we hold its queue."""
-        found = await self.catchment(mediator, area)
-        return found if found and self._state.operator.origin_hash in found.nodes else None
-
-    async def holders(self, request: Request) -> set[bytes]:
-        """The operators whose nodes hold any queue of a request."""
-        found = [await self.catchment(*area) for area in request.areas]
-        return {origin for catchment in found if catchment for origin in catchment.nodes}
 
     async def take(self, data: bytes) -> None:
         """Store a signed request in the queues of its areas that are ours. Raises `SenderError`s."""
         request = open_request(data)
-        ours = [(area_name(*area), found) for area in request.areas if (found := await self.ours(*area))]
+        ours = [(area_name(*area), found) for area in request.areas if (found := await self._areas.ours(*area))]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
         held = await self._engine.look("SELECT area FROM requests WHERE request = ? AND body = ?", request.name, data)
         if {area for (area,) in held} >= {area for area, _ in ours}:
             return  # who asks again costs no proofs
-        ranks = [_rank(found, request.group) for _, found in ours]
+        ranks = [rank_of(found, request.group) for _, found in ours]
         priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
@@ -262,9 +181,9 @@ class Queues:
     async def merge(self, told: Told, teller: bytes) -> None:
         """Take over what another node of the queue knows of a request. Raises `SenderError`s."""
         request = open_request(told.body)
-        if teller not in await self.holders(request):
+        if teller not in await self._areas.holders(request):
             raise RefusedError("a change told by a node that does not hold this queue")
-        if any([await self.ours(*place) for place in request.areas]):
+        if any([await self._areas.ours(*place) for place in request.areas]):
             with suppress(ConflictError):
                 await self.take(told.body)
         if told.state == CLAIMED:
@@ -298,21 +217,6 @@ class Queues:
         if await self._engine.look(known, *guard):
             await self._write(Write(TAKE_OVER, (*row, *guard)))
 
-    async def waiting(self, area: bytes) -> list[Waiting]:
-        """How many wait in an area: anybody may know."""
-        until_s, told = self._told.get(area, (0.0, []))
-        if self._state.now() < until_s:
-            return told
-        query = (
-            "SELECT rank, round, count(*) FROM requests WHERE area = ? AND state = 0 "
-            "GROUP BY rank, round ORDER BY rank, round"
-        )
-        told = [Waiting(*row) for row in await self._engine.fetch(query, area)]
-        if told:
-            # Counting a million takes a while, and anybody may ask.
-            self._told[area] = self._state.now() + min(TOLD_S_MAX, sum(w.count for w in told) / COUNTED_PER_S), told
-        return told
-
     async def expire(self) -> None:
         """Delete requests that have waited too long, and what ended with their rounds."""
         schedule = self._state.charter.schedule
@@ -325,12 +229,3 @@ class Queues:
     async def _write(self, *writes: Write) -> None:
         await self._engine.write(*writes)
         self.changed.set()
-
-
-def _rank(catchment: Catchment, group: str) -> int:
-    """The place of a group in its area; who is in none comes last. Raises `RefusedError`."""
-    if not group:
-        return len(catchment.groups)
-    if group not in catchment.groups:
-        raise RefusedError(f"this catchment area has no group {group!r}")
-    return catchment.groups.index(group)

@@ -1,0 +1,183 @@
+"""A person's request: into the queue, again, out of it, and back into it after a booking that ended (design 4.6).
+
+Rules kept here: wishes are sealed for each area; a later version replaces an earlier one; a request that a practice
+claimed is opened again at most twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from peewit_clients.place import Admitter, Place, Prove
+from peewit_clients.pool import BackendError, UnreachableError
+from peewit_clients.together import together
+from peewit_clients.user_side import UserSide
+from peewit_clients.user_state import Standing
+from peewit_federation.appointment.request import (
+    OPENINGS,
+    Request,
+    Wishes,
+    area_name,
+    claim_hash,
+    wishes_context,
+)
+from peewit_federation.draw.hashes import data_hash, request_hash
+from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.keys import key_id
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import seal, xwing_public
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment
+
+MAILBOX_S: Final = 100 * 86_400
+"How long mailboxes stay open."
+MAILBOX_NODES: Final = 2
+BOXES_MAX: Final = 4
+"That a request names."
+
+
+class Asking:
+    """What becomes of a request, until somebody makes an offer."""
+
+    def __init__(self, side: UserSide) -> None:
+        self._side = side
+        self.place: Place | None = None
+
+    async def ask(self, prove: Prove) -> Request:
+        """Get a place in the queue, and put the request into it. May be repeated."""
+        now_s, state = self._side.view.clock(), self._side.state
+        catchments = [self.catchment(*area) for area in state.areas]
+        if state.request is None:
+            self._side.save()
+            data = data_hash(state.person, state.nonce)
+            name = request_hash(
+                [area_name(*area) for area in state.areas], key_id(state.key.public), claim_hash(state.claim), data
+            )
+            admitter = Admitter(self._side.view, self._side.randomness, state.asked, self._side.save)
+            place = self.place = await admitter.get(name, state.group, prove)
+            until_s = int(now_s + MAILBOX_S)
+            boxes = await self._side.letters.open_mailbox(state.mail_key, MAILBOX_NODES, until_s, practices=True)
+            wishes = Wishes(
+                xwing_public(state.reply_seed), key_id(state.writer.public), state.services, *state.wishes
+            ).encode()
+            sealed = tuple(
+                self._seal(area_name(*area), catchment, wishes, now_s)
+                for area, catchment in zip(state.areas, catchments, strict=True)
+            )
+            state.request = Request(
+                state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
+                claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
+            )  # fmt: skip
+            state.asked.clear()
+            self._side.save()
+        elif await self.mend_mailbox():
+            return state.request
+        await self._upload(state.request, [origin for catchment in catchments for origin in catchment.nodes])
+        return state.request
+
+    async def mend_mailbox(self) -> bool:
+        """Have the mailbox for offers at two nodes again, if one could not be reached then or has left since.
+
+        True if another version of the request, which says so, was brought.
+        """
+        side, request = self._side, self._side.asked()
+        here = [backend.operator.origin_hash for backend in side.letters.nodes(request.mailbox_nodes)]
+        lacking = MAILBOX_NODES - len(here)
+        if lacking <= 0 or side.state.chosen is not None or side.state.withdrawn:
+            return False
+        until_s, key = int(side.view.clock() + MAILBOX_S), side.state.mail_key
+        catchments = [self.catchment(*area) for area in side.state.areas]
+        try:
+            more = await side.letters.open_mailbox(key, lacking, until_s, practices=True, besides=request.mailbox_nodes)
+            # A number is used once, whatever becomes of this.
+            side.state.request = replace(request, version=request.version + 1)
+            side.save()
+            # Those that left go on for a while, and who offered before may have written there.
+            boxes = (*more, *request.mailbox_nodes)[:BOXES_MAX]
+            better = replace(request, mailbox_nodes=boxes, version=request.version + 2)
+            await self._upload(better, [origin for catchment in catchments for origin in catchment.nodes])
+        except UnreachableError:
+            return False  # perhaps the next time
+        side.state.request = better
+        side.save()
+        return True
+
+    def catchment(self, mediator: bytes, area: bytes) -> Catchment:
+        """An area that may be asked now. Raises `UnknownError`."""
+        found = self._side.view.finder.look(mediator, Catchment.KIND, area, int(self._side.view.clock()))
+        statement = read_entry(self._side.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if found.verdict is not Verdict.ACTIVE or not isinstance(statement, Catchment) or not statement.keys:
+            raise UnknownError(f"this catchment area is {found.verdict.value}, or has no key for requests yet")
+        return statement
+
+    @staticmethod
+    def _seal(area: bytes, catchment: Catchment, wishes: bytes, now_s: float) -> bytes:
+        _, key = max(((begins, key) for begins, key in catchment.keys if begins <= now_s), default=(0, b""))
+        if not key:
+            raise UnknownError("this catchment area has no key for requests yet")
+        return seal(key, wishes, wishes_context(area, key, catchment.salt))
+
+    async def _upload(self, request: Request, origins: Sequence[bytes]) -> bool:
+        """Bring a request to nodes; whether one of them says that it is claimed."""
+        shown = replace(request, wishes=()) if self._side.state.withdrawn else request
+        body, taken, refusals, claimed = shown.sign(self._side.state.key), 0, [], False
+        backends = self._side.letters.nodes(tuple(dict.fromkeys(origins)))
+        results = await together(self._side.view.pool.post(backend, "/v1/requests", body) for backend in backends)
+        for backend, result in zip(backends, results, strict=True):
+            if isinstance(result, BackendError):
+                refusals.append(f"{backend.name}: {result}")
+                claimed = claimed or result.status == 409
+            else:
+                taken += 1
+        if not taken and not claimed:
+            raise UnreachableError("no node of these areas took the request: " + "; ".join(refusals))
+        return claimed
+
+    async def renew(self) -> None:
+        """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
+        await self._bring(self._side.asked())
+
+    async def withdraw(self) -> None:
+        """Take the request out of all queues, for whoever wants no appointment any more. May be repeated.
+
+        Raises `RefusedError` while an appointment stands.
+        """
+        request, chosen = self._side.asked(), self._side.state.chosen
+        if chosen is not None and chosen.state in (Standing.SENT, Standing.BOOKED):
+            raise RefusedError("an appointment stands, or is being made; cancel it first")
+        self._side.state.withdrawn = True
+        if chosen is not None and chosen.state is Standing.CANCELLED:
+            self._side.save()  # a practice has claimed it, so it is in no queue
+        else:
+            await self._bring(request)
+
+    async def reopen(self) -> None:
+        """Ask again after a booking ended, or a practice never answered, in the old place.
+
+        Raises `RefusedError` while an appointment stands, and after the second time.
+        """
+        request, chosen = self._side.asked(), self._side.state.chosen
+        silent = chosen is not None and chosen.state is Standing.SENT and self._side.view.clock() > chosen.offer.until
+        if chosen is not None and not silent and chosen.state in (Standing.SENT, Standing.BOOKED):
+            raise RefusedError("an appointment stands, or is being made; cancel it first")
+        if chosen is not None and chosen.state is not Standing.DECLINED:
+            if request.opened + 1 >= OPENINGS:
+                raise RefusedError("this request was opened again twice; ask anew with another code")
+            request = replace(request, opened=request.opened + 1)
+        if chosen is not None:
+            self._side.state.done.append(chosen.offer.mailbox)
+        self._side.state.chosen = None
+        self._side.state.withdrawn = False
+        claimed = await self._bring(request)
+        if claimed and request.opened + 1 < OPENINGS:
+            # A practice that declined, or another, had claimed it at some node already.
+            await self._bring(replace(self._side.asked(), opened=request.opened + 1))
+
+    async def _bring(self, request: Request) -> bool:
+        """Bring the next version; whether a node holds it for claimed."""
+        self._side.state.request = replace(request, version=request.version + 1)
+        self._side.save()
+        catchments = [self.catchment(*area) for area in self._side.state.areas]
+        return await self._upload(self._side.state.request, [o for catchment in catchments for o in catchment.nodes])

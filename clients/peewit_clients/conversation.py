@@ -1,0 +1,200 @@
+"""What a person and the practice that was chosen say to each other, from the accept to the last note.
+
+Rules kept here: the name leaves this device once, sealed to this practice, after its offer was checked again; what it
+says is signed by it, about this request and slot, and counts in its order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peewit_clients.asking import MAILBOX_NODES, MAILBOX_S
+from peewit_clients.offers import Found, Offers
+from peewit_clients.user_side import UserSide
+from peewit_clients.user_state import Chosen, Standing
+from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, give_leave
+from peewit_federation.appointment.messages import (
+    DECLINED,
+    Accept,
+    Confirm,
+    accept_context,
+    confirm_context,
+    open_message,
+    verify_message,
+)
+from peewit_federation.appointment.notes import CANCEL, MOVE, WORDS, Note, note_context, read_practice_note
+from peewit_federation.appointment.request import claim_link
+from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
+from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.passports.messages import delivery_context, read_delivery, with_delivery
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import open_sealed, seal, xwing_public
+from peewit_federation.statements.mediator import Provider
+
+WORDS_KEPT: Final = 20
+PASSPORTS_KEPT: Final = 20
+AFTER_S: Final = 7 * 86_400
+"After the last slot of an offer, in which a practice may still write."
+
+
+class Conversation:
+    """With the practice that was chosen."""
+
+    def __init__(self, side: UserSide, offers: Offers) -> None:
+        self._side = side
+        self._offers = offers
+
+    async def accept(self, found: Found, slot: bytes) -> None:
+        """Choose a slot, and tell this one practice who will come. May be repeated.
+
+        Raises `RefusedError` if another was chosen that has not declined, or if the practice may not act any more.
+        """
+        offer = found.offer
+        if slot not in [known for known, *_ in offer.slots]:
+            raise UnknownError("that slot was not offered")
+        chosen = self._side.state.chosen
+        if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):
+            if await self.check() is not Standing.DECLINED:
+                raise RefusedError("another offer was accepted; only if its practice declines another can be chosen")
+            self._side.state.done.append(chosen.offer.mailbox)
+            chosen = None
+        if chosen is None:
+            if offer not in [item.offer for item in await self._offers.collect()]:
+                raise RefusedError("that offer cannot be accepted any more: " + "; ".join(self._offers.dropped))
+            self._offers.require_acting(offer, found.practice.subject)
+            chosen = Chosen(
+                offer, found.practice, slot, self._side.randomness(32), self._side.randomness(32), found.data
+            )
+            self._side.state.chosen = chosen
+            self._side.save()
+        await self._send(chosen)
+
+    async def again(self) -> None:
+        """Send the accept again, for whoever does not know whether it was sent. Harmless if it was."""
+        chosen = self._side.state.chosen
+        if chosen is None:
+            raise UnknownError("no offer was accepted yet")
+        self._offers.require_acting(chosen.offer, chosen.practice.subject)
+        await self._send(chosen)
+
+    async def _send(self, chosen: Chosen) -> None:
+        offer = chosen.offer
+        last_s = max(begins for _, begins, _, _ in offer.slots) + AFTER_S
+        until_s = min(
+            max(int(self._side.view.clock() + MAILBOX_S), last_s), int(self._side.view.clock() + LIFETIME_S_MAX - 60)
+        )
+        mail_key = SigningKey(chosen.mail_seed)
+        if not chosen.message:
+            chosen.boxes = await self._side.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s, practices=False)
+            chosen.message = self._sealed(chosen, mail_key, until_s)
+            self._side.save()
+        origins, writer = offer.mailbox_nodes, self._side.state.writer
+        await self._side.letters.put(offer.mailbox, origins, writer, offer.leave, chosen.message)
+
+    def _sealed(self, chosen: Chosen, mail_key: SigningKey, until_s: int) -> bytes:
+        request, offer, person = self._side.asked(), chosen.offer, self._side.state.person
+        accept = Accept(
+            request.name, chosen.slot, person.family_name, person.given_name, person.born.isoformat(),
+            self._side.state.nonce, claim_link(self._side.state.claim, request.opened), xwing_public(chosen.reply_seed),
+            key_id(mail_key.public), chosen.boxes,
+            give_leave(mail_key, chosen.practice.subject, until_s),
+        )  # fmt: skip
+        return seal(offer.reply_key, accept.encode(), accept_context(offer.mailbox, offer.reply_key))
+
+    async def check(self) -> Standing:
+        """Read what the chosen practice has said, and how the appointment stands. Its words are kept in the state."""
+        chosen = self._side.state.chosen
+        if chosen is None:
+            raise UnknownError("no offer was accepted yet")
+        mail_key = SigningKey(chosen.mail_seed)
+        address, public = key_id(mail_key.public), xwing_public(chosen.reply_seed)
+        if not chosen.boxes:
+            return chosen.state  # nothing was sent yet: no mailbox could be opened for the answer
+        messages = await self._side.letters.read(mail_key, chosen.boxes)
+        notes = []
+        for message in messages:
+            try:
+                self._confirmed(chosen, open_sealed(chosen.reply_seed, message, confirm_context(address, public)))
+            except SenderError as error:
+                try:
+                    plain = open_sealed(chosen.reply_seed, message, note_context(address, public))
+                    notes.append(read_practice_note(plain, chosen.practice.signing_key))
+                except SenderError:
+                    if not self._delivered(chosen, message, address, public):
+                        self._offers.dropped.append(str(error))
+        for note in sorted(notes, key=lambda note: note.number):
+            self._noted(chosen, note)
+        if messages:
+            self._side.save()
+            await self._side.letters.delete(mail_key, chosen.boxes, messages)
+        return chosen.state
+
+    def _delivered(self, chosen: Chosen, message: bytes, address: bytes, public: bytes) -> bool:
+        """Whether it is a passport; it is kept, in the place of what it renews or replaces."""
+        try:
+            plain = open_sealed(chosen.reply_seed, message, delivery_context(address, public))
+            delivery = read_delivery(plain, chosen.practice.signing_key)
+        except SenderError:
+            return False
+        self._side.state.passports = with_delivery(self._side.state.passports, delivery)[-PASSPORTS_KEPT:]
+        return True
+
+    def _confirmed(self, chosen: Chosen, plain: bytes) -> None:
+        confirm, signed = open_message(plain, Confirm)
+        verify_message(signed, Confirm, chosen.practice.signing_key)
+        begins_s, minutes = next((b, m) for slot, b, m, _ in chosen.offer.slots if slot == chosen.slot)
+        if (confirm.request, confirm.slot) != (self._side.asked().name, chosen.slot):
+            raise ForgeryError("a confirmation of another request or slot than was accepted")
+        if chosen.state is not Standing.SENT:
+            return
+        if confirm.state == DECLINED:
+            chosen.state = Standing.DECLINED
+        elif (confirm.begins, confirm.minutes) == (begins_s, minutes):
+            chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, begins_s, minutes
+        else:
+            raise ForgeryError("a confirmation of another time than was accepted")
+
+    def _noted(self, chosen: Chosen, note: Note) -> None:
+        if (note.request, note.slot) != (self._side.asked().name, chosen.slot) or note.number <= chosen.seen:
+            return
+        chosen.seen = note.number
+        if note.text:
+            chosen.words.append((int(self._side.view.clock()), True, note.text))
+            del chosen.words[:-WORDS_KEPT]
+        if note.what == CANCEL:
+            chosen.state = Standing.CANCELLED
+        elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
+            chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
+
+    async def note(self, text: str) -> None:
+        """Say something to the practice."""
+        await self._say(WORDS, text)
+
+    async def cancel(self, text: str = "") -> None:
+        """Give the appointment back. May be repeated."""
+        chosen = await self._say(CANCEL, text)
+        chosen.state = Standing.CANCELLED
+        self._side.save()
+
+    async def _say(self, what: int, text: str) -> Chosen:
+        chosen = self._side.state.chosen
+        if chosen is None or chosen.state not in (Standing.SENT, Standing.BOOKED):
+            raise UnknownError("there is no appointment")
+        offer = chosen.offer
+        chosen.sent = max(chosen.sent + 1, int(self._side.view.clock()))
+        note = Note(self._side.asked().name, chosen.slot, chosen.sent, what, text, self._side.state.nonce)
+        if text:
+            chosen.words.append((int(self._side.view.clock()), False, text))
+            del chosen.words[:-WORDS_KEPT]
+        self._side.save()
+        message = seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))
+        await self._side.letters.put(offer.mailbox, offer.mailbox_nodes, self._side.state.writer, offer.leave, message)
+        return chosen
+
+    def practice_verdict(self) -> Verdict | None:
+        """Whether the practice of the appointment may still act, as far as the registry says; None without one."""
+        chosen = self._side.state.chosen
+        if chosen is None:
+            return None
+        now_s = int(self._side.view.clock())
+        return self._side.view.finder.look(chosen.offer.mediator, Provider.KIND, chosen.practice.subject, now_s).verdict

@@ -1,0 +1,126 @@
+"""A practice draws: requests of an area from all of its nodes, merged, in their proven order (design 4.6).
+
+Rules kept here: the order of group, round and priority is computed from tickets, not taken from nodes; what was leased
+beyond what was asked for is given out next; a node that fails is passed over if another answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from peewit_clients.letters import Letters
+from peewit_clients.pool import BackendError, UnreachableError
+from peewit_clients.practice_state import PracticeState
+from peewit_clients.registry_view import RegistryView
+from peewit_federation import cbor
+from peewit_federation.appointment.queue_api import Place, encode_draw
+from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
+from peewit_federation.draw.tickets import Ticket
+from peewit_federation.errors import ForgeryError, MalformedError, RefusedError, SenderError, UnknownError
+from peewit_federation.sealed import open_sealed, xwing_public
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment
+
+RECENT_S: Final = 2.0
+"A view this young is not brought up to date again within one turn."
+LEASE_S: Final = 300.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A request that is ours for some minutes."""
+
+    request: Request
+    wishes: Wishes
+    order: tuple[int, int, bytes]
+    "Rank of the group, round, priority."
+
+
+class Drawing:
+    """The queues of a practice's areas, as it sees them."""
+
+    def __init__(self, view: RegistryView, state: PracticeState, letters: Letters, complaints: list[str]) -> None:
+        self._view = view
+        self._state = state
+        self._letters = letters
+        self._complaints = complaints
+        self.unreadable = 0
+        "Requests of the last draw that could not be used."
+        self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
+        "By area: requests that were leased to us beyond what was asked for, and until when."
+
+    def catchment(self, place: Place) -> Catchment:
+        """An area as its mediator describes it. Raises `UnknownError`."""
+        found = self._view.finder.look(place.mediator, Catchment.KIND, place.area, int(self._view.clock()))
+        statement = read_entry(self._view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if not isinstance(statement, Catchment):
+            raise UnknownError("that catchment area is not known; refresh the view")
+        return statement
+
+    async def draw(self, place: Place, count: int) -> list[Drawn]:
+        """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
+        # Requests of rounds that we do not know would be lost on us.
+        await self._view.refresh([self._state.mediator], recent_s=RECENT_S)
+        catchment, now_s = self.catchment(place), self._view.clock()
+        until_s, kept = self._surplus.pop(place, (0.0, []))
+        found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
+        self.unreadable = 0
+        errors: list[str] = []
+        backends = sorted(self._letters.nodes(catchment.nodes), key=self._view.pool.broken)
+        for number, backend in enumerate(backends):
+            if len(found) >= count or (self._view.pool.broken(backend) and len(errors) < number):
+                break  # enough, or only nodes are left that just failed, and another one answered
+            try:
+                body = encode_draw(place, count - len(found))
+                data = await self._letters.call(backend, self._state.key, "/v1/queue/draw", body)
+                answer = cbor.decode(data, size_bytes_max=16 << 20)
+            except (BackendError, SenderError) as error:
+                errors.append(f"{backend.name}: {error}")
+                continue
+            for item in answer if isinstance(answer, list) else []:
+                try:
+                    drawn = self._read(place, catchment, item)
+                except SenderError as error:
+                    self._complaints.append(f"a request at {backend.name}: {error}")
+                    self.unreadable += 1
+                    continue
+                held = found.get(drawn.request.name)
+                if held is None or held.request.version < drawn.request.version:
+                    found[drawn.request.name] = drawn
+        if len(errors) == len(backends):
+            raise UnreachableError("no node of this area answered: " + "; ".join(errors))
+        ours = {*self._state.offered, *(booking.request for booking in self._state.booked.values())}
+        ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
+        self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
+        return ordered[:count]
+
+    def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
+        if not isinstance(data, bytes):
+            raise MalformedError("a drawn request is bytes")
+        request = open_request(data)
+        rounds, schedule = self._view.registry.rounds, self._view.charter.schedule
+        if schedule is None or (place.mediator, place.area) not in request.areas or not request.wishes:
+            raise ForgeryError("a request for another catchment area, or withdrawn")
+        seats = schedule.seats_of(request.round)
+        publics = rounds.keys(seats, request.round)
+        if publics is None:
+            raise RefusedError(f"a request of round {request.round}, which is not known here")
+        voters = {operator.origin_hash for operator in self._view.charter.operators if operator.votes}
+        rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
+        priority = Ticket.decode(request.ticket).priority(request.name, publics)
+        groups = catchment.groups
+        rank = groups.index(request.group) if request.group in groups else len(groups)
+        return Drawn(request, self._wishes(place, catchment, request), (rank, request.round, priority))
+
+    def _wishes(self, place: Place, catchment: Catchment, request: Request) -> Wishes:
+        name = area_name(place.mediator, place.area)
+        sealed = request.wishes[request.areas.index((place.mediator, place.area))]
+        for seed in self._state.area_seeds.get(name, []):
+            try:
+                return Wishes.decode(
+                    open_sealed(seed, sealed, wishes_context(name, xwing_public(seed), catchment.salt))
+                )
+            except ForgeryError:
+                continue
+        raise ForgeryError("wishes that are sealed to no key of this area that we have")

@@ -1,0 +1,131 @@
+"""Offers to a person: collected from all nodes, checked, and those that may not be accepted explained.
+
+Rules kept here: an offer is shown only if its practice may act now, by a registry that is fresh, if its signature and
+commitment hold, and if the practice did not take it back; letters that are over are deleted, to make room for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from peewit_clients.registry_view import MEANING
+from peewit_clients.user_side import UserSide
+from peewit_federation.appointment.messages import (
+    Offer,
+    offer_context,
+    open_message,
+    read_practice_data,
+    verify_message,
+)
+from peewit_federation.appointment.notes import WITHDRAW, note_context, read_practice_note
+from peewit_federation.appointment.request import Request
+from peewit_federation.errors import ForgeryError, RefusedError, SenderError
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import Context, open_sealed, xwing_public
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Provider
+
+
+@dataclass(frozen=True)
+class Found:
+    """An offer that may be accepted, with the practice behind it."""
+
+    offer: Offer
+    practice: Provider
+    data: dict[str, str]
+
+
+class OverError(RefusedError):
+    """An offer that nobody can accept any more."""
+
+
+class Offers:
+    """What practices offer."""
+
+    def __init__(self, side: UserSide) -> None:
+        self._side = side
+        self.dropped: list[str] = []
+        "Why offers were not shown."
+
+    async def collect(self) -> list[Found]:
+        """Offers that may be accepted now. Why others may not is in `dropped`."""
+        request = self._side.asked()
+        messages = await self._side.letters.read(self._side.state.mail_key, request.mailbox_nodes)
+        await self._side.view.refresh([mediator for mediator, _ in request.areas])
+        found: dict[bytes, Found] = {}
+        notes: list[bytes] = []
+        noted: list[bytes] = []
+        gone: list[bytes] = []
+        self.dropped.clear()
+        for message in messages:
+            try:
+                found[message] = self._check(request, message)
+            except OverError as error:
+                self.dropped.append(str(error))
+                gone.append(message)
+            except SenderError as error:
+                try:
+                    notes.append(open_sealed(self._side.state.reply_seed, message, self._note_context(request)))
+                    noted.append(message)
+                except SenderError:
+                    self.dropped.append(str(error))
+                    if not self._opens(request, message):
+                        gone.append(message)
+        back = [message for message, item in found.items() if self._withdrawn(item, notes)]
+        gone += [*back, *noted] if back else []
+        if gone:
+            # A practice may leave two letters: what is over makes room for the next.
+            await self._side.letters.delete(self._side.state.mail_key, request.mailbox_nodes, gone)
+        return [item for message, item in found.items() if message not in back]
+
+    def _opens(self, request: Request, message: bytes) -> bool:
+        """Whether it is an offer to us at all."""
+        try:
+            context = offer_context(request.mailbox, xwing_public(self._side.state.reply_seed))
+            open_sealed(self._side.state.reply_seed, message, context)
+        except SenderError:
+            return False
+        return True
+
+    def _note_context(self, request: Request) -> Context:
+        return note_context(request.mailbox, xwing_public(self._side.state.reply_seed))
+
+    def _withdrawn(self, found: Found, notes: Sequence[bytes]) -> bool:
+        """Whether the practice took its offer back: asked before a name is sent to it."""
+        offered = {slot for slot, *_ in found.offer.slots}
+        for data in notes:
+            with suppress(SenderError):
+                note = read_practice_note(data, found.practice.signing_key)
+                if (note.what, note.request) == (WITHDRAW, found.offer.request) and note.slot in offered:
+                    self.dropped.append(f"an offer that its practice took back: {note.text or 'no reason was given'}")
+                    return True
+        return False
+
+    def _check(self, request: Request, message: bytes) -> Found:
+        context = offer_context(request.mailbox, xwing_public(self._side.state.reply_seed))
+        offer, signed = open_message(open_sealed(self._side.state.reply_seed, message, context), Offer)
+        if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
+            raise ForgeryError("an offer for another request, or by a practice of another mediator")
+        if self._side.view.clock() >= offer.until or offer.mailbox in self._side.state.done:
+            raise OverError("an offer that has ended, or was accepted before and came to nothing")
+        practice = self.require_acting(offer, signed.kid)
+        verify_message(signed, Offer, practice.signing_key)
+        if not any(area in practice.areas for mediator, area in request.areas if mediator == offer.mediator):
+            raise RefusedError("an offer of a practice of another catchment area")
+        return Found(offer, practice, read_practice_data(offer.data, offer.salt, practice.commitment))
+
+    def require_acting(self, offer: Offer, subject: bytes) -> Provider:
+        """The grant of a practice that may act now. Raises `RefusedError` saying what is wrong."""
+        now_s = self._side.view.clock()
+        found = self._side.view.finder.look(offer.mediator, Provider.KIND, subject, int(now_s))
+        practice = read_entry(self._side.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        if found.verdict is not Verdict.ACTIVE or not isinstance(practice, Provider):
+            raise RefusedError(f"an offer of a practice that is {found.verdict.value}: {MEANING[found.verdict]}")
+        fresh = self._side.view.freshness.get(offer.mediator)
+        if fresh is None or not fresh.may_book:
+            raise RefusedError("what is known of this practice is too old to send it a name; try again")
+        if now_s >= offer.until:
+            raise OverError("an offer that has ended")
+        return practice

@@ -1,0 +1,89 @@
+"""What a practice keeps and sends: letters leave, and messages are deleted, only when its journal holds what they say.
+
+Rules kept here: what is decided and the letter that says so are kept in one step; a letter is sent until a node has
+taken it or nobody could read it any more; a device that is behind sends nothing (`BehindError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from peewit_clients.journal import BehindError, Journal
+from peewit_clients.letters import Letters
+from peewit_clients.practice_state import LETTER, Item, Letter, Name, PracticeState
+from peewit_federation.errors import PeewitError
+from peewit_federation.keys import SigningKey, sha256
+
+
+class Outbox:
+    """Letters that are to be sent, and messages that are to be deleted."""
+
+    def __init__(
+        self, state: PracticeState, letters: Letters, journal: Journal, save: Callable[[Sequence[Item]], None],
+        complaints: list[str], clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._state = state
+        self._letters = letters
+        self._journal = journal
+        self._save = save
+        self._complaints = complaints
+        self._clock = clock
+        self.late = False
+        "Whether something was decided that could not be told at once: its holder may have asked again meanwhile."
+        self._dealt_with: list[tuple[SigningKey, tuple[bytes, ...], list[bytes]]] = []
+        "Messages that go from their mailboxes when the journal holds what they led to."
+
+    async def ready(self) -> None:
+        """Take over what another device decided, or this one before it was put back from a backup."""
+        try:
+            await self._journal.ready()
+        except PeewitError as error:
+            if isinstance(error, BehindError):
+                self._dealt_with.clear()
+            self._complaints.append(str(error))
+
+    def keep(self, *names: Name) -> None:
+        """Make durable what is now the case of these things; all together."""
+        self._save(self._state.changed(*names))
+
+    def deal_with(self, mail_key: SigningKey, boxes: tuple[bytes, ...], messages: list[bytes]) -> None:
+        """Have messages deleted once what they led to, which is kept, is in the journal too."""
+        self._dealt_with.append((mail_key, boxes, messages))
+
+    def post(
+        self, address: bytes, origins: tuple[bytes, ...], leave: bytes, message: bytes, until_s: int
+    ) -> tuple[int, bytes]:
+        """Put a sealed message among those to be sent; what to `keep`."""
+        name = sha256(message)
+        self._state.letters[name] = Letter(address, origins, leave, message, until_s)
+        return LETTER, name
+
+    async def deliver(self) -> int:
+        """Send what is still to be sent; how many letters no node has taken yet. Raises `BehindError`."""
+        if not (self._state.letters or self._dealt_with or self._journal.waiting):
+            return 0
+        try:
+            await self._journal.flush()
+        except BehindError:
+            self._dealt_with.clear()
+            raise
+        except PeewitError as error:
+            self._complaints.append(f"nothing is sent before the practice's journal holds it: {error}")
+            self.late = True
+            return len(self._state.letters)
+        dealt_with, self._dealt_with = self._dealt_with, []
+        for mail_key, boxes, messages in dealt_with:
+            await self._letters.delete(mail_key, boxes, messages)
+        sent = []
+        for name, letter in list(self._state.letters.items()):
+            try:
+                await self._letters.put(letter.address, letter.origins, self._state.key, letter.leave, letter.message)
+            except PeewitError as error:
+                self._complaints.append(f"a letter could not be delivered: {error}")
+                if self._clock() < letter.until_s:
+                    continue
+            del self._state.letters[name]
+            sent.append((LETTER, name))
+        if sent:
+            self.keep(*sent)
+        return len(self._state.letters)

@@ -1,0 +1,36 @@
+"""What the parts of a person's client share: the registry, what is kept, and how to send and save.
+
+Rules kept here: what a step needs is saved before it is sent, by whoever takes the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from peewit_clients.letters import Letters, Randomness
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.user_state import UserState
+from peewit_federation.appointment.request import Request
+from peewit_federation.errors import UnknownError
+
+
+@dataclass(frozen=True)
+class UserSide:
+    """One person's client."""
+
+    view: RegistryView
+    state: UserState
+    letters: Letters
+    randomness: Randomness
+    keep: Callable[[UserState], None]
+
+    def save(self) -> None:
+        """Make what is in the state durable."""
+        self.keep(self.state)
+
+    def asked(self) -> Request:
+        """The request as it stands. Raises `UnknownError` if there is none."""
+        if self.state.request is None:
+            raise UnknownError("nothing was asked for yet")
+        return self.state.request
