@@ -60,7 +60,8 @@ CHECKERS_MAX: Final = 4
 
 def other_cores() -> int:
     """How many cores this process may use besides the one that it is busy with."""
-    return min(len(os.sched_getaffinity(0)) - 1, CHECKERS_MAX)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores - 1, CHECKERS_MAX)
 
 
 class Limits(BaseModel):

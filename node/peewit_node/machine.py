@@ -57,7 +57,7 @@ class LocalMachine:
         return seal(public, plaintext, context)
 
     async def check(self, job: Job[T], *arguments: Any) -> T:
-        return job.read(job.work(*arguments))
+        return job.read(job.work(*arguments), *arguments)
 
     @property
     def lacking(self) -> int:

@@ -142,6 +142,7 @@ class Node:
         self.forwarder = Forwarder(state, engine, self.queues, areas, self.peers, signed, clock, random)
         self._listener = Listener(config)
         self._sync = asyncio.Event()
+        self._own_machine: Machine | None = None
 
     @classmethod
     async def start(
@@ -156,16 +157,18 @@ class Node:
     ) -> Self:
         """Open the database, catch up with it, listen, and begin to gossip."""
         engine = engine or SqliteEngine(config.data / DATABASE)
+        own_machine: Machine | None = None
         try:
-            machine = machine or await this_machine(config.checkers)
+            machine = machine or (own_machine := await this_machine(config.checkers))
             node = cls(
                 config, engine, clock=clock, random=random or SystemRandom(), connector=connector, machine=machine
             )
         except BaseException:
             await engine.close()
-            if machine is not None:
-                await machine.close()
+            if own_machine is not None:
+                await own_machine.close()
             raise
+        node._own_machine = own_machine
         try:
             await node._run()
         except OSError as error:
@@ -346,7 +349,8 @@ class Node:
         await self.state.cancel_all()
         await self.peers.close()
         await self.oblivious.close()
-        await self.state.machine.close()
+        if self._own_machine is not None:
+            await self._own_machine.close()
         await self.engine.close()
         self._listener.forget()
 

@@ -18,7 +18,15 @@ import peewit_node.checking.processes as processes
 from peewit_federation.api import Append
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import Put, Terms, give_leave, read_messages
-from peewit_federation.errors import ForgeryError, LimitError, MalformedError, RefusedError, SenderError
+from peewit_federation.errors import (
+    ConflictError,
+    ForgeryError,
+    LimitError,
+    MalformedError,
+    OperatorError,
+    RefusedError,
+    SenderError,
+)
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.log.checkpoint import Checkpoint, cosign, log_key, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash, root_of
@@ -123,10 +131,10 @@ def test_a_head_with_lines_of_others_comes_back_as_it_came() -> None:
     cosigned = head.with_cosignature("w", cosign(head.checkpoint, "w", WRITER, NOW_S))
     for sent, note in ((head, b""), (cosigned, cosigned.encode())):
         data = Append(0, encode_bundle([entry]), sent.encode()).encode()
-        read = found(APPEND, answer("append", [data, OWNER.public]))
+        read = found(APPEND, answer("append", [data, OWNER.public]), data, OWNER.public)
         assert (read.old_size, read.entries, read.head, read.note) == (0, [entry], head, note)
     with pytest.raises(ForgeryError):
-        found(APPEND, answer("append", [data, WRITER.public]))
+        found(APPEND, answer("append", [data, WRITER.public]), data, WRITER.public)
 
 
 def test_every_kind_of_refusal_comes_back_as_itself() -> None:
@@ -134,16 +142,17 @@ def test_every_kind_of_refusal_comes_back_as_itself() -> None:
         def work() -> None:
             raise kind("why")
 
-        return Job("envelope", work, lambda _: None)
+        return Job("envelope", work, lambda *_: None)
 
     class SpecialError(ForgeryError):
         pass
 
-    for kind in (*KINDS.values(), SpecialError):
+    for kind in (*KINDS.values(), SpecialError, ConflictError):
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(processes_jobs(), "envelope", raising(kind))
             said = answer("envelope", [])
-        with pytest.raises(ForgeryError if kind is SpecialError else kind, match="why"):
+        known = {SpecialError: ForgeryError, ConflictError: RefusedError}
+        with pytest.raises(known.get(kind, kind), match="why"):
             found(ENVELOPE, said)
 
 
@@ -193,8 +202,92 @@ async def test_a_process_that_does_not_answer_is_ended(machine: ManyCores, monke
     assert await machine.check(ENVELOPE, envelope().sign(WRITER)) == envelope()
 
 
+async def test_a_process_that_does_not_answer_is_ended_although_more_jobs_come(
+    machine: ManyCores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await machine.check(ENVELOPE, envelope().sign(WRITER))
+    monkeypatch.setattr(processes, "ANSWER_S", 0.6)
+    for process in machine.processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    jobs: list[asyncio.Task[Envelope]] = []
+    async with asyncio.timeout(20):
+        while not any(job.done() for job in jobs):
+            jobs.append(asyncio.create_task(machine.check(ENVELOPE, envelope(number=len(jobs)).sign(WRITER))))
+            await asyncio.sleep(0.1)
+    with pytest.raises(CheckerError):
+        await jobs[0]
+    assert len(jobs) < 30
+    await asyncio.gather(*jobs, return_exceptions=True)
+
+
+async def test_a_job_that_cannot_be_sent_is_a_mistake_and_nobody_waits_for_ever(machine: ManyCores) -> None:
+    good = machine.check(ENVELOPE, envelope().sign(WRITER))
+    bad = machine.check(ENVELOPE, object())
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(good, bad, return_exceptions=True)
+    assert isinstance(answers[1], MistakeError)
+    assert await machine.check(ENVELOPE, envelope().sign(WRITER)) == envelope()
+
+
+async def test_what_is_large_is_not_sent_to_anybody(machine: ManyCores) -> None:
+    """Thirty-two appends of eight megabytes in one frame held everybody up for seconds."""
+    entries = [bytes(60_000)] * 4
+    size = len(entries)
+    head = sign_checkpoint(Checkpoint(log_key(OWNER.public).name, size, root_of(map(leaf_hash, entries))), OWNER)
+    data = Append(0, encode_bundle(entries), head.encode()).encode()
+    for process in machine.processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    read = await machine.check(APPEND, data, OWNER.public)
+    assert (read.entries, read.head) == (entries, head)
+
+
+async def test_processes_import_nothing_from_where_the_node_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cbor2.py").write_text("raise SystemExit('this is not ours')")
+    monkeypatch.chdir(tmp_path)
+    machine = ManyCores(1)
+    await machine.start()
+    assert await machine.check(ENVELOPE, envelope().sign(WRITER)) == envelope()
+    await machine.close()
+
+
+async def test_a_start_that_fails_leaves_no_process_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = processes.CheckingProcess.start
+    started: list[processes.CheckingProcess] = []
+
+    async def start(process: processes.CheckingProcess) -> None:
+        if started:
+            raise OSError(24, "Too many open files")
+        await real(process)
+        started.append(process)
+
+    monkeypatch.setattr(processes.CheckingProcess, "start", start)
+    with pytest.raises(OperatorError, match="checkers: 2 processes .* Too many open files; 0 does without them"):
+        await this_machine(2)
+    assert not _alive(started[0].pid)
+
+
+async def test_a_start_that_fails_later_is_tried_again_whatever_the_reason(
+    machine: ManyCores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = processes.CheckingProcess.start
+    tries: list[processes.CheckingProcess] = []
+
+    async def start(process: processes.CheckingProcess) -> None:
+        tries.append(process)
+        if len(tries) == 1:
+            raise RuntimeError("can't start new thread")
+        await real(process)
+
+    monkeypatch.setattr(processes.CheckingProcess, "start", start)
+    monkeypatch.setattr(processes, "RESTART_S", 0.1)
+    os.kill(machine.processes[0].pid, signal.SIGKILL)
+    await until(lambda: len(tries) == 2 and machine.lacking == 0)
+
+
 async def test_what_ends_a_terminal_or_a_service_does_not_end_a_check(machine: ManyCores) -> None:
-    await machine.check(ENVELOPE, envelope().sign(WRITER))  # they are up
+    await asyncio.gather(*(machine.check(ENVELOPE, envelope().sign(WRITER)) for _ in range(64)))  # both are up
     for process in machine.processes:
         os.kill(process.pid, signal.SIGTERM)
         os.kill(process.pid, signal.SIGINT)
@@ -235,7 +328,9 @@ async def test_a_node_with_processes_answers_refuses_and_says_when_they_are_gone
     status, body = await post(url + PATH + "/read", signed(OWNER, PATH + "/read", b""))
     assert (status, read_messages(body)) == (200, [b"hello"])
     await federation.stop()
-    assert machine.processes[0].pid == 0 or not _alive(machine.processes[0].pid)
+    assert machine.lacking == 0, "a node does not end what it did not start"
+    await machine.close()
+    assert not _alive(machine.processes[0].pid)
 
 
 def _alive(pid: int) -> bool:

@@ -33,13 +33,15 @@ class Mailboxes:
     def __init__(self, engine: Engine, mailboxes_max: int) -> None:
         self._engine = engine
         self._mailboxes_max = mailboxes_max
-        self._count = 0
+        self._count = self._opened = 0
         self._known: dict[bytes, tuple[bytes, Terms]] = {}
         "Owner and terms by address, of some that were used lately."
 
     async def load(self) -> None:
-        """Count what is there."""
-        ((self._count,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes")
+        """Count what is there; of what is opened just now rather too many, until the next time."""
+        opened = self._opened
+        ((count,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes")
+        self._count = count + self._opened - opened
 
     async def open(self, owner: bytes, terms: Terms, now_s: float) -> None:
         """Open the mailbox of a public key, or change its terms. Raises `RefusedError` or `QuotaError`."""
@@ -49,8 +51,9 @@ class Mailboxes:
         if not known and self._count >= self._mailboxes_max:
             raise QuotaError("this node keeps as many mailboxes as it can; use another")
         self._count += not known
+        self._opened += not known
         await self._engine.write(Write(OPEN, (key_id(owner), owner, terms.until_s, int(terms.practices))))
-        self._known[key_id(owner)] = owner, terms
+        self._know(key_id(owner), (owner, terms))
 
     async def terms(self, address: bytes, now_s: float) -> tuple[bytes, Terms]:
         """The owner's public key and terms. Raises `UnknownError`."""
@@ -58,12 +61,16 @@ class Mailboxes:
         if known is None:
             rows = await self._engine.look("SELECT public, until, practices FROM mailboxes WHERE address = ?", address)
             for public, until_s, practices in rows:
-                if len(self._known) >= KNOWN_MAX:
-                    self._known.clear()
                 # Not over what its owner said meanwhile.
-                known = self._known.setdefault(address, (public, Terms(until_s, bool(practices))))
+                known = self._known.get(address) or self._know(address, (public, Terms(until_s, bool(practices))))
         if known is None or known[1].until_s <= now_s:
             raise UnknownError("there is no such mailbox at this node, or it has ended")
+        return known
+
+    def _know(self, address: bytes, known: tuple[bytes, Terms]) -> tuple[bytes, Terms]:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[address] = known
         return known
 
     async def put(self, address: bytes, writer: bytes, message: bytes) -> None:
@@ -90,11 +97,9 @@ class Mailboxes:
     async def expire(self, now_s: float) -> None:
         """Delete what has ended."""
         now = int(now_s)
-        # Not counted anew: boxes that are opened meanwhile are counted as they come.
-        ((ended,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes WHERE until <= ?", now)
         await self._engine.write(
             Write(DROP_ENDED, (now,), large=True),
             Write("DELETE FROM mailboxes WHERE until <= ?", (now,)),
         )
-        self._count -= ended
+        await self.load()
         self._known.clear()

@@ -46,7 +46,8 @@ class Job(Generic[T]):
     name: str
     work: Callable[..., Any]
     "Plain values in and out. Raises `SenderError`s."
-    read: Callable[[Any], T]
+    read: Callable[..., T]
+    "From what was found and the arguments, which nobody sends back."
 
 
 class MistakeError(Exception):
@@ -58,21 +59,26 @@ def answer(name: str, arguments: list[Any]) -> list[Any]:
     try:
         return [FOUND, JOBS[name].work(*arguments)]
     except SenderError as error:
-        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in KINDS)
-        return [REFUSED, kind, str(error)]
+        kinds = (kind.__name__ for kind in type(error).__mro__ if kind.__name__ in KINDS)
+        return [REFUSED, next(kinds, RefusedError.__name__), str(error)]
     except Exception as error:
         return [MISTAKE, "", repr(error)]
 
 
-def found(job: Job[T], said: list[Any]) -> T:
+def found(job: Job[T], said: list[Any], *arguments: Any) -> T:
     """What an answer says. Raises the `SenderError` that it is, or `MistakeError`."""
     if said[0] == FOUND:
-        return job.read(said[1])
+        return job.read(said[1], *arguments)
     _, kind, sentence = said
     raise KINDS[kind](sentence) if said[0] == REFUSED else MistakeError(f"{job.name}: {sentence}")
 
 
 # The jobs
+
+
+def _within(data: bytes, part: bytes) -> list[int]:
+    start = data.index(part)
+    return [start, start + len(part)]
 
 
 def _fields(envelope: Envelope) -> list[Any]:
@@ -81,7 +87,12 @@ def _fields(envelope: Envelope) -> list[Any]:
 
 def _envelope(data: bytes) -> list[Any]:
     envelope = open_envelope(data)
-    return [*_fields(envelope), envelope.body]
+    return [*_fields(envelope), *_within(data, envelope.body)]
+
+
+def _read_envelope(fields: list[Any], data: bytes) -> Envelope:
+    method, path, node, time_ms, nonce, key, start, end = fields
+    return Envelope(method, path, node, time_ms, nonce, key, data[start:end])
 
 
 def _put(data: bytes, owner: bytes, now_s: int) -> list[Any]:
@@ -89,7 +100,7 @@ def _put(data: bytes, owner: bytes, now_s: int) -> list[Any]:
     put = Put.decode(envelope.body)
     if put.leave:
         check_leave(put.leave, owner, envelope.signer, now_s)
-    return [*_fields(envelope), bool(put.leave), put.message]
+    return [*_fields(envelope), bool(put.leave), *_within(data, put.message)]
 
 
 @dataclass(frozen=True)
@@ -102,17 +113,17 @@ class CheckedPut:
     message: bytes
 
 
-def _read_put(fields: list[Any]) -> CheckedPut:
-    method, path, node, time_ms, nonce, key, leave, message = fields
-    return CheckedPut(Envelope(method, path, node, time_ms, nonce, key, b""), leave, message)
+def _read_put(fields: list[Any], data: bytes, *_: object) -> CheckedPut:
+    method, path, node, time_ms, nonce, key, leave, start, end = fields
+    return CheckedPut(Envelope(method, path, node, time_ms, nonce, key, b""), leave, data[start:end])
 
 
 def _append(data: bytes, public: bytes) -> list[Any]:
     append, key = Append.decode(data), log_key(public)
     head = open_head(append.note, key, {})
-    entries = split_bundle(append.bundle)
     others = b"" if head.encode() == append.note else append.note
-    return [append.old_size, entries, public, head.size, head.root, head.log_signature.raw, others]
+    signed = head.size, head.root, head.log_signature.raw
+    return [append.old_size, *_within(data, append.bundle), *signed, others]
 
 
 @dataclass(frozen=True)
@@ -127,23 +138,23 @@ class CheckedAppend:
     "The checkpoint as it came, if it has lines of others than its log."
 
 
-def _read_append(fields: list[Any]) -> CheckedAppend:
-    old_size, entries, public, size, root, signature, others = fields
+def _read_append(fields: list[Any], data: bytes, public: bytes) -> CheckedAppend:
+    old_size, start, end, size, root, signature, others = fields
     key = log_key(public)
     head = Head(Checkpoint(key.name, size, root), Signature(key.name, key.key_id, signature))
-    return CheckedAppend(old_size, entries, head, others)
+    return CheckedAppend(old_size, split_bundle(data[start:end]), head, others)
 
 
 def _priority(ticket: bytes, request: bytes, publics: list[bytes]) -> bytes:
     return Ticket.decode(ticket).priority(request, publics)
 
 
-ENVELOPE: Final = Job("envelope", _envelope, lambda fields: Envelope(*fields))
+ENVELOPE: Final = Job("envelope", _envelope, _read_envelope)
 "Of a signed request: (data)."
 PUT: Final = Job("put", _put, _read_put)
 "Of a message for a mailbox: (data, the mailbox's public key, POSIX seconds)."
 APPEND: Final = Job("append", _append, _read_append)
 "To a log: (data, the log's public key)."
-PRIORITY: Final = Job("priority", _priority, bytes)
+PRIORITY: Final = Job("priority", _priority, lambda priority, *_: bytes(priority))
 "That a ticket proves: (ticket, request hash, public keys of its round)."
 JOBS: Final[dict[str, Job[Any]]] = {job.name: job for job in (ENVELOPE, PUT, APPEND, PRIORITY)}

@@ -1,8 +1,9 @@
 """Processes that check for a node, so that it uses more than one core and answers others meanwhile.
 
 Rules kept here: a process has few jobs at once, the others wait for whichever is free; jobs of one turn of the loop
-travel together. A process that ends, or does not answer in time, is started again; what it had is refused and not tried
-in here, for whatever ended it might end the node. While none runs, jobs are refused at once.
+travel together; what is large is done in here, for sending it costs more. A process that ends, or does not answer in
+time, is started again; what it had is refused and not tried in here, for whatever ended it might end the node. While
+none runs, jobs are refused at once.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import cbor2
 import structlog
 
-from peewit_node.checking.jobs import Job, found
+from peewit_federation.errors import OperatorError
+from peewit_node.checking.jobs import MISTAKE, Job, found
 from peewit_node.checking.worker import HEAD_BYTES, frame
 from peewit_node.machine import CheckerError, LocalMachine, Machine
 
@@ -26,18 +29,25 @@ UNDER_WAY_MAX: Final = 32
 ANSWER_S: Final = 20.0
 "In which it answers one of them, or is ended."
 RESTART_S: Final = 1.0
+END_S: Final = 1.0
 SOCKET_BYTES: Final = 1 << 20
+LARGE_BYTES: Final = 160 * 1024
+"""A job with more is done in the node: only appends are as large, whose parts are found by their lengths."""
 T = TypeVar("T")
 logger = structlog.get_logger("peewit.checking")
 Waiting = tuple[list[Any], "asyncio.Future[list[Any]]"]
 
 
 async def this_machine(checkers: int) -> Machine:
-    """The machine that a node runs on, with so many processes that check."""
+    """The machine that a node runs on, with so many processes that check. Raises `OperatorError`."""
     if not checkers:
         return LocalMachine()
     machine = ManyCores(checkers)
-    await machine.start()
+    try:
+        await machine.start()
+    except OSError as error:
+        reason = f"checkers: {checkers} processes that check cannot be started: {error}; 0 does without them"
+        raise OperatorError(reason) from None
     return machine
 
 
@@ -52,8 +62,12 @@ class ManyCores(LocalMachine):
 
     async def start(self) -> None:
         """Start them; they answer a moment later. Raises `OSError`."""
-        for process in self.processes:
-            await process.start()
+        try:
+            for process in self.processes:
+                await process.start()
+        except BaseException:
+            await self.close()
+            raise
         self._keepers = [asyncio.create_task(self._keep(process)) for process in self.processes]
 
     async def _keep(self, process: CheckingProcess) -> None:
@@ -63,8 +77,8 @@ class ManyCores(LocalMachine):
             await asyncio.sleep(RESTART_S)
             try:
                 await process.start()
-            except OSError as error:
-                logger.error("a process that checks cannot be started", reason=str(error))  # noqa: TRY400
+            except Exception as error:  # whatever it is, the next time may be better
+                logger.error("a process that checks cannot be started", reason=repr(error))  # noqa: TRY400
 
     @property
     def lacking(self) -> int:
@@ -73,6 +87,8 @@ class ManyCores(LocalMachine):
     async def check(self, job: Job[T], *arguments: Any) -> T:
         if self.lacking == len(self.processes):
             raise CheckerError("the processes of this node that check are being started again; try again soon")
+        if sum(len(argument) for argument in arguments if isinstance(argument, bytes)) > LARGE_BYTES:
+            return await super().check(job, *arguments)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Any]] = loop.create_future()
         self._waiting.append(([job.name, *arguments], answer))
@@ -80,7 +96,7 @@ class ManyCores(LocalMachine):
             # Whoever comes in the same turn goes along.
             self._asked = True
             loop.call_soon(self._send)
-        return found(job, await answer)
+        return found(job, await answer, *arguments)
 
     def _send(self) -> None:
         """Hand over what waits, as far as there is room."""
@@ -138,12 +154,13 @@ class CheckingProcess(asyncio.Protocol):
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         with theirs:
-            command = [sys.executable, "-m", "peewit_node.checking.worker", str(theirs.fileno())]
+            # -P: modules that happen to lie where the node was started are not ours.
+            command = [sys.executable, "-P", "-m", "peewit_node.checking.worker", str(theirs.fileno())]
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *command, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL
                 )
-            except OSError:
+            except BaseException:
                 ours.close()
                 raise
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
@@ -152,9 +169,17 @@ class CheckingProcess(asyncio.Protocol):
     def send(self, jobs: list[Waiting]) -> None:
         """Hand jobs over."""
         assert self._transport is not None
-        self._transport.write(frame([job for job, _ in jobs]))
+        try:
+            data = frame([job for job, _ in jobs])
+        except Exception as error:
+            for _, answer in jobs:
+                if not answer.done():
+                    answer.set_result([MISTAKE, "", repr(error)])
+            return
+        self._transport.write(data)
         self._under_way += [answer for _, answer in jobs]
-        self._watch()
+        if self._late is None:
+            self._watch()
 
     def stop(self) -> None:
         """End it; what it had is refused."""
@@ -166,7 +191,10 @@ class CheckingProcess(asyncio.Protocol):
         """Wait until it is gone for good: the code with which it ended."""
         if self._process is None:
             return None
-        if self._process.returncode is None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                return await self._process.wait()  # it ends when its socket does
+        with suppress(ProcessLookupError):
             self._process.kill()
         return await self._process.wait()
 

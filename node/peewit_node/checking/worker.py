@@ -4,7 +4,7 @@
 
 Rules kept here: it has one socket, no key and no file; jobs are answered in order; answers do not wait for the rest of
 a frame for longer than a moment. It ends when its node does, and not when a terminal or a supervisor stops both: the
-node may still have requests to finish.
+node may still have requests to finish. It ends by itself if a frame takes a minute.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ from peewit_node.checking.jobs import answer
 
 HEAD_BYTES: Final = 4
 HELD_S: Final = 0.002
+HUNG_S: Final = 60
 
 
 def serve(connection: socket.socket) -> None:
     """Answer until the other side is gone."""
     with connection, connection.makefile("rb") as incoming:
         while len(head := incoming.read(HEAD_BYTES)) == HEAD_BYTES:
-            jobs = cbor2.loads(incoming.read(int.from_bytes(head, "big")))
+            size = int.from_bytes(head, "big")
+            if len(data := incoming.read(size)) < size:
+                return
+            jobs = cbor2.loads(data)
+            signal.alarm(HUNG_S)  # ends it, also within a library, and if nobody is left to do so
             answers: list[Any] = []
             since = time.monotonic()
             for name, *arguments in jobs:
@@ -39,6 +44,7 @@ def serve(connection: socket.socket) -> None:
                     answers, since = [], time.monotonic()
             if answers:
                 connection.sendall(frame(answers))
+            signal.alarm(0)
 
 
 def frame(values: list[Any]) -> bytes:
