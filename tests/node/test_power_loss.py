@@ -71,7 +71,7 @@ async def after_power_loss(path: Path, seed: int, synchronous: str) -> tuple[int
     disk = Disk(seed)
     acknowledged = 0
     for _ in range(random.randrange(1, 4)):
-        disk.dies_at = disk.operations + random.randrange(1, 260)
+        disk.dies_at = disk.operations + random.randrange(1, 340)
         acknowledged = max(acknowledged, await grow(path, disk, synchronous, random, 40))
         disk.lose_power()
     try:
