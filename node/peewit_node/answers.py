@@ -19,7 +19,8 @@ from peewit_federation.registry.fold import MAIN, Registry
 from peewit_federation.statements.carried import statement_id
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider
 from peewit_node.engine import Engine, Row
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
+from peewit_node.stored_log import Log
 
 ITEMS_MAX: Final = 2_000
 KINDS: Final = {"catchment": Catchment.KIND, "provider": Provider.KIND, "issuer": Issuer.KIND}

@@ -26,8 +26,9 @@ from peewit_federation.statements.kinds import MEDIATOR_KINDS, check_entry
 from peewit_node.carry import Carrier
 from peewit_node.checking.jobs import APPEND
 from peewit_node.forks import Forks
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
+from peewit_node.stored_log import Log
 
 
 class Appender:

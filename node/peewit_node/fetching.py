@@ -20,9 +20,9 @@ from peewit_federation.gossip.feed import Cursor
 from peewit_federation.log.checkpoint import Checkpoint, Head
 from peewit_node.config import Gossip as Settings
 from peewit_node.engine import StorageError, WriteConflictError
-from peewit_node.logs import Log
 from peewit_node.mirror import Mirror
 from peewit_node.peers import Peer
+from peewit_node.stored_log import Log
 
 FETCH_TRIES: Final = 5
 JOBS_MAX: Final = 8

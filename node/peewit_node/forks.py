@@ -26,10 +26,11 @@ from peewit_federation.statements.carried import Close, Evidence, ForkRevocation
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Revocation
 from peewit_federation.statements.operator import Carried
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.mirror import Mirror
 from peewit_node.own_log import OwnLog
 from peewit_node.peers import PeerError, Peers
+from peewit_node.stored_log import Log
 
 STATEMENTS_PER_APPEND: Final = 50
 PAUSE_MAX_S: Final = 300.0

@@ -33,9 +33,10 @@ from peewit_federation.gossip.feed import (
 from peewit_federation.registry.fold import Registry
 from peewit_node.engine import StorageError
 from peewit_node.intake import Intake
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
 from peewit_node.peers import Peer, PeerError, Peers
+from peewit_node.stored_log import Log
 from peewit_node.views import Views
 
 EXCHANGE: Final = "/federation/v1/exchange"

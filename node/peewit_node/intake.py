@@ -23,10 +23,11 @@ from peewit_federation.statements.carried import Device, open_carried, peek_devi
 from peewit_node.engine import StorageError, WriteConflictError
 from peewit_node.fetching import JOBS_MAX, Fetcher
 from peewit_node.forks import Forks
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.mirror import Mirror
 from peewit_node.node_state import NodeState
 from peewit_node.peers import Peer, Peers
+from peewit_node.stored_log import Log
 from peewit_node.views import Views
 
 NOTED_MAX: Final = 2_000

@@ -22,7 +22,8 @@ from peewit_federation.registry.fold import Registry, Want
 from peewit_federation.registry.mediator import Cursor, Key, MediatorFold
 from peewit_federation.registry.subjects import Standing, Subject
 from peewit_node.engine import Engine, StorageError, Write
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
+from peewit_node.stored_log import Log
 
 PUT_SUBJECT: Final = (
     "INSERT INTO subjects VALUES (?, ?, ?, ?) "

@@ -9,60 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
-from peewit_federation.errors import ConflictError
 from peewit_federation.log.checkpoint import Checkpoint, Cosignature, Head, log_key, open_head, origin_hash
 from peewit_federation.log.follow import Bundle
-from peewit_federation.log.merkle import HASH_BYTES, CompactRange, leaf_hash
+from peewit_federation.log.merkle import CompactRange, leaf_hash
 from peewit_federation.log.note import VerifierKey
 from peewit_federation.log.policy import Policy
-from peewit_federation.log.proofs import Source, TileHashes, range_at, root_at, tiles_needed
-from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile, encode_bundle, split_bundle
+from peewit_federation.log.proofs import range_at
+from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH
 from peewit_federation.registry.fold import MAIN
 from peewit_node.edge import PUT_TAIL, Edge
 from peewit_node.engine import Engine, Write
+from peewit_node.stored_log import Log, LogReader
 
-T = TypeVar("T")
 INSERT: Final = "INSERT INTO logs VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, 0)"
 UPDATE: Final = "UPDATE logs SET size = ?, frontier = ?, head = ?, quorum = ?, pending = ? WHERE id = ? AND size = ?"
 EMPTY: Final = b""
 
 
-@dataclass
-class Log:
-    """A branch of a log that is held."""
-
-    id: int
-    origin: bytes
-    "SHA-256 of the origin line."
-    branch: bytes
-    key: VerifierKey
-    edge: Edge | None
-    range: CompactRange
-    "Over all entries that are stored."
-    head: Head | None = None
-    "The newest head all of whose entries are stored."
-    quorum: Head | None = None
-    "The newest head that a quorum cosigned."
-    pending: Head | None = None
-    "A head that is being mirrored."
-    forked: bool = False
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def stored(self) -> int:
-        """Entries that are stored; the head may cover fewer while more are being mirrored."""
-        return self.range.size
-
-    @property
-    def size(self) -> int:
-        """Entries that the head covers."""
-        return self.head.size if self.head else 0
-
-
-class Logs:
+class Logs(LogReader):
     """The node's logs by origin hash and branch."""
 
     def __init__(
@@ -72,7 +38,7 @@ class Logs:
         cosign: Callable[[Checkpoint], tuple[str, Cosignature] | None],
         announce: Callable[[Log, bool], None],
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._policy = policy
         self._cosign = cosign
         # Called with a log that changed, and whether that is news which cannot wait.
@@ -243,70 +209,3 @@ class Logs:
         await self._engine.write(*edge.take_writes(), update)
         log.edge, log.range = edge, edge.range
         log.head, log.quorum, log.pending = head, quorum, pending
-
-    async def edge(self, log: Log) -> Edge:
-        """The growing end of a log, read from the database if it is not in memory."""
-        while log.edge is None:
-            tree, size = log.range, log.stored
-            rows = await self._engine.fetch("SELECT entry FROM tails WHERE log = ? ORDER BY place", log.id)
-            tail = [row[0] for row in rows]
-            partial = {}
-            for level in range(1, 8):
-                count = size >> (HEIGHT * level)
-                if count % WIDTH:
-                    body = await self._tile(log, level, count // WIDTH) or b""
-                    partial[level] = body[: count % WIDTH * HASH_BYTES]
-            if log.range is tree and log.edge is None:
-                # Nobody grew or cut the log while its rows were read.
-                log.edge = Edge(log.id, tree, tail, [leaf_hash(entry) for entry in tail], partial)
-        return log.edge
-
-    # Reading
-
-    async def tile(self, log: Log, tile: Tile) -> bytes | None:
-        """The bytes of a tile or bundle, if the stored entries reach that far."""
-        if tile.index * WIDTH + tile.width > log.stored >> (HEIGHT * max(tile.level, 0)):
-            return None
-        if tile.level <= 0 and tile.index == log.stored // WIDTH:
-            edge = await self.edge(log)
-            if tile.index == edge.size // WIDTH:
-                return encode_bundle(edge.tail[: tile.width]) if tile.level else b"".join(edge.leaves[: tile.width])
-        body = await self._tile(log, tile.level, tile.index)
-        if body is None or tile.width == WIDTH:
-            return body
-        if tile.level == ENTRIES:
-            return encode_bundle(split_bundle(body, WIDTH)[: tile.width])
-        return body[: tile.width * HASH_BYTES]
-
-    async def _tile(self, log: Log, level: int, place: int) -> bytes | None:
-        query = "SELECT body FROM tiles WHERE log = ? AND level = ? AND place = ?"
-        rows = await self._engine.fetch(query, log.id, level, place)
-        return rows[0][0] if rows else None
-
-    async def entries(self, log: Log, start: int, end: int) -> list[bytes]:
-        """The entries of one bundle from `start` on, up to `end` or the bundle's end."""
-        index, offset = divmod(start, WIDTH)
-        if log.edge is not None and index == log.stored // WIDTH:
-            return log.edge.tail[offset : end - index * WIDTH]
-        width = min(WIDTH, log.stored - index * WIDTH)
-        body = await self.tile(log, Tile(ENTRIES, index, width))
-        if body is None:
-            raise ConflictError("entries beyond the end of the log", log.stored)
-        return split_bundle(body, width)[offset : end - index * WIDTH]
-
-    async def prove(self, log: Log, size: int, proof: Callable[[Source], T]) -> T:
-        """Run a proof over the tree of the log's first `size` entries."""
-        tiles = tiles_needed(proof, size)
-        found = {}
-        for tile in tiles:
-            body = await self.tile(log, tile)
-            if body is None:
-                raise ConflictError("a proof beyond the end of the log", log.stored)
-            found[tile] = body
-        return proof(TileHashes(size, found))
-
-    async def root_at(self, log: Log, size: int) -> bytes:
-        """The root that the log had at `size`."""
-        if size == log.stored:
-            return log.range.root()
-        return await self.prove(log, size, lambda source: root_at(size, source))

@@ -19,8 +19,9 @@ from peewit_federation.log.checkpoint import Checkpoint, Head
 from peewit_federation.log.follow import Bundle, Follow, HistoryError, MismatchError
 from peewit_federation.log.merkle import HASH_BYTES
 from peewit_federation.log.tiles import ENTRIES, WIDTH, Tile, encode_bundle, split_bundle
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.peers import NotThereError, Peer, PeerError, Peers
+from peewit_node.stored_log import Log
 
 PARALLEL: Final = 8
 PIECE_BUNDLES: Final = 64

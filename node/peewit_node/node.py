@@ -58,7 +58,7 @@ from peewit_node.intake import Intake
 from peewit_node.keeper import Keeper
 from peewit_node.keyfile import read_key, read_seed, write_key
 from peewit_node.listener import Listener
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.machine import Machine
 from peewit_node.mirror import Mirror
 from peewit_node.node_state import NodeState
@@ -75,6 +75,7 @@ from peewit_node.routes_mail import MailRoutes
 from peewit_node.routes_queue import QueueRoutes
 from peewit_node.sqlite import SqliteEngine
 from peewit_node.status import Status
+from peewit_node.stored_log import Log
 from peewit_node.views import Views
 
 DATABASE = "node.sqlite"

@@ -14,7 +14,8 @@ from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Checkpoint, log_key, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash
 from peewit_federation.statements.kinds import OPERATOR_KINDS, check_entry
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
+from peewit_node.stored_log import Log
 
 RETRY_S = 0.1
 

@@ -24,7 +24,8 @@ from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile
 from peewit_federation.registry.fold import MAIN, Registry
 from peewit_node.append import Appender
 from peewit_node.http_server import read_body
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
+from peewit_node.stored_log import Log
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 PLAIN: Final = {

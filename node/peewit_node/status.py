@@ -18,11 +18,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.gossip import Gossip
 from peewit_node.keeper import Keeper
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
 from peewit_node.peers import Peer, Peers
 from peewit_node.problems import Handler
 from peewit_node.request_times import RequestTimes
+from peewit_node.stored_log import Log
 from peewit_node.views import Views
 
 EXPIRY_WARNING_S: Final = 60 * 86_400

@@ -16,8 +16,9 @@ from peewit_federation.gossip.feed import Feed
 from peewit_federation.gossip.views import OPERATORS, Line, View, ViewList, is_newer, open_view, sign_view
 from peewit_federation.keys import SigningKey
 from peewit_federation.registry.fold import Registry
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.peers import Peer, PeerError, Peers
+from peewit_node.stored_log import Log
 
 LIST_BYTES_MAX: Final = 4 << 20
 SKEW_S: Final = 120

@@ -23,8 +23,8 @@ from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.note import Note
 from peewit_federation.log.tiles import Tile, encode_bundle
 from peewit_federation.statements.mediator import Provider, Revocation
-from peewit_node.logs import Log
 from peewit_node.node import Node
+from peewit_node.stored_log import Log
 from peewit_simulation.actors import District
 from peewit_simulation.federation import PORT, Simulation
 

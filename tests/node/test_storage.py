@@ -12,8 +12,9 @@ from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.policy import Policy, parse_policy
 from peewit_federation.log.tiles import Tile
 from peewit_node.engine import WriteConflictError
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.sqlite import SqliteEngine
+from peewit_node.stored_log import Log
 from tests.federation.test_merkle import tiles_of
 from tests.federation.test_policy import flat
 from tests.federation_kit import seed

@@ -30,8 +30,9 @@ from peewit_node.edge import PUT_TAIL, Edge
 from peewit_node.engine import Write
 from peewit_node.gossip import Gossip
 from peewit_node.keeper import Keeper
-from peewit_node.logs import Log, Logs
+from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
+from peewit_node.stored_log import Log
 from peewit_simulation.faults import Fault
 from peewit_simulation.generate import draw
 from peewit_simulation.scenario import Scenario

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peewit_node.logs import Log
 from peewit_node.node import Node
+from peewit_node.stored_log import Log
 from peewit_simulation.checkers import Checker
 from peewit_simulation.federation import Simulation
 
