@@ -14,7 +14,7 @@ from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
-from peewit_clients.user_state import Standing
+from peewit_clients.user_state import Chosen, Extra, Standing
 from peewit_federation.appointment.request import (
     OPENINGS,
     Request,
@@ -29,7 +29,7 @@ from peewit_federation.keys import key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
-from peewit_federation.statements.mediator import Catchment
+from peewit_federation.statements.mediator import Catchment, Provider
 
 MAILBOX_S: Final = 100 * 86_400
 "How long mailboxes stay open."
@@ -50,6 +50,7 @@ class Asking:
         now_s, state = self._side.view.clock(), self._side.state
         catchments = [self.catchment(*area) for area in state.areas]
         if state.request is None:
+            sealed = self._sealed(state.services, state.wishes)  # what is wrong is found before a code is spent
             self._side.save()
             data = data_hash(state.person, state.nonce)
             name = request_hash(
@@ -59,13 +60,6 @@ class Asking:
             place = self.place = await admitter.get(name, state.group, prove)
             until_s = int(now_s + MAILBOX_S)
             boxes = await self._side.letters.open_mailbox(state.mail_key, MAILBOX_NODES, until_s, practices=True)
-            wishes = Wishes(
-                xwing_public(state.reply_seed), key_id(state.writer.public), state.services, *state.wishes
-            ).encode()
-            sealed = tuple(
-                self._seal(area_name(*area), catchment, wishes, now_s)
-                for area, catchment in zip(state.areas, catchments, strict=True)
-            )
             state.request = Request(
                 state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
                 claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
@@ -135,6 +129,24 @@ class Asking:
             raise UnreachableError("no node of these areas took the request: " + "; ".join(refusals))
         return claimed
 
+    async def change(self, services: tuple[str, ...], wishes: Extra) -> None:
+        """Wish for something else, in the same place. May be repeated.
+
+        Raises `RefusedError` once a time was chosen, or after the request was withdrawn.
+        """
+        side, request = self._side, self._side.asked()
+        if side.state.chosen is not None or side.state.withdrawn:
+            raise RefusedError("only a request that waits can be changed; see `peewit user status`")
+        sealed = self._sealed(services, wishes)
+        side.state.services, side.state.wishes = services, wishes
+        await self._bring(replace(request, wishes=sealed))
+
+    def _sealed(self, services: tuple[str, ...], extra: Extra) -> tuple[bytes, ...]:
+        """Wishes, for each area in turn. Raises `MalformedError` for what cannot be said."""
+        state, now_s = self._side.state, self._side.view.clock()
+        wishes = Wishes(xwing_public(state.reply_seed), key_id(state.writer.public), services, *extra).encode()
+        return tuple(self._seal(area_name(*area), self.catchment(*area), wishes, now_s) for area in state.areas)
+
     async def renew(self) -> None:
         """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
         await self._bring(self._side.asked())
@@ -154,13 +166,14 @@ class Asking:
             await self._bring(request)
 
     async def reopen(self) -> None:
-        """Ask again after a booking ended, or a practice never answered, in the old place.
+        """Ask again after a booking ended, or a practice never answered or may not act, in the old place.
 
         Raises `RefusedError` while an appointment stands, and after the second time.
         """
         request, chosen = self._side.asked(), self._side.state.chosen
         silent = chosen is not None and chosen.state is Standing.SENT and self._side.view.clock() > chosen.offer.until
-        if chosen is not None and not silent and chosen.state in (Standing.SENT, Standing.BOOKED):
+        lost = silent or (chosen is not None and self._may_not_act(chosen))
+        if chosen is not None and not lost and chosen.state in (Standing.SENT, Standing.BOOKED):
             raise RefusedError("an appointment stands, or is being made; cancel it first")
         if chosen is not None and chosen.state is not Standing.DECLINED:
             if request.opened + 1 >= OPENINGS:
@@ -174,6 +187,11 @@ class Asking:
         if claimed and request.opened + 1 < OPENINGS:
             # A practice that declined, or another, had claimed it at some node already.
             await self._bring(replace(self._side.asked(), opened=request.opened + 1))
+
+    def _may_not_act(self, chosen: Chosen) -> bool:
+        offer, now_s = chosen.offer, int(self._side.view.clock())
+        found = self._side.view.finder.look(offer.mediator, Provider.KIND, chosen.practice.subject, now_s)
+        return found.verdict in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
 
     async def _bring(self, request: Request) -> bool:
         """Bring the next version; whether a node holds it for claimed."""

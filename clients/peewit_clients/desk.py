@@ -64,6 +64,8 @@ class Filed:
     digest: bytes
     application: Application
     data: dict[str, str]
+    older: tuple[bytes, ...] = ()
+    "Hashes of earlier applications of the same practice, which this one replaces."
 
     @property
     def subject(self) -> bytes:
@@ -115,7 +117,10 @@ class Desk:
                 self.asked.append(replace(last, digests=digests))
         newest: dict[bytes, Filed] = {}
         for filed in sorted(found.values(), key=lambda filed: filed.application.time):
-            newest[filed.subject] = filed
+            before = newest.get(filed.subject)
+            # Who decides on the newest has decided on those that it replaced.
+            older = (*before.older, before.digest) if before else ()
+            newest[filed.subject] = replace(filed, older=older)
         return list(newest.values())
 
     def _open(self, letter: Posted) -> Filed | Asked | None:
@@ -233,7 +238,7 @@ class Desk:
                 continue
             if filed is not None:
                 self.role.state.note_down(int(self.role.clock()), "admitted", filed.number, filed.data.get("name", ""))
-                await self.drop(filed.digest)
+                await self.drop(filed.digest, *filed.older)
         return failed
 
     async def _send_one(self, subject: bytes) -> None:
@@ -250,7 +255,7 @@ class Desk:
         application = filed.application
         await self._decide(Decision(filed.subject, 0, reason), application.encryption_key, application.areas)
         self.role.state.note_down(int(self.role.clock()), "rejected", filed.number, reason)
-        await self.drop(filed.digest)
+        await self.drop(filed.digest, *filed.older)
 
     async def _decide(self, decision: Decision, public: bytes, areas: Sequence[bytes]) -> None:
         plain = sign_for(decision, self.role.state.key)

@@ -116,23 +116,41 @@ class Admitter:
     ) -> bytes:
         name = request, backend.operator.origin_hash, number, group
         if name not in self.asked:
-            offer = Conditions.decode(await self._pool.fetch(backend, "/v1/admission"))
             blinded = key.blind(request, self._randomness(SALT_BYTES), self._randomness(key.size_bytes))
-            self.asked[name] = blinded, await prove(backend.operator, TokenAsk(number, group, blinded.data), offer)
-            self._save()
+            await self._prove(backend, name, blinded, prove)
         blinded, ask = self.asked[name]
         try:
-            answer = await self._pool.post(backend, "/v1/tokens", ask.encode())
+            answer = await self._ask(backend, name)
+        except BackendError as error:
+            if not 400 <= error.status < 500 or name not in self._unanswered:
+                raise
+            # Perhaps another code was typed when it was asked first.
+            await self._prove(backend, name, blinded, prove)
+            if self.asked[name] == (blinded, ask):
+                raise
+            self._unanswered.discard(name)
+            answer = await self._ask(backend, name)
+        match cbor.decode(answer, size_bytes_max=1024):
+            case [bytes(signature)]:
+                return key.finalize(request, signature, blinded)
+        raise MalformedError("not an answer with a blind signature")
+
+    async def _prove(self, backend: Backend, name: Asked, blinded: Blinded, prove: Prove) -> None:
+        _, _, number, group = name
+        offer = Conditions.decode(await self._pool.fetch(backend, "/v1/admission"))
+        self.asked[name] = blinded, await prove(backend.operator, TokenAsk(number, group, blinded.data), offer)
+        self._save()
+
+    async def _ask(self, backend: Backend, name: Asked) -> bytes:
+        try:
+            return await self._pool.post(backend, "/v1/tokens", self.asked[name][1].encode())
         except BackendError as error:
             if not 400 <= error.status < 500:
                 self._unanswered.add(name)
             elif name not in self._unanswered:
                 del self.asked[name]  # a plain refusal: nothing was spent on it
+                self._save()
             raise
-        match cbor.decode(answer, size_bytes_max=1024):
-            case [bytes(signature)]:
-                return key.finalize(request, signature, blinded)
-        raise MalformedError("not an answer with a blind signature")
 
     async def draw(self, request: bytes, number: int, group: str, tokens: Sequence[tuple[bytes, bytes]]) -> Place:
         """The ticket of an admitted request: proofs of several members, each asked until there is one for every key."""

@@ -24,7 +24,7 @@ from peewit_clients.offers import Found, Offers
 from peewit_clients.place import Place, Prove
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user_side import UserSide
-from peewit_clients.user_state import Standing, UserState
+from peewit_clients.user_state import Extra, Standing, UserState
 from peewit_federation.appointment.request import Request
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Catchment
@@ -69,6 +69,10 @@ class User:
     async def renew(self) -> None:
         """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
         await self._asking.renew()
+
+    async def change(self, services: tuple[str, ...], wishes: Extra) -> None:
+        """Wish for something else, in the same place. May be repeated. Raises `RefusedError` once a time was chosen."""
+        await self._asking.change(services, wishes)
 
     async def withdraw(self) -> None:
         """Take the request out of all queues. May be repeated. Raises `RefusedError` while an appointment stands."""

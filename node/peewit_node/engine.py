@@ -53,6 +53,10 @@ class Engine(Protocol):
         """Do all of it durably, or nothing."""
         ...
 
+    async def scrub(self) -> None:
+        """Have what was deleted gone from the files, too."""
+        ...
+
     async def close(self) -> None:
         """Finish what was begun and let go of the database."""
         ...

@@ -292,6 +292,7 @@ class Node:
                 await self.queues.expire()
                 await self.letterboxes.expire(self.state.now())
                 await self.journals.expire(self.state.now())
+                await self.engine.scrub()
             except StorageError as error:
                 logger.warning("what has ended could not be deleted yet", reason=str(error))
             await asyncio.sleep(TIDY_S)

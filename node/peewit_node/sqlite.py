@@ -51,6 +51,7 @@ class SqliteFile:
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute("PRAGMA synchronous=FULL")
             writer.execute("PRAGMA wal_autocheckpoint=4000")
+            writer.execute("PRAGMA secure_delete=ON")
             migrate(writer, self.path)
         except sqlite3.Error as error:
             writer.close()
@@ -90,6 +91,10 @@ class SqliteFile:
     def commit(self) -> None:
         """Make what was written durable. Raises `StorageError` if it is not."""
         self._guarded(lambda: self._writer.execute("COMMIT"))
+
+    def scrub(self) -> None:
+        """Move what was committed from the log to the file, where deleted bytes are overwritten, and empty the log."""
+        self._guarded(lambda: self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
 
     def write_and_commit(self, batch: Sequence[Sequence[Write]]) -> list[Exception | None]:
         """Both."""
@@ -166,6 +171,7 @@ class SqliteEngine:
         self._waiting: list[tuple[Sequence[Write], asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
         self._broken: StorageError | None = None
+        self._scrub = False
         self.broken = asyncio.Event()
         "Set once the database can no longer be relied on."
 
@@ -185,6 +191,10 @@ class SqliteEngine:
             self._committer = asyncio.create_task(self._commit_all())
         await done
 
+    async def scrub(self) -> None:
+        self._scrub = True
+        await self.write()
+
     async def _commit_all(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
@@ -194,6 +204,9 @@ class SqliteEngine:
             lists = [writes for writes, _ in batch]
             try:
                 outcomes = await self._durably(loop, lists)
+                if self._scrub:
+                    self._scrub = False
+                    await loop.run_in_executor(self._writing, self._file.scrub)
             except Exception as reason:
                 error = reason if isinstance(reason, StorageError) else StorageError(f"the database: {reason!r}")
                 if not isinstance(error, StorageFullError):

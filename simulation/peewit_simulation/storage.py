@@ -65,6 +65,11 @@ class SimEngine:
         for watch in self.watchers:
             watch(writes)
 
+    async def scrub(self) -> None:
+        async with self._lock:
+            self._fence()
+            self._file.scrub()
+
     async def close(self) -> None:
         self._shut()
 

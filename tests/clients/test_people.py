@@ -106,11 +106,16 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     assert "over80, everybody" in await done(folder, "user", "find", "10115")
     asked = await found(folder, "user", "request", *PERSON, "--group", "over80", "--hours", "9-12")
     assert await found(folder, "user", "request", *PERSON, "--group", "over80") == asked, "saying it again is harmless"
+    assert (await found(folder, "user", "change", "--hours", "8-20", "--days", "any"))["version"] > 1
     assert "0 people of earlier groups or rounds" in await done(folder, "user", "status")
     assert "1 offers sent" in await done(folder, "provider", "run", "--once")
     assert len(await found(folder, "user", "offers")) == 2
+    await refused(folder, 3, "there is no appointment", "user", "note", "hello")
     await refused(folder, 3, "there is no offer 9", "user", "accept", "9")
-    await done(folder, "user", "accept", "2")
+    assert "was told who you are" in await done(folder, "user", "accept", "2")
+    await refused(folder, 3, "you have chosen a time already", "user", "request", *PERSON, "--group", "over80")
+    await refused(folder, 3, "only a request that waits", "user", "change", "--hours", "8-20")
+    assert "You have accepted" in await done(folder, "user", "accept", "1"), "it is not said that 1 was accepted"
     assert "booked" in await done(folder, "provider", "run", "--once")
     shown = await found(folder, "user", "show")
     assert "Ihr Termin" in await done(folder, "user", "show", "--language", "de")
@@ -132,7 +137,7 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     await done(folder, "provider", "calendar", "export", "out.ics")
     assert (folder / "out.ics").read_text().count("BEGIN:VEVENT") == 1
     await done(folder, "user", "cancel", "--text", "I am well", *again)
-    assert "I am well" in await done(folder, "provider", "run", "--once")
+    assert "cancelled: I am well" in await done(folder, "provider", "run", "--once")
     assert "Nobody comes" in await done(folder, "provider", "day", next_day)
     await done(folder, "user", "again", *again)
     await done(folder, "provider", "run", "--once")
@@ -142,6 +147,7 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     assert "sorry" in await done(folder, "user", "status", *again)
     await done(folder, "user", "withdraw", *again)
     assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"
+    await refused(folder, 3, "you have withdrawn this request", "user", "request", *PERSON, *again)
 
 
 async def test_a_practice_whose_machine_is_gone_goes_on_from_its_recovery_code(people: Federation) -> None:
@@ -207,6 +213,9 @@ async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -
     await bad(folder, 3, "write it as 9-12", "user", "request", *PERSON, "--hours", "12-9")
     await bad(folder, 3, "a signup code has", "user", "request", *PERSON, "--code", "ABC")
     await bad(folder, 3, "'doctors'", "user", "request", *PERSON, "--group", "doctors", "--person", "x")
+    await bad(folder, 3, "is not a language", "user", "request", *PERSON, "--speak", "klingon", "--person", "x")
+    await done(folder, "user", "request", *PERSON, "--speak", "de", "--person", "x")
+    assert (await found(folder, "user", "status", "--person", "x"))["group"] == "", "what was wrong was forgotten"
     await bad(folder, 3, "small letters", "user", "status", "--person", "../x")
     await bad(folder, 4, "there is no request", "user", "status", "--person", "nobody")
     await bad(folder, 3, "no recovery code", "user", "restore", "ABCDE")

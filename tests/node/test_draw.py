@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from peewit_clients.charters import Draw
-from peewit_clients.place import Admitter, with_code, with_work
-from peewit_clients.pool import BackendError, BackendPool
+from peewit_clients.place import Admitter, Asked, with_code, with_work
+from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.draw.api import CODE, WORK, Conditions, DrawAsk, TokenAsk, code_at, new_code
+from peewit_federation.draw.blind_rsa import Blinded
 from peewit_federation.draw.rounds import Rounds
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import key_id
@@ -150,6 +151,44 @@ async def test_a_code_is_worth_nothing_in_another_group_or_at_another_node(tmp_p
                 await admitter.get(seed("H of a friend"), "over80", with_code(code))
         north, west = (federation.nodes[name].state.operator.origin_hash for name in NAMES[:2])
         assert code_at(code, north) != code_at(code, west), "what one node sees cannot be shown to another"
+
+
+async def test_a_mistyped_code_does_not_lock_anybody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked with it is on the disk, and was perhaps never answered."""
+    async with running(tmp_path, Admission()) as federation:
+        await opened(federation)
+        (good,) = await codes(federation, 1)
+        wrong, request, disk = new_code(seed("mistyped")[:20]), seed("H"), dict[Asked, tuple[Blinded, TokenAsk]]()
+
+        def device(admitter: Admitter) -> Admitter:
+            kept = dict(disk)
+
+            def save() -> None:
+                disk.clear()
+                disk.update(kept)
+
+            return Admitter(admitter._view, os.urandom, kept, save)
+
+        async with client(federation) as admitter:
+            with pytest.raises(RefusedError, match="does not know that signup code"):
+                await device(admitter).get(request, "", with_code(wrong))
+            assert not disk, "a plain refusal: nothing was spent"
+            real, lost = admitter._pool.post, []
+
+            async def loses(backend: Backend, path: str, body: bytes) -> bytes:
+                if path == "/v1/tokens" and backend.name == "north":
+                    lost.append(backend)
+                    raise BackendError("no answer")
+                return await real(backend, path, body)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(admitter._pool, "post", loses)
+                with pytest.raises(RefusedError):
+                    await device(admitter).get(request, "", with_code(wrong))
+            assert lost
+            assert len(disk) == 1, "north may have spent something on it"
+            place = await device(admitter).get(request, "", with_code(good))
+            assert len(place.tokens) == WEEK.threshold
 
 
 async def test_work_is_bound_to_the_blinded_message_and_node(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from peewit_federation.appointment.mailbox import (
     read_messages,
 )
 from peewit_federation.keys import SigningKey, key_id, sha256
+from peewit_node.node import DATABASE
 from tests.federation_kit import Federation, TestMediator, catchment, provider, seed
 from tests.federation_kit_http import Device, admit, post
 
@@ -189,6 +190,24 @@ async def test_a_mailbox_ends_and_what_was_in_it_is_gone(node: Federation) -> No
     rows = await node.nodes["north"].engine.fetch("SELECT count(*) FROM messages")
     assert rows == [(0,)]
     await call(OWNER, PATH + "/read", b"", 404)
+
+
+async def test_what_has_ended_is_in_no_file_of_a_running_node(node: Federation) -> None:
+    """Rows that a database forgets stay in its pages and in its log until they are overwritten."""
+    call, north = Caller(node), node.nodes["north"]
+    secret, until_s = seed("secret") * 150, int(time.time()) + 2
+    await call(OWNER, PATH, Terms(until_s, False).encode())
+    await call(WRITER, PATH + "/messages", Put(leave(), secret).encode())
+    files = [north.state.config.data / (DATABASE + end) for end in ("", "-wal")]
+
+    def found() -> list[str]:
+        return [file.name for file in files if file.exists() and seed("secret") in file.read_bytes()]
+
+    await north.engine.scrub()
+    assert found() == [DATABASE], "it was moved into the file"
+    await north.mailboxes.expire(until_s + 1)
+    await north.engine.scrub()
+    assert found() == []
 
 
 async def test_a_node_keeps_no_more_mailboxes_than_it_should(node: Federation) -> None:

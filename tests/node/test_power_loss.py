@@ -31,6 +31,9 @@ class Engine:
     async def look(self, sql: str, *parameters: Any) -> list[Row]:
         return self.file.fetch(sql, parameters)
 
+    async def scrub(self) -> None:
+        self.file.scrub()
+
     async def write(self, *writes: Write) -> None:
         (outcome,) = self.file.write_and_commit([writes])
         if outcome is not None:

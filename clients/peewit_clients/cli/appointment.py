@@ -162,6 +162,9 @@ def accept(number: int, me: Me) -> None:
         chosen = user.state.chosen
         if chosen is not None and await user.check() is Standing.SENT:
             await user.again()
+            if not me.as_json:
+                me.tell("accept_again", when=clock(int(str(_times(chosen)["begins"]))))
+                return
         else:
             listed = _listed(await user.offers())
             if not 1 <= number <= len(listed):

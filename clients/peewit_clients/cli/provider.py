@@ -31,6 +31,7 @@ from peewit_clients.recovery import read_code, write_code
 from peewit_clients.serve import Server, ServeSettings, Turn
 from peewit_clients.vault import key_path
 from peewit_federation import cbor
+from peewit_federation.appointment.notes import CANCEL, Note
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
@@ -242,11 +243,17 @@ def run(once: bool, every_s: float, slots: int, answer_hours: float, notice_hour
 def _lines(turn: Turn) -> list[str]:
     found = [f"from your health district: {turn.letter}"] if turn.letter else []
     found += [f"booked {local_time(b.slot.begins_s)} {b.slot.service}" for b in turn.bookings]
-    found += [f"note for {local_time(b.slot.begins_s)}: {note.text or 'cancelled'}" for b, note in turn.notes]
+    found += [f"note for {local_time(b.slot.begins_s)}: {_said(note)}" for b, note in turn.notes]
     found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
     found += [f"{turn.offers} offers sent"] if turn.offers else []
     found += [f"{turn.waiting} people whom no free time suits"] if turn.waiting else []
     return [plain(line) for line in found]
+
+
+def _said(note: Note) -> str:
+    if note.what == CANCEL:
+        return f"cancelled: {note.text}" if note.text else "cancelled"
+    return note.text
 
 
 def _table(practice: Practice, log: list[str]) -> Table:

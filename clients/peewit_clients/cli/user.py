@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import date
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 from rich.console import Console
@@ -14,7 +15,7 @@ from peewit_clients.areas import Area, find_areas, read_postcode
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.appointment import COMMANDS
 from peewit_clients.cli.common import emit, read_charter, with_pool
-from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, run_user
+from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, run_user, with_user
 from peewit_clients.cli.wallet import passport
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_code, with_work
@@ -25,9 +26,10 @@ from peewit_clients.user import User
 from peewit_clients.user_state import Extra, UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_federation.draw.hashes import AREAS_MAX
-from peewit_federation.errors import MalformedError, OperatorError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 
 EPOCH: Final = date(1970, 1, 1)
+T = TypeVar("T")
 
 
 @click.group()
@@ -133,6 +135,15 @@ def request(
             state = UserState.decode(data)
             if state.person != person:
                 raise OperatorError(f"{path} holds somebody else's request; choose another with --person")
+            if state.request is None:
+                # Nothing was brought yet: what is said now counts. Areas stay if a node may have admitted us for them.
+                state.group, state.services, state.wishes = group, services, extra
+                if not state.asked:
+                    state.areas = _chosen(_find(me, postcode, services), numbers, postcode)
+            elif state.withdrawn:
+                raise RefusedError("you have withdrawn this request; `peewit user again` takes the old place again")
+            elif state.chosen is not None:
+                raise RefusedError("you have chosen a time already; see `peewit user status`")
 
         async def ask(user: User) -> None:
             await user.ask(prove)
@@ -149,6 +160,40 @@ def request(
         me.tell("request_recovery")
         click.echo(f"\n    {code_text}\n")
         me.tell("request_recovery_hint")
+
+
+@user.command()
+@click.option("--service", "services", multiple=True, help="What you need, instead of what you said before.")
+@click.option("--days", multiple=True, help="Days that suit you: 2026-12-01..2026-12-10; `any`: all of them.")
+@click.option("--hours", multiple=True, help="Hours that suit you: 9-12; `any`: all of them.")
+@click.option("--step-free/--steps", default=None, help="Whether you need a way in without steps.")
+@click.option("--speak", "languages", multiple=True, help="Languages that you speak: de; `any`: none in particular.")
+@personal
+def change(
+    services: tuple[str, ...], days: tuple[str, ...], hours: tuple[str, ...], step_free: bool | None,
+    languages: tuple[str, ...], me: Me,
+) -> None:  # fmt: skip
+    """Change what you wish, in the same place in the queue. What you do not name stays."""
+
+    async def work(user: User) -> None:
+        state = user.state
+        old_days, old_hours, old_steps, old_languages, age = state.wishes
+        wishes: Extra = (
+            _changed(old_days, days, _span), _changed(old_hours, hours, _hours),
+            old_steps if step_free is None else int(step_free), _changed(old_languages, languages, str), age,
+        )  # fmt: skip
+        await user.change(services or state.services, wishes)
+        if me.as_json:
+            emit({"services": list(state.services), "version": state.request.version if state.request else 0})
+        me.tell("change_done")
+
+    with_user(me, work)
+
+
+def _changed(old: tuple[T, ...], said: tuple[str, ...], read: Callable[[str], T]) -> tuple[T, ...]:
+    if said == ("any",):
+        return ()
+    return tuple(map(read, said)) or old
 
 
 def _chosen(found: list[Area], numbers: tuple[int, ...], postcode: str) -> tuple[tuple[bytes, bytes], ...]:
