@@ -135,7 +135,7 @@ class Office:
             tuple(sorted({place.area for place in places})), tuple(sorted(set(services))), practice_data(data), code,
             int(view.clock()),
         )  # fmt: skip
-        state.places = list(places)
+        state.places, state.rejected = list(places), ""
         state.application = sign_for(application, state.key)
         self._save(state.changed((FACTS, b"")))
         await view.refresh([state.mediator])
@@ -178,7 +178,9 @@ class Office:
         if decision.practice != key_id(state.key.public):
             raise ForgeryError("a decision on another practice")
         if not decision.admitted:
-            return decision.reason or "rejected without a reason"
+            state.rejected = decision.reason or "rejected without a reason"
+            return state.rejected
+        state.rejected = ""
         news = bool(decision.data) and decision.data != state.data
         self._learn(decision)
         return "admitted" if news else "keys"

@@ -2,7 +2,7 @@
 
     facts     {0: mediator, 1: [signing seed, encryption seed], 2: application, 3: [data, salt],
                4: [[area, [seed, …]], …], 5: [[mediator, area], …], 6: [SHA-256 of a letter that was read, …],
-               7: secret of the recovery code}
+               7: secret of the recovery code, 8: why it was not admitted}
     items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`), or of
               each day (its number since 1970, 4 bytes) which slots were taken out: 8 bytes of each name, ascending
     journal   [term, written, number, head, settled, [origin hash, …], head of a write that was begun, whether all is
@@ -176,6 +176,8 @@ class PracticeState:
     secret: bytes = field(default=b"", repr=False)
     "Behind the recovery code, from which the keys follow."
     journal: JournalState = field(default_factory=JournalState)
+    rejected: str = ""
+    "Why the mediator did not admit it, if that was its last word."
 
     @classmethod
     def new(cls, mediator: bytes, randomness: Callable[[int], bytes]) -> Self:
@@ -260,6 +262,7 @@ class PracticeState:
                 0: self.mediator, 1: [self.key_seed, self.encryption_seed], 2: self.application,
                 3: [self.data, self.salt], 4: [[area, seeds] for area, seeds in self.area_seeds.items()],
                 5: [[p.mediator, p.area] for p in self.places], 6: self.read[-READ_MAX:], 7: self.secret,
+                8: self.rejected,
             }  # fmt: skip
         elif kind == SLOT and name in self.calendar:
             body = _slot(self.calendar[name])
@@ -315,10 +318,14 @@ class PracticeState:
             case {
                 0: bytes(mediator), 1: [bytes(key), bytes(encryption)], 2: bytes(application),
                 3: [bytes(data), bytes(salt)], 4: list(seeds), 5: list(places), 6: list(read), 7: bytes(secret),
+                **later,
             }:  # fmt: skip
                 areas = dict(seeds)
                 known = [Place(*place) for place in places]
-                return cls(mediator, key, encryption, application, data, salt, areas, known, read=read, secret=secret)
+                return cls(
+                    mediator, key, encryption, application, data, salt, areas, known, read=read, secret=secret,
+                    rejected=later.get(8, ""),
+                )  # fmt: skip
         raise MalformedError("not the state of a practice")
 
 

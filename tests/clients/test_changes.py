@@ -175,6 +175,8 @@ async def test_a_holder_is_told_when_the_practice_is_suspended(surgery: Surgery)
         await surgery.federation.agree()
         await view.refresh([surgery.mediator.id])
         assert user.practice_verdict() is Verdict.SUSPENDED
+        await user.reopen()
+        assert user.state.chosen is None, "whoever does not want to wait asks again in the old place"
 
 
 async def test_x13_a_practice_whose_power_goes_at_any_step_goes_on_from_its_disk(

@@ -11,7 +11,7 @@ import pytest
 
 from peewit_clients.letters import Letters
 from peewit_clients.office import Office, letter_nodes, post_letter, work
-from peewit_clients.practice_state import PracticeState
+from peewit_clients.practice_state import FACTS, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.appointment.applications import (
@@ -47,11 +47,12 @@ async def applied(surgery: Surgery, view: RegistryView) -> tuple[Office, Practic
 
 
 async def decide(
-    surgery: Surgery, view: RegistryView, state: PracticeState, signer: SigningKey, writer: SigningKey
+    surgery: Surgery, view: RegistryView, state: PracticeState, signer: SigningKey, writer: SigningKey, no: str = ""
 ) -> None:
     """Send a decision to a practice, signed by somebody and written by somebody."""
     practice, public = key_id(state.key.public), xwing_public(state.encryption_seed)
-    plain = sign_for(Decision(practice, 1, "", b"\xa0", bytes(32), ((surgery.place.area, seed("key")),)), signer)
+    yes = Decision(practice, 1, "", b"\xa0", bytes(32), ((surgery.place.area, seed("key")),))
+    plain = sign_for(Decision(practice, 0, no) if no else yes, signer)
     message = seal(public, plain, decision_context(practice, public))
     letters = Letters(view.pool, time.time, os.urandom)
     origins = letter_nodes(view, surgery.mediator.id, [surgery.place.area])
@@ -67,8 +68,14 @@ async def test_a_decision_by_somebody_else_counts_for_nothing(surgery: Surgery) 
         assert not state.data
         assert not state.area_seeds
         assert any("does not speak for" in line for lines in view.pool.complaints.values() for line in lines)
+        await decide(surgery, view, state, surgery.device.key, surgery.device.key, "no licence")
+        assert await office.receive() == "no licence"
+        kept = PracticeState.load((kind, name, body) for kind, name, body in state.changed((FACTS, b"")) if body)
+        assert kept is not None
+        assert kept.rejected == "no licence", "it is told also the second time"
         await decide(surgery, view, state, surgery.device.key, surgery.device.key)
         assert await office.receive() == "admitted"
+        assert state.rejected == ""
         assert state.data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -62,12 +63,14 @@ async def admitted(folder: Path) -> None:
     await done(folder, "provider", "init", "--mediator", (folder / "id").read_text())
     await refused(folder, 3, "not admitted yet", "provider", "run", "--once")
     words = ("--name", "Clinic A", "--street", "Example Street 1", "--postcode", "10115", "--service", "flu")
+    await done(folder, "provider", "apply", "--name", "Clinic Typo", *words[2:])
+    await asyncio.sleep(1)  # an application has its second
     await done(folder, "provider", "apply", *words)
     (application,) = await found(folder, "mediator", "applications", "--device", "desk")
     assert application["data"]["street"] == "Example Street 1"
     number = application["number"]
     await done(folder, "mediator", "approve", number, "--device", "desk")
-    assert await found(folder, "mediator", "applications", "--device", "desk") == []
+    assert await found(folder, "mediator", "applications", "--device", "desk") == [], "nor the one that it replaced"
     assert "Clinic A is admitted" in await done(folder, "provider", "status")
 
 

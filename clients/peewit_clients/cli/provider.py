@@ -170,7 +170,7 @@ def status(clinic: Clinic) -> None:
     letter, verdict = with_practice(clinic, look)
     with opened(clinic) as (_, state):
         facts = {
-            "admitted": bool(state.data), "verdict": verdict, "letter": letter,
+            "admitted": bool(state.data), "verdict": verdict, "letter": letter, "rejected": state.rejected,
             "areas": [place.area.hex() for place in state.places], "slots": len(state.calendar),
             "offers": len(state.offered), "booked": len(state.booked), "letters_to_send": len(state.letters),
         }  # fmt: skip
@@ -178,16 +178,17 @@ def status(clinic: Clinic) -> None:
     if clinic.as_json:
         emit(facts)
         return
-    if letter and letter not in ("admitted", "keys"):
-        click.echo(f"Your health district did not admit you: {letter}")
-    elif state.data:
+    if state.rejected:
+        click.echo(plain(f"Your health district did not admit you: {state.rejected}"))
+        click.echo("You can apply again: peewit provider apply")
+    if state.data:
         if verdict == Verdict.ACTIVE.value:
             click.echo(f"{name} is admitted, to {len(state.places)} catchment areas.")
         else:
             click.echo(f"{name} was admitted, and is {verdict} in the registry: ask your health district.")
-    elif state.application:
+    elif state.application and not state.rejected:
         click.echo("You have applied; your health district has not decided yet.")
-    else:
+    elif not state.application:
         click.echo("You have not applied yet: peewit provider apply")
     click.echo(f"{facts['slots']} slots, {facts['offers']} offers out, {facts['booked']} booked")
 
@@ -212,6 +213,8 @@ def run(once: bool, every_s: float, slots: int, answer_hours: float, notice_hour
         server = Server(practice, office, settings)
         if not practice.state.data:
             await office.receive()
+            if practice.state.rejected and not practice.state.data:
+                raise RefusedError(f"your health district did not admit you: {practice.state.rejected}")
             if not practice.state.data:
                 raise RefusedError("you are not admitted yet; see `peewit provider status`")
         await office.open()
