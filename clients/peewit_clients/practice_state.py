@@ -324,7 +324,7 @@ class PracticeState:
                 known = [Place(*place) for place in places]
                 return cls(
                     mediator, key, encryption, application, data, salt, areas, known, read=read, secret=secret,
-                    rejected=later.get(8, ""),
+                    rejected=str(later.get(8, "")),
                 )  # fmt: skip
         raise MalformedError("not the state of a practice")
 

@@ -225,6 +225,8 @@ async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -
     await bad(folder, 4, "holds no practice", "provider", "day")
     await bad(folder, 3, "64 hexadecimal digits", "provider", "init", "--mediator", "12")
     await done(folder, "provider", "init", "--mediator", (folder / "id").read_text())
+    past = ("--service", "flu", "--day", "2020-12-01", "--from", "09:00", "--to", "10:00", "--minutes", "10")
+    await bad(folder, 3, "they have passed", "provider", "calendar", "add", *past)
     await bad(folder, 4, "exists already", "provider", "init", "--mediator", (folder / "id").read_text())
     words = ("provider", "apply", "--name", "a", "--service", "flu", "--postcode")
     await bad(folder, 3, "no catchment area for 80331", *words, "80331")

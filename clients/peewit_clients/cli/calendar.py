@@ -17,7 +17,7 @@ from peewit_clients.cli.common import emit
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import SLOT, PracticeState
-from peewit_federation.errors import OperatorError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.statements.codec import SERVICE
 
 
@@ -53,7 +53,9 @@ def add(
         read_day(first), read_day(last or first), read_time(begins), read_time(ends), minutes, service,
         read_weekdays(weekdays), days, capacity,
     )  # fmt: skip
-    slots = series.slots(None, os.urandom)
+    slots = [slot for slot in series.slots(None, os.urandom) if slot.begins_s > time.time()]
+    if not slots:
+        raise MalformedError(f"--day {first}: there are no such times, or they have passed")
     with opened(clinic) as (drawer, state):
         taken = {(slot.begins_s, slot.minutes, slot.service) for slot in state.calendar.values()}
         doubled = sum((slot.begins_s, slot.minutes, slot.service) in taken for slot in slots)
