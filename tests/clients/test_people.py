@@ -135,6 +135,9 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     assert (back["check_in"], back["begins"]) == (shown["check_in"], shown["begins"]), "back on an empty device"
     await done(folder, "provider", "calendar", "add", "--day", next_day, *times)
     await done(folder, "provider", "move", "--day", day, "--to", next_day, "--text", "the fridge is broken")
+    (row,) = await found(folder, "provider", "calendar", "show")
+    assert row["day"] == next_day, "nobody else is offered a time on the day that is off"
+    await done(folder, "provider", "calendar", "add", "--day", day, *times)
     assert "fridge" in await done(folder, "user", "status", *again)
     assert next_day in await done(folder, "user", "show", *again)
     await done(folder, "provider", "calendar", "export", "out.ics")

@@ -68,20 +68,29 @@ def note(code: str, text: str, clinic: Clinic) -> None:
         click.echo("sent")
 
 
+keep_open_option = click.option("--keep-open", is_flag=True, help="Offer the times of that day to others.")
+
+
 @click.command()
 @click.option("--day", "date", required=True, help="2026-12-01")
 @click.option("--service", default="", help="Only this one.")
 @click.option("--text", default="", help="A word to the holders.")
+@keep_open_option
 @dry_run_option
 @clinical
-def cancel(date: str, service: str, text: str, dry_run: bool, clinic: Clinic) -> None:
-    """Take all appointments of a day back. Their holders are told and keep their places in the queue."""
+def cancel(date: str, service: str, text: str, keep_open: bool, dry_run: bool, clinic: Clinic) -> None:
+    """Take all appointments of a day back. Their holders are told and keep their places in the queue.
+
+    The day's times are taken out, too, unless you keep them open.
+    """
     read_day(date)
 
     async def act(practice: Practice, _: Office) -> int:
         found = _found(practice, date, service)
         if not dry_run:
             await Appointments(practice).cancel(found, text)
+            if not keep_open:
+                await _close(practice, date, service, text)
         return len(found)
 
     count = with_practice(clinic, act)
@@ -96,10 +105,14 @@ def cancel(date: str, service: str, text: str, dry_run: bool, clinic: Clinic) ->
 @click.option("--to", "target", required=True, help="2026-12-02, where your calendar has free times")
 @click.option("--service", default="", help="Only this one.")
 @click.option("--text", default="", help="A word to the holders.")
+@keep_open_option
 @dry_run_option
 @clinical
-def move(date: str, target: str, service: str, text: str, dry_run: bool, clinic: Clinic) -> None:
-    """Give all holders of a day times on another day. Whoever cannot come cancels, and keeps the place."""
+def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_run: bool, clinic: Clinic) -> None:
+    """Give all holders of a day times on another day. Whoever cannot come cancels, and keeps the place.
+
+    The day's times are taken out, too, unless you keep them open.
+    """
     read_day(date), read_day(target)
 
     async def act(practice: Practice, _: Office) -> list[tuple[Booking, Slot]]:
@@ -121,6 +134,8 @@ def move(date: str, target: str, service: str, text: str, dry_run: bool, clinic:
         shown = [(booking.slot.begins_s, slot.begins_s) for booking, slot in moves]
         if not dry_run:
             await Appointments(practice).move(moves, text)
+            if not keep_open:
+                await _close(practice, date, service, text)
         if not clinic.as_json:
             for old_s, new_s in shown:
                 click.echo(f"{local_time(old_s)} -> {local_time(new_s)}")
@@ -131,6 +146,12 @@ def move(date: str, target: str, service: str, text: str, dry_run: bool, clinic:
         emit({"moved": 0 if dry_run else len(moves), "dry_run": dry_run})
     elif dry_run:
         click.echo("Nobody was told (--dry-run).", err=True)
+
+
+async def _close(practice: Practice, date: str, service: str, text: str) -> None:
+    """Nobody is to come on this day: what is free or offered goes."""
+    times = [slot for slot in practice.state.calendar.values() if local_day(slot.begins_s) == date]
+    await Appointments(practice).withdraw([s.name for s in times if service in ("", s.service)], text)
 
 
 def _found(practice: Practice, date: str, service: str) -> list[Booking]:
