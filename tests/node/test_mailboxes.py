@@ -237,3 +237,23 @@ async def test_a_mailbox_that_is_opened_while_old_ones_are_deleted_is_counted(
     monkeypatch.setattr(mailboxes._engine, "fetch", counted_too_early)
     await mailboxes.expire(now_s + 2)
     assert mailboxes._count == 1
+
+
+async def test_a_mailbox_whose_row_is_being_written_is_counted(
+    node: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailboxes, now_s = node.nodes["north"].mailboxes, time.time()
+    real, begun, go_on = mailboxes._engine.write, asyncio.Event(), asyncio.Event()
+
+    async def slow(*writes: object) -> None:
+        begun.set()
+        await go_on.wait()
+        await real(*writes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mailboxes._engine, "write", slow)
+    opening = asyncio.create_task(mailboxes.open(seed("new"), Terms(int(now_s) + 100, False), now_s))
+    await begun.wait()
+    await mailboxes.load()
+    go_on.set()
+    await opening
+    assert mailboxes._count == 1

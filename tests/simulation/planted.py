@@ -146,7 +146,11 @@ def _quorum_is_one_less(stack: ExitStack) -> None:
         group = self.groups[name]
         return sum(self._satisfied(member, cosigners) for member in group.members) > group.threshold - 2
 
+    def of_quorum(self: Policy, cosigners: Any) -> bool:
+        return self.quorum is None or self._satisfied(self.quorum, cosigners)
+
     _patch(stack, Policy, "_satisfied", satisfied)
+    _patch(stack, Policy, "satisfied", of_quorum)
 
 
 def _forgets_the_epoch(stack: ExitStack) -> None:

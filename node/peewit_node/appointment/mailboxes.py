@@ -33,15 +33,15 @@ class Mailboxes:
     def __init__(self, engine: Engine, mailboxes_max: int) -> None:
         self._engine = engine
         self._mailboxes_max = mailboxes_max
-        self._count = self._opened = 0
+        self._count = self._opened = self._opening = 0
         self._known: dict[bytes, tuple[bytes, Terms]] = {}
         "Owner and terms by address, of some that were used lately."
 
     async def load(self) -> None:
         """Count what is there; of what is opened just now rather too many, until the next time."""
-        opened = self._opened
+        opened, opening = self._opened, self._opening
         ((count,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes")
-        self._count = count + self._opened - opened
+        self._count = count + opening + self._opened - opened
 
     async def open(self, owner: bytes, terms: Terms, now_s: float) -> None:
         """Open the mailbox of a public key, or change its terms. Raises `RefusedError` or `QuotaError`."""
@@ -52,7 +52,11 @@ class Mailboxes:
             raise QuotaError("this node keeps as many mailboxes as it can; use another")
         self._count += not known
         self._opened += not known
-        await self._engine.write(Write(OPEN, (key_id(owner), owner, terms.until_s, int(terms.practices))))
+        self._opening += not known
+        try:
+            await self._engine.write(Write(OPEN, (key_id(owner), owner, terms.until_s, int(terms.practices))))
+        finally:
+            self._opening -= not known
         self._know(key_id(owner), (owner, terms))
 
     async def terms(self, address: bytes, now_s: float) -> tuple[bytes, Terms]:
