@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from peewit_federation.gossip.heads import same_size_evidence
 from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.log.checkpoint import Checkpoint, log_key, sign_checkpoint
 from tests.clients.office import AREAS, practices
 from tests.federation_kit import Federation, TestMediator, seed
 from tests.federation_kit_http import Device, start_with_area, until
@@ -149,3 +151,18 @@ async def test_log_verify_checks_any_log_and_notices_a_rollback(federation: Fede
 
     code, _, errors = await peewit(federation.folder, "log", "verify", url, "--key", str(log_key(stranger.key.public)))
     assert code == 7
+
+
+async def test_a_forged_file_of_evidence_proves_nothing_and_does_not_end_as_if_it_did(tmp_path: Path) -> None:
+    """Scripts look at the exit code: 7 is a log that lied, not a file that does."""
+    key = SigningKey(seed("thief"))
+    name = log_key(key.public).name
+    heads = [sign_checkpoint(Checkpoint(name, 1, seed("root", number)), key) for number in range(2)]
+    data = same_size_evidence(key.public, *heads).encode()
+    (tmp_path / "evidence").write_bytes(data)
+    code, output, errors = await peewit(tmp_path, "fork", "show", "evidence")
+    assert (code, "the log forked" in output) == (7, True), errors
+    at = data.index(heads[1].encode()) + len(heads[1].encode()) - 20
+    (tmp_path / "forged").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    code, _, errors = await peewit(tmp_path, "fork", "show", "forged")
+    assert (code, "proves nothing" in errors or "base64" in errors) == (3, True), errors

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from peewit_clients.cli.common import DISHONEST, emit, json_option
-from peewit_federation.errors import ForgeryError, OperatorError
+from peewit_federation.errors import ForgeryError, MalformedError, OperatorError
 from peewit_federation.statements.carried import Evidence, open_carried
 
 
@@ -25,10 +25,14 @@ def show(evidence: Path, as_json: bool) -> None:
         data = evidence.read_bytes()
     except OSError as error:
         raise OperatorError(f"{evidence}: {error.strerror}") from None
-    found = open_carried(data)
-    if not isinstance(found, Evidence):
-        raise ForgeryError("this is a statement, but not evidence of a fork")
-    a, b = found.verify()
+    try:
+        found = open_carried(data)
+        if not isinstance(found, Evidence):
+            raise MalformedError("this is a statement, but not evidence of a fork")
+        a, b = found.verify()
+    except ForgeryError as error:
+        # Not 7: who made this file is dishonest, and it says nothing about the log.
+        raise MalformedError(f"this file proves nothing: {error}") from None
     if as_json:
         emit({"origin": a.origin, "sizes": [a.size, b.size], "roots": [a.root.hex(), b.root.hex()], "proven": True})
     else:
