@@ -315,7 +315,7 @@ async def test_a_node_with_processes_answers_refuses_and_says_when_they_are_gone
     assert (await post(url + PATH + "/messages", message))[0] == 200
     status, body = await post(url + PATH + "/messages", message)
     assert (status, b"opened before" in body) == (403, True), "a replay is seen by the node, not by who checks"
-    status, body = await post(url + PATH + "/messages", message[:-1] + b"\0")
+    status, body = await post(url + PATH + "/messages", message[:-1] + bytes([message[-1] ^ 1]))
     assert status == 422
     os.kill(machine.processes[0].pid, signal.SIGKILL)
     await until(lambda: machine.lacking == 1)
