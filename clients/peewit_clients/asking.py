@@ -6,7 +6,6 @@ claimed is opened again at most twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +13,7 @@ from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
-from peewit_clients.user_state import Chosen, Extra, Standing
+from peewit_clients.user_state import Extra, Standing
 from peewit_federation.appointment.request import (
     OPENINGS,
     Request,
@@ -29,7 +28,7 @@ from peewit_federation.keys import key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
-from peewit_federation.statements.mediator import Catchment, Provider
+from peewit_federation.statements.mediator import Catchment
 
 MAILBOX_S: Final = 100 * 86_400
 "How long mailboxes stay open."
@@ -48,7 +47,6 @@ class Asking:
     async def ask(self, prove: Prove) -> Request:
         """Get a place in the queue, and put the request into it. May be repeated."""
         now_s, state = self._side.view.clock(), self._side.state
-        catchments = [self.catchment(*area) for area in state.areas]
         if state.request is None:
             sealed = self._sealed(state.services, state.wishes)  # what is wrong is found before a code is spent
             self._side.save()
@@ -68,7 +66,7 @@ class Asking:
             self._side.save()
         elif await self.mend_mailbox():
             return state.request
-        await self._upload(state.request, [origin for catchment in catchments for origin in catchment.nodes])
+        await self._upload(state.request)
         return state.request
 
     async def mend_mailbox(self) -> bool:
@@ -82,7 +80,6 @@ class Asking:
         if lacking <= 0 or side.state.chosen is not None or side.state.withdrawn:
             return False
         until_s, key = int(side.view.clock() + MAILBOX_S), side.state.mail_key
-        catchments = [self.catchment(*area) for area in side.state.areas]
         try:
             more = await side.letters.open_mailbox(key, lacking, until_s, practices=True, besides=request.mailbox_nodes)
             # A number is used once, whatever becomes of this.
@@ -91,8 +88,8 @@ class Asking:
             # Those that left go on for a while, and who offered before may have written there.
             boxes = (*more, *request.mailbox_nodes)[:BOXES_MAX]
             better = replace(request, mailbox_nodes=boxes, version=request.version + 2)
-            await self._upload(better, [origin for catchment in catchments for origin in catchment.nodes])
-        except UnreachableError:
+            await self._upload(better)
+        except (UnreachableError, UnknownError):
             return False  # perhaps the next time
         side.state.request = better
         side.save()
@@ -113,11 +110,12 @@ class Asking:
             raise UnknownError("this catchment area has no key for requests yet")
         return seal(key, wishes, wishes_context(area, key, catchment.salt))
 
-    async def _upload(self, request: Request, origins: Sequence[bytes]) -> bool:
-        """Bring a request to nodes; whether one of them says that it is claimed."""
+    async def _upload(self, request: Request) -> bool:
+        """Bring a request to the nodes of its areas; whether one of them says that it is claimed."""
         shown = replace(request, wishes=()) if self._side.state.withdrawn else request
         body, taken, refusals, claimed = shown.sign(self._side.state.key), 0, [], False
-        backends = self._side.letters.nodes(tuple(dict.fromkeys(origins)))
+        origins = dict.fromkeys(origin for area in request.areas for origin in self.catchment(*area).nodes)
+        backends = self._side.letters.nodes(tuple(origins))
         results = await together(self._side.view.pool.post(backend, "/v1/requests", body) for backend in backends)
         for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BackendError):
@@ -172,7 +170,7 @@ class Asking:
         """
         request, chosen = self._side.asked(), self._side.state.chosen
         silent = chosen is not None and chosen.state is Standing.SENT and self._side.view.clock() > chosen.offer.until
-        lost = silent or (chosen is not None and self._may_not_act(chosen))
+        lost = silent or self._side.practice_verdict() in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
         if chosen is not None and not lost and chosen.state in (Standing.SENT, Standing.BOOKED):
             raise RefusedError("an appointment stands, or is being made; cancel it first")
         if chosen is not None and chosen.state is not Standing.DECLINED:
@@ -188,14 +186,8 @@ class Asking:
             # A practice that declined, or another, had claimed it at some node already.
             await self._bring(replace(self._side.asked(), opened=request.opened + 1))
 
-    def _may_not_act(self, chosen: Chosen) -> bool:
-        offer, now_s = chosen.offer, int(self._side.view.clock())
-        found = self._side.view.finder.look(offer.mediator, Provider.KIND, chosen.practice.subject, now_s)
-        return found.verdict in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
-
     async def _bring(self, request: Request) -> bool:
         """Bring the next version; whether a node holds it for claimed."""
         self._side.state.request = replace(request, version=request.version + 1)
         self._side.save()
-        catchments = [self.catchment(*area) for area in self._side.state.areas]
-        return await self._upload(self._side.state.request, [o for catchment in catchments for o in catchment.nodes])
+        return await self._upload(self._side.state.request)

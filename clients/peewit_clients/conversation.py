@@ -27,9 +27,7 @@ from peewit_federation.appointment.request import claim_link
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.passports.messages import delivery_context, read_delivery, with_delivery
-from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
-from peewit_federation.statements.mediator import Provider
 
 WORDS_KEPT: Final = 20
 PASSPORTS_KEPT: Final = 20
@@ -190,11 +188,3 @@ class Conversation:
         message = seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))
         await self._side.letters.put(offer.mailbox, offer.mailbox_nodes, self._side.state.writer, offer.leave, message)
         return chosen
-
-    def practice_verdict(self) -> Verdict | None:
-        """Whether the practice of the appointment may still act, as far as the registry says; None without one."""
-        chosen = self._side.state.chosen
-        if chosen is None:
-            return None
-        now_s = int(self._side.view.clock())
-        return self._side.view.finder.look(chosen.offer.mediator, Provider.KIND, chosen.practice.subject, now_s).verdict

@@ -41,7 +41,7 @@ class User:
         self.view = view
         self.state = state
         self.letters = Letters(view.pool, view.clock, randomness)
-        side = UserSide(view, state, self.letters, randomness, save)
+        side = self._side = UserSide(view, state, self.letters, randomness, save)
         self._asking = Asking(side)
         self._offers = Offers(side)
         self._conversation = Conversation(side, self._offers)
@@ -86,8 +86,9 @@ class User:
 
     async def offers(self) -> list[Found]:
         """Offers that may be accepted now. Why others may not is in `dropped`."""
+        found = await self._offers.collect()
         await self._asking.mend_mailbox()
-        return await self._offers.collect()
+        return found
 
     async def accept(self, found: Found, slot: bytes) -> None:
         """Choose a slot, and tell this one practice who will come. May be repeated. Raises `RefusedError`."""
@@ -111,4 +112,4 @@ class User:
 
     def practice_verdict(self) -> Verdict | None:
         """Whether the practice of the appointment may still act, as far as the registry says; None without one."""
-        return self._conversation.practice_verdict()
+        return self._side.practice_verdict()

@@ -13,6 +13,8 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user_state import UserState
 from peewit_federation.appointment.request import Request
 from peewit_federation.errors import UnknownError
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.mediator import Provider
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class UserSide:
     def save(self) -> None:
         """Make what is in the state durable."""
         self.keep(self.state)
+
+    def practice_verdict(self) -> Verdict | None:
+        """Whether the practice that was chosen may still act, as far as the registry says; None without one."""
+        chosen = self.state.chosen
+        if chosen is None:
+            return None
+        now_s = int(self.view.clock())
+        return self.view.finder.look(chosen.offer.mediator, Provider.KIND, chosen.practice.subject, now_s).verdict
 
     def asked(self) -> Request:
         """The request as it stands. Raises `UnknownError` if there is none."""

@@ -22,7 +22,7 @@ from peewit_clients.user_state import Standing, UserState
 from peewit_clients.vault import Vault
 from peewit_federation.appointment.messages import practice_data
 from peewit_federation.appointment.queue_api import Place
-from peewit_federation.appointment.request import area_name
+from peewit_federation.appointment.request import Request, area_name
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import key_id, sha256
@@ -325,15 +325,20 @@ async def test_with_all_nodes_of_the_queue_gone_a_user_and_a_practice_are_told(s
     assert sha256(user.state.claim) != bytes(32)
 
 
+async def with_one_mailbox(user: User, monkeypatch: pytest.MonkeyPatch) -> Request:
+    """Ask while only one node can be reached for a mailbox."""
+    with monkeypatch.context() as patch:
+        patch.setattr("peewit_clients.asking.MAILBOX_NODES", 1)
+        return await user.ask(with_work)
+
+
 async def test_a_mailbox_that_lost_nodes_gets_others_and_practices_write_there(
     surgery: Surgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One node was down when it was opened, and the operator of the other leaves: no offer would ever arrive."""
     async with surgery.view() as view:
         user = surgery.user(view)
-        with monkeypatch.context() as patch:
-            patch.setattr("peewit_clients.asking.MAILBOX_NODES", 1)
-            first = await user.ask(with_work)
+        first = await with_one_mailbox(user, monkeypatch)
         (alone,) = first.mailbox_nodes
         assert await user.offers() == []
         mended = user.state.request
@@ -357,9 +362,7 @@ async def test_a_mailbox_is_not_mended_at_the_price_of_the_request(
 ) -> None:
     async with surgery.view() as view:
         user = surgery.user(view)
-        with monkeypatch.context() as patch:
-            patch.setattr("peewit_clients.asking.MAILBOX_NODES", 1)
-            first = await user.ask(with_work)
+        first = await with_one_mailbox(user, monkeypatch)
 
         async def fails(*_: object) -> bool:
             raise UnreachableError("no node of these areas took the request")

@@ -31,11 +31,11 @@ from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.log.checkpoint import Checkpoint, cosign, log_key, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash, root_of
 from peewit_federation.log.tiles import encode_bundle
-from peewit_node.checking.jobs import APPEND, ENVELOPE, KINDS, PUT, Job, MistakeError, answer, found
+from peewit_node.checking.jobs import APPEND, ENVELOPE, JOBS, KINDS, PUT, Job, MistakeError, answer, found
 from peewit_node.checking.processes import ManyCores, this_machine
 from peewit_node.machine import CheckerError, LocalMachine
 from tests.federation_kit import Federation, seed
-from tests.federation_kit_http import get, post
+from tests.federation_kit_http import get, post, until
 
 OWNER, WRITER = SigningKey(seed("owner")), SigningKey(seed("writer"))
 PATH = f"/v1/mailboxes/{key_id(OWNER.public).hex()}"
@@ -57,13 +57,6 @@ async def machine() -> AsyncIterator[ManyCores]:
     await machine.start()
     yield machine
     await machine.close()
-
-
-async def until(condition: object, timeout_s: float = 20) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -149,17 +142,11 @@ def test_every_kind_of_refusal_comes_back_as_itself() -> None:
 
     for kind in (*KINDS.values(), SpecialError, ConflictError):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(processes_jobs(), "envelope", raising(kind))
+            patch.setitem(JOBS, "envelope", raising(kind))
             said = answer("envelope", [])
         known = {SpecialError: ForgeryError, ConflictError: RefusedError}
         with pytest.raises(known.get(kind, kind), match="why"):
             found(ENVELOPE, said)
-
-
-def processes_jobs() -> dict[str, Job[object]]:
-    from peewit_node.checking import jobs
-
-    return jobs.JOBS
 
 
 async def test_what_a_killed_process_had_is_refused_and_the_next_is_checked_by_another(machine: ManyCores) -> None:

@@ -32,7 +32,7 @@ RESTART_S: Final = 1.0
 END_S: Final = 1.0
 SOCKET_BYTES: Final = 1 << 20
 LARGE_BYTES: Final = 160 * 1024
-"""A job with more is done in the node: only appends are as large, whose parts are found by their lengths."""
+"A job with more is done in the node: only appends are as large, whose parts are found by their lengths."
 T = TypeVar("T")
 logger = structlog.get_logger("peewit.checking")
 Waiting = tuple[list[Any], "asyncio.Future[list[Any]]"]
