@@ -12,7 +12,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Any, Final, Generic, Self, TypeVar
@@ -142,17 +142,27 @@ class BackendPool:
 
         With `missing_ok`, "not there" from every node that answers raises `BackendError` 404.
         """
+        return await self.first(
+            lambda backend: self.read(backend, path, check, size_bytes_max),
+            begin=first,
+            missing=path if missing_ok else "",
+        )
+
+    async def first(
+        self, ask: Callable[[Backend], Awaitable[T]], *, begin: Backend | None = None, missing: str = ""
+    ) -> Reply[T]:
+        """What the first node gives that `ask` gets something from; several requests, perhaps. Errors as `get`."""
         order = self.order()
-        if first is not None:
-            order = [first, *(b for b in order if b is not first)]
+        if begin is not None:
+            order = [begin, *(b for b in order if b is not begin)]
         waiting = list(order)
-        running: dict[asyncio.Task[T], Backend] = {}
+        running: dict[asyncio.Future[T], Backend] = {}
         errors: list[tuple[str, PeewitError]] = []
         try:
             while waiting or running:
                 if waiting:
                     backend = waiting.pop(0)
-                    running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
+                    running[asyncio.ensure_future(ask(backend))] = backend
                 delay = self._hedge_s(backend) if waiting else None
                 done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task in done]:
@@ -164,25 +174,28 @@ class BackendPool:
                         raise error
                     errors.append((backend.name, error))
         finally:
-            for task in running:
-                task.cancel()
-        if missing_ok and any(isinstance(e, BackendError) and e.status == 404 for _, e in errors):
-            raise BackendError(f"no node has {path}", 404)
+            _drop(running)
+        if missing and any(isinstance(e, BackendError) and e.status == 404 for _, e in errors):
+            raise BackendError(f"no node has {missing}", 404)
         raise UnreachableError("no node could be used: " + "; ".join(f"{name}: {error}" for name, error in errors))
 
     async def get_several(
         self, path: str, check: Callable[[bytes], T], count: int, *, size_bytes_max: int = BODY_BYTES_MAX
     ) -> list[Reply[T]]:
         """Checked answers of up to `count` nodes, further ones being asked for those that fail or are slow."""
+        return await self.several(lambda backend: self.read(backend, path, check, size_bytes_max), count)
+
+    async def several(self, ask: Callable[[Backend], Awaitable[T]], count: int) -> list[Reply[T]]:
+        """What up to `count` nodes give that `ask` gets something from."""
         waiting = self.order()
         replies: list[Reply[T]] = []
-        running: dict[asyncio.Task[T], Backend] = {}
+        running: dict[asyncio.Future[T], Backend] = {}
         wanted = count
         try:
             while len(replies) < count and (waiting or running):
                 while waiting and len(replies) + len(running) < wanted:
                     backend = waiting.pop(0)
-                    running[asyncio.create_task(self._checked(backend, path, check, size_bytes_max))] = backend
+                    running[asyncio.ensure_future(ask(backend))] = backend
                 delay = HEDGE_S if waiting else None
                 done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
                 wanted += not done
@@ -194,8 +207,7 @@ class BackendPool:
                     elif not isinstance(error, PeewitError):
                         raise error
         finally:
-            for task in running:
-                task.cancel()
+            _drop(running)
         return replies[:count]
 
     async def post(self, backend: Backend, path: str, body: bytes) -> bytes:
@@ -209,7 +221,10 @@ class BackendPool:
     def _hedge_s(self, backend: Backend) -> float:
         return min(HEDGE_S, 3 * backend.latency_s)
 
-    async def _checked(self, backend: Backend, path: str, check: Callable[[bytes], T], size_bytes_max: int) -> T:
+    async def read(
+        self, backend: Backend, path: str, check: Callable[[bytes], T], size_bytes_max: int = BODY_BYTES_MAX
+    ) -> T:
+        """Get something from one node; what does not pass the check is remembered. Raises `BackendError` or its own."""
         data = await self._request(backend, "GET", path, None, size_bytes_max)
         try:
             return check(data)
@@ -301,6 +316,13 @@ class BackendPool:
                 headers={"User-Agent": "peewit"},
             )
         return self._session
+
+
+def _drop(running: Iterable[asyncio.Future[T]]) -> None:
+    """Nobody waits for these any more, whatever they come to."""
+    for task in running:
+        task.cancel()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def _read(response: aiohttp.ClientResponse, size_bytes_max: int) -> bytes:

@@ -26,6 +26,7 @@ from peewit_federation.charter import Charter
 from peewit_federation.errors import ForgeryError
 from peewit_federation.gossip.views import OPERATORS, Line
 from peewit_federation.log.checkpoint import log_key
+from peewit_federation.log.merkle import HASH_BYTES
 from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import MAIN, Registry
 from peewit_federation.registry.subjects import Verdict
@@ -37,6 +38,14 @@ READ: Final = 2
 "How many nodes are asked for their views (design section 8)."
 MEDIATORS_AT_ONCE: Final = 32
 OPERATOR_ENTRIES_MAX: Final = 1_000_000
+AREAS_MAX: Final = 10_000
+AREAS_BYTES_MAX: Final = 8 << 20
+"Of one mediator about; whoever has more does not keep others' from being found."
+PAGES_MIN: Final = 16
+PAGES_EACH: Final = 8
+"What a mediator can fill until it is stepped over."
+BEHIND: Final = b"\xff" * 16
+"Behind all areas of a mediator."
 
 MEANING: Final = {
     Verdict.ACTIVE: "You can book with this practice.",
@@ -225,20 +234,36 @@ class RegistryView:
 
         Call `refresh` before, so that it is known which mediators count.
         """
-        replies = await self.pool.get_several("/v1/catchments", self._checked_answer, READ)
+        replies = await self.pool.several(self._every_area, READ)
         if not replies:
-            replies = [await self.pool.get("/v1/catchments", self._checked_answer)]
+            replies = [await self.pool.first(self._every_area)]
         found: dict[tuple[bytes, bytes], Catchment] = {}
         for proven in (proven for reply in replies for proven in reply.value):
             if isinstance(proven.head, Close) and not self._stands(proven.head):
                 continue
             statement = read_entry(proven.entry, MEDIATOR_KINDS)
-            vouched = proven.device.root in self.registry.standing_roots(proven.device.mediator)
-            if isinstance(statement, Catchment) and vouched:
+            if isinstance(statement, Catchment):
                 key = proven.device.mediator, statement.area
                 if key not in found or found[key].version < statement.version:
                     found[key] = statement
         return [(statement, mediator) for (mediator, _), statement in sorted(found.items())]
+
+    async def _every_area(self, backend: Backend) -> list[Proven]:
+        """One node's whole list, page by page; of a mediator that fills page after page, the first areas."""
+        found: list[Proven] = []
+        path = "/v1/catchments"
+        for _ in range(PAGES_MIN + PAGES_EACH * len(self.registry.admissions)):
+            cursor, page = await self.pool.read(backend, path, self._checked_page)
+            found += [one for one in page if one.device.root in self.registry.standing_roots(one.device.mediator)]
+            if not cursor:
+                return found
+            mediator = cursor[:HASH_BYTES]
+            sizes = [len(one.entry) for one in found if one.device.mediator == mediator]
+            if len(sizes) >= AREAS_MAX or sum(sizes) >= AREAS_BYTES_MAX:
+                cursor = mediator + BEHIND
+            path = f"/v1/catchments?after={cursor.hex()}"
+        self.pool.complain(backend.name, "/v1/catchments: a list without end")
+        raise BackendError("a list without end")
 
     async def subject(self, kind: str, subject: bytes) -> list[Proven]:
         """What a node shows of a subject: proven entries, to find out whose it is."""
@@ -248,7 +273,11 @@ class RegistryView:
         return close.root in self.registry.standing_roots(close.mediator)
 
     def _checked_answer(self, data: bytes) -> list[Proven]:
-        return Answer.decode(data).open(self.charter.policy, quorum=False)
+        return self._checked_page(data)[1]
+
+    def _checked_page(self, data: bytes) -> tuple[bytes, list[Proven]]:
+        answer = Answer.decode(data)
+        return answer.cursor, answer.open(self.charter.policy, quorum=False)
 
     def standing_entry(self, found: Found) -> bytes | None:
         """The entry behind what was found, from our own copies."""

@@ -5,6 +5,8 @@
     heads    [[newest checkpoint, newest with a quorum], …]: of each log that was asked for, empty if there is none
     answer   {0: [checkpoints or closes], 1: [device statements], 2: [[head, index, entry, [path]]], 3: cursor}
 
+The cursor is where to go on (`after=<hexadecimal>`), opaque to who asks; a list that is complete has none.
+
 Rules kept here: syntax and bounds; an answer is opened only as a whole, every entry by a proof against a
 head that the policy's quorum cosigned (or, for what restricts, any head of the log), or against the close by
 which a mediator's root vouches for a log's prefix. Whether that root stands is left to `registry`.
@@ -26,6 +28,7 @@ from peewit_federation.statements.carried import Close, Device, open_carried
 APPEND_BYTES_MAX: Final = 8 << 20
 STATEMENT_BYTES_MAX: Final = 64 * 1024
 ANSWER_BYTES_MAX: Final = 16 << 20
+CURSOR_BYTES_MAX: Final = 64
 HEADS_MAX: Final = 32
 "Of so many logs at once."
 CONTENT_TYPE: Final = "application/cbor"
@@ -85,7 +88,7 @@ class Answer:
     heads: tuple[bytes, ...]
     devices: tuple[bytes, ...]
     items: tuple[tuple[int, int, bytes, tuple[bytes, ...]], ...]
-    cursor: int = 0
+    cursor: bytes = b""
 
     def encode(self) -> bytes:
         items = [[head, index, entry, list(path)] for head, index, entry, path in self.items]
@@ -95,7 +98,9 @@ class Answer:
     def decode(cls, data: bytes) -> Answer:
         """Raises `MalformedError` or `LimitError`."""
         match cbor.decode(data, size_bytes_max=ANSWER_BYTES_MAX):
-            case {0: list(heads), 1: list(devices), 2: list(items), 3: int(cursor)} if len(heads) == len(devices):
+            case {0: list(heads), 1: list(devices), 2: list(items), 3: bytes(cursor)} if len(heads) == len(devices):
+                if len(cursor) > CURSOR_BYTES_MAX:
+                    raise MalformedError(f"a cursor of more than {CURSOR_BYTES_MAX} bytes")
                 return cls(_all_bytes(heads), _all_bytes(devices), tuple(map(_item, items)), cursor)
         raise MalformedError("not an answer with proofs")
 

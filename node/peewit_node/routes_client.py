@@ -5,24 +5,28 @@ GET  views?mediator=<id>&mediator=…              [[view, [range of operators, 
 GET  catchments[?postcode=&service=&within_km=]  the whole list, for searching at home, or a part
 GET  providers?mediator=&area=[&service=]        those of a catchment area
 GET  subjects/<provider|issuer|catchment>/<id>   one, with its revocations
-GET  revocations?after=<cursor>                  in the order in which this node saw them
+GET  revocations                                 in the order in which this node saw them
 GET  evidence/<origin hash>                      that a log forked
 POST statements                                  a device, close, evidence or fork revocation to carry
+
+A list that is longer than an answer ends with a cursor: the same question with `after=<cursor>` goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import zlib
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from peewit_federation import cbor
-from peewit_federation.api import CONTENT_TYPE, HEADS_MAX, STATEMENT_BYTES_MAX, Answer
+from peewit_federation.api import CONTENT_TYPE, CURSOR_BYTES_MAX, HEADS_MAX, STATEMENT_BYTES_MAX, Answer
 from peewit_federation.errors import MalformedError, UnknownError
 from peewit_federation.gossip.views import OPERATORS
-from peewit_node.answers import KINDS, Answers
+from peewit_node.answers import KINDS, NUMBER_BYTES, Answers
 from peewit_node.carry import Carrier
 from peewit_node.http_server import read_body
 from peewit_node.keeper import Keeper
@@ -34,7 +38,8 @@ from peewit_node.views import Views
 MEDIATORS_MAX: Final = 32
 DISTANCE_KM_MAX: Final = 500.0
 LIST_S: Final = 10.0
-LISTS_MAX: Final = 32
+LISTS_MAX: Final = 64
+"Pages of the whole list, packed."
 
 
 class ClientRoutes:
@@ -49,7 +54,7 @@ class ClientRoutes:
         self._views = views
         self._answers = answers
         self._carrier = carrier
-        self._lists: dict[str | None, tuple[int, float, bytes]] = {}
+        self._lists: dict[tuple[str | None, bytes], _Page] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -92,41 +97,49 @@ class ClientRoutes:
             if not re.fullmatch(r"[0-9]{1,3}(\.[0-9])?", text, re.ASCII) or float(text) > DISTANCE_KM_MAX:
                 raise MalformedError(f"within_km: a number up to {DISTANCE_KM_MAX:g}")
             distance = float(text)
+        after = _after(request)
         if postcode is not None:
-            return _answer(await self._answers.catchments(postcode, service, distance))
-        packed = await self._whole_list(service)
+            return _answer(await self._answers.catchments(postcode, service, distance, after))
+        packed = await self._whole_list(service, after)
         if "deflate" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=packed, headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": "deflate"})
         return web.Response(body=zlib.decompress(packed), content_type=CONTENT_TYPE)
 
-    async def _whole_list(self, service: str | None) -> bytes:
-        """The same for everybody until something is folded, so it is made and packed once."""
-        now_s = self._state.now()
-        made = self._lists.get(service)
-        if made is None or made[0] != self._keeper.rounds or not 0 <= now_s - made[1] < LIST_S:
-            data = (await self._answers.catchments(None, service, None)).encode()
+    async def _whole_list(self, service: str | None, after: bytes) -> bytes:
+        """The same for everybody until something is folded, so it is made and packed once, for all who wait for it."""
+        now_s, name = self._state.now(), (service, after)
+        page = self._lists.get(name)
+        if page is None or page.rounds != self._keeper.rounds or not 0 <= now_s - page.made_s < LIST_S:
             if len(self._lists) >= LISTS_MAX:
                 self._lists.clear()
-            made = self._lists[service] = self._keeper.rounds, now_s, zlib.compress(data, 1)
-        return made[2]
+            making = asyncio.ensure_future(self._pack(service, after))
+            page = self._lists[name] = _Page(self._keeper.rounds, now_s, making)
+        try:
+            return await asyncio.shield(page.packed)
+        except Exception:
+            self._lists.pop(name, None)
+            raise
+
+    async def _pack(self, service: str | None, after: bytes) -> bytes:
+        return zlib.compress((await self._answers.catchments(None, service, None, after)).encode(), 1)
 
     async def providers(self, request: web.Request) -> web.Response:
         mediator = parse_hash(request.query.get("mediator", ""))
         area = _bytes(request.query.get("area", ""), 16)
-        return _answer(await self._answers.providers(mediator, area, _service(request)))
+        return _answer(await self._answers.providers(mediator, area, _service(request), _after(request)))
 
     async def subject(self, request: web.Request) -> web.Response:
         kind = request.match_info["kind"]
         if kind not in KINDS:
             raise UnknownError(f"subjects are of the kinds {', '.join(KINDS)}")
         subject = _bytes(request.match_info["subject"], 16 if kind == "catchment" else 32)
-        return _answer(await self._answers.subject(kind, subject))
+        return _answer(await self._answers.subject(kind, subject, _after(request)))
 
     async def revocations(self, request: web.Request) -> web.Response:
-        after = request.query.get("after", "0")
-        if not re.fullmatch(r"[0-9]{1,18}", after, re.ASCII):
-            raise MalformedError("after: a cursor from an earlier answer")
-        return _answer(await self._answers.revocations(int(after)))
+        after = _after(request)
+        if len(after) > NUMBER_BYTES or int.from_bytes(after, "big") >= 1 << 63:
+            raise MalformedError("after: a cursor of another list")
+        return _answer(await self._answers.revocations(after))
 
     async def evidence(self, request: web.Request) -> web.Response:
         evidence = self._keeper.registry.forked(parse_hash(request.match_info["origin"]))
@@ -139,6 +152,15 @@ class ClientRoutes:
         fresh = await self._carrier.accept(data)
         self._keeper.poke()
         return _cbor({0: fresh})
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A part of the whole list, which is being packed or was."""
+
+    rounds: int
+    made_s: float
+    packed: asyncio.Future[bytes]
 
 
 def _cbor(value: object) -> web.Response:
@@ -156,6 +178,13 @@ def _service(request: web.Request) -> str | None:
     if service is not None and not re.fullmatch(r"[a-z0-9-]{1,64}", service, re.ASCII):
         raise MalformedError("service: a name in small letters, digits and hyphens")
     return service
+
+
+def _after(request: web.Request) -> bytes:
+    text = request.query.get("after", "")
+    if not re.fullmatch(rf"([0-9a-f]{{2}}){{0,{CURSOR_BYTES_MAX}}}", text, re.ASCII):
+        raise MalformedError("after: the cursor of an earlier answer, in lower-case hexadecimal digits")
+    return bytes.fromhex(text)
 
 
 def _bytes(text: str, count: int) -> bytes:

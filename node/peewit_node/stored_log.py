@@ -6,15 +6,16 @@ Rules kept here: nothing beyond what is stored is answered; the growing end is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 from peewit_federation.errors import ConflictError
 from peewit_federation.log.checkpoint import Head
 from peewit_federation.log.merkle import HASH_BYTES, CompactRange, leaf_hash
 from peewit_federation.log.note import VerifierKey
-from peewit_federation.log.proofs import Source, TileHashes, root_at, tiles_needed
+from peewit_federation.log.proofs import Source, TileHashes, inclusion_proof, root_at, tiles_needed
 from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile, encode_bundle, split_bundle
 from peewit_node.edge import Edge
 from peewit_node.engine import Engine
@@ -117,7 +118,20 @@ class LogReader:
             if body is None:
                 raise ConflictError("a proof beyond the end of the log", log.stored)
             found[tile] = body
-        return proof(TileHashes(size, found))
+        return proof(cache(TileHashes(size, found)))
+
+    async def shown(self, log: Log, places: Sequence[int], size: int) -> list[tuple[int, bytes, tuple[bytes, ...]]]:
+        """Entries of the first `size` with their places and inclusion proofs, each bundle and tile read once."""
+        entries: dict[int, bytes] = {}
+        for start in sorted({place - place % WIDTH for place in places}):
+            bundle = await self.entries(log, start, min(start + WIDTH, size))
+            entries |= {place: bundle[place - start] for place in places if start <= place < start + WIDTH}
+
+        def prove_all(source: Source) -> list[list[bytes]]:
+            return [inclusion_proof(place, size, source) for place in places]
+
+        paths = await self.prove(log, size, prove_all)
+        return [(place, entries[place], tuple(path)) for place, path in zip(places, paths, strict=True)]
 
     async def root_at(self, log: Log, size: int) -> bytes:
         """The root that the log had at `size`."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
+from peewit_federation.api import Answer
 from peewit_federation.errors import OperatorError
 from peewit_federation.log.checkpoint import Head, log_key
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Provider, Revocation
+from peewit_node.answers import ITEMS_MAX
 from tests.clients.office import charter_of
 from tests.federation_kit import Federation, TestMediator, catchment, provider, seed
-from tests.federation_kit_http import start_with_area
+from tests.federation_kit_http import Device, get, start_with_area
+from tests.node.test_liars import Liar
 
 
 async def test_a_client_sees_what_the_nodes_see_and_how_fresh_it_is(federation: Federation) -> None:
@@ -128,3 +133,90 @@ async def test_two_callers_who_refresh_one_view_at_once_do_not_spoil_its_copies(
         await view.refresh([mediator.id])
         assert copy.entries == device.entries
         assert "north" not in view.complaints, "it served what it announced"
+
+
+def greedy_and_modest() -> list[TestMediator]:
+    """Two mediators in the order in which their areas are listed."""
+    return sorted((TestMediator("mitte"), TestMediator("pankow")), key=lambda one: one.id)
+
+
+async def publish_areas(federation: Federation, mediator: TestMediator, count: int) -> set[tuple[bytes, bytes]]:
+    areas = [catchment(f"{mediator.name} {number}", "10115") for number in range(count)]
+    device = Device.of(mediator)
+    device.entries = [area.encode() for area in areas]
+    for start in range(0, count, 1_000):
+        status, body = await device.publish(federation.url("north"), start, device.entries[: start + 1_000])
+        assert status == 200, body
+    return {(mediator.id, area.area) for area in areas}
+
+
+async def listed(federation: Federation) -> tuple[set[tuple[bytes, bytes]], dict[str, list[str]]]:
+    async with BackendPool(charter_of(federation)) as pool:
+        view = RegistryView(charter_of(federation), pool)
+        await view.refresh()
+        return {(mediator, area.area) for area, mediator in await view.catchments()}, view.complaints
+
+
+async def test_a_mediator_with_thousands_of_areas_hides_none_of_the_others(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path, ("north",), quorum=1)
+    await federation.start()
+    greedy, modest = greedy_and_modest()
+    for mediator in (greedy, modest):
+        await federation.nodes["north"].own.append(mediator.admission("1").encode())
+    await federation.agree()
+    expected = await publish_areas(federation, greedy, ITEMS_MAX + 3) | await publish_areas(federation, modest, 1)
+    await federation.agree()
+    found, complaints = await listed(federation)
+    assert (found, complaints) == (expected, {})
+    await federation.stop()
+
+
+async def test_of_a_mediator_that_fills_page_after_page_the_first_areas_are_read_and_then_the_next_mediator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peewit_node.answers.ITEMS_MAX", 3)
+    monkeypatch.setattr("peewit_clients.registry_view.AREAS_MAX", 5)
+    federation = Federation.make(tmp_path, ("north",), quorum=1)
+    await federation.start()
+    greedy, modest = greedy_and_modest()
+    for mediator in (greedy, modest):
+        await federation.nodes["north"].own.append(mediator.admission("1").encode())
+    await federation.agree()
+    many, few = await publish_areas(federation, greedy, 20), await publish_areas(federation, modest, 4)
+    await federation.agree()
+    found, _ = await listed(federation)
+    assert found == few | set(sorted(many)[:6]), "two pages of the first, then on behind it"
+    url, after = federation.url("north") + "/v1/catchments?postcode=10115", ""
+    pages = []
+    while True:
+        status, body = await get(url + after)
+        assert status == 200, body
+        pages.append(Answer.decode(body))
+        if not pages[-1].cursor:
+            break
+        after = f"&after={pages[-1].cursor.hex()}"
+    assert [len(page.items) for page in pages] == [3] * 8
+    await federation.stop()
+
+
+async def test_a_node_whose_list_never_ends_is_named_and_another_is_asked(federation: Federation) -> None:
+    mediator, _ = await start_with_area(federation)
+    await federation.agree()
+    asked = 0
+
+    async def endless(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(body=Answer((), (), (), asked.to_bytes(48, "big")).encode())
+
+    await federation.stop("east")
+    liar = Liar(federation, "east")
+    await liar.start()
+    liar.answers = {"/v1/catchments": endless}
+    async with BackendPool(charter_of(federation), only=("east", "north")) as pool:
+        view = RegistryView(charter_of(federation), pool)
+        await view.refresh([mediator.id])
+        assert [area.area for area, _ in await view.catchments()] == [catchment("area").area]
+        assert view.complaints["east"] == ["/v1/catchments: a list without end"]
+    assert asked < 60
+    await liar.stop()

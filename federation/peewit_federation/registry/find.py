@@ -47,31 +47,39 @@ class Finder:
         """Whether its mediator may speak for it at all, whatever its time, suspension or revocation."""
         return found.standing is not None and self._counts(found.mediator, found.kind, found.standing, now_s)
 
-    def everywhere(self, kind: int, subject: bytes, now_s: int) -> list[Found]:
+    def everywhere(self, kind: int, subject: bytes, now_s: int, after: bytes = b"") -> Iterator[Found]:
         """What every mediator says of a subject, those that know nothing left out."""
-        name = kind, subject
-        knowing = sorted(mediator for mediator, fold in self.registry.folds.items() if name in fold.subjects)
-        found = [self.look(mediator, kind, subject, now_s) for mediator in knowing]
-        return [item for item in found if item.verdict is not Verdict.UNKNOWN]
-
-    def catchments(self, now_s: int, postcode: str | None = None, service: str | None = None) -> Iterator[Found]:
-        """Catchment areas that count, of all mediators."""
         for mediator, fold in sorted(self.registry.folds.items()):
+            if mediator + subject > after and (kind, subject) in fold.subjects:
+                found = self.look(mediator, kind, subject, now_s)
+                if found.verdict is not Verdict.UNKNOWN:
+                    yield found
+
+    def catchments(
+        self, now_s: int, postcode: str | None = None, service: str | None = None, after: bytes = b""
+    ) -> Iterator[Found]:
+        """Catchment areas that count, of all mediators, in order, those behind `after` (a mediator and an area)."""
+        for mediator, fold in sorted(self.registry.folds.items()):
+            if mediator < after[: len(mediator)]:
+                continue
             areas = (
                 {area for kind, area in fold.subjects if kind == Catchment.KIND}
                 if postcode is None
                 else fold.catchments_at.get(postcode, set())
             )
-            for area in sorted(areas):
+            for area in sorted(area for area in areas if mediator + area > after):
                 found = self.look(mediator, Catchment.KIND, area, now_s)
                 if found.verdict is Verdict.ACTIVE and found.standing:
                     if service is None or service in found.standing.services:
                         yield found
 
-    def providers(self, mediator: bytes, area: bytes, now_s: int, service: str | None = None) -> Iterator[Found]:
-        """Providers that count in a catchment area."""
+    def providers(
+        self, mediator: bytes, area: bytes, now_s: int, service: str | None = None, after: bytes = b""
+    ) -> Iterator[Found]:
+        """Providers that count in a catchment area, in order, those behind `after` (a mediator and a provider)."""
         fold = self.registry.folds.get(mediator)
-        for subject in sorted(fold.providers_in.get(area, ()) if fold else ()):
+        held = fold.providers_in.get(area, ()) if fold else ()
+        for subject in sorted(subject for subject in held if mediator + subject > after):
             found = self.look(mediator, Provider.KIND, subject, now_s)
             if found.verdict is Verdict.ACTIVE and found.standing:
                 if self._serves(mediator, area, found.standing, now_s, service):
