@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 import aiohttp
 
 from peewit_federation.charter import Charter, Operator
-from peewit_federation.errors import PeewitError, SenderError
+from peewit_federation.errors import PeewitError, SenderError, network_words
 from peewit_federation.keys import sha256
 from peewit_federation.oblivious.bhttp import PADDED_BYTES, Request, Response, pad
 from peewit_federation.oblivious.encapsulation import seal_request
@@ -286,7 +286,7 @@ class BackendPool:
             raise BackendError(f"no answer within {self.clock() - start:.1f} s") from None
         except (aiohttp.ClientError, OSError) as error:
             self._failed(backend, start)
-            raise BackendError(f"{type(error).__name__}") from error
+            raise BackendError(network_words(error)) from error
         if response.status >= 500:
             if response.status != BAD_GATEWAY:  # which is about another node
                 self._failed(backend, start)

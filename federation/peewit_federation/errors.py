@@ -19,6 +19,8 @@ repeat more of hostile input than its kind, position and size.
 
 from __future__ import annotations
 
+import os
+
 
 class PeewitError(Exception):
     """Base of all errors with a cause that we can name."""
@@ -69,3 +71,14 @@ class AuthorError(PeewitError):
 
 class OperatorError(PeewitError):
     """The fault of our own operator: a charter or a configuration that cannot be used."""
+
+
+def network_words(error: Exception) -> str:
+    """What went wrong with a connection, for a person: the system's words, or what a certificate lacks."""
+    certificate = getattr(getattr(error, "certificate_error", None), "verify_message", None)
+    if certificate:
+        return f"its certificate does not hold: {certificate}"
+    inner = getattr(error, "os_error", None) or error
+    number = getattr(inner, "errno", None)
+    words = os.strerror(number) if number and number > 0 else getattr(inner, "strerror", None)
+    return str(words or inner or "the connection broke")

@@ -89,7 +89,7 @@ async def _serve(settings: Any) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     running = await Node.start(settings)
-    loop.add_signal_handler(signal.SIGHUP, lambda: running.state.spawn(running.reload_charter()))
+    loop.add_signal_handler(signal.SIGHUP, lambda: running.state.spawn(running.charters.try_reload()))
     waits = [asyncio.create_task(stop.wait()), asyncio.create_task(running.wait_failed())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()
@@ -116,12 +116,14 @@ def status(config: Path, as_json: bool) -> None:
         f"{facts['expiring_grants']} grants that end within 60 days"
     )
     console.print(f"registry digest {facts['digest']}")
-    table = Table("peer", "last heard", "failures", "last error", "caught lying")
+    if facts["refused_charter"]:
+        console.print(f"[red]a new charter lies there and is refused:[/] {facts['refused_charter']}")
+    table = Table("peer", "last heard", "age of its view", "failures", "last error", "caught lying")
     for peer in facts["peers"]:
         heard = "never" if peer["silence_s"] is None else f"{peer['silence_s']} s ago"
-        table.add_row(
-            peer["name"], heard, str(peer["failures"]), peer["last_error"] or "–", "; ".join(peer["lies"]) or "–"
-        )
+        age = "none" if peer["view_age_s"] is None else f"{peer['view_age_s']} s"
+        lies = "; ".join(peer["lies"]) or "–"
+        table.add_row(peer["name"], heard, age, str(peer["failures"]), peer["last_error"] or "–", lies)
     console.print(table)
 
 

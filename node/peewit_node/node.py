@@ -12,7 +12,6 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Self
@@ -24,7 +23,7 @@ from yarl import URL
 
 from peewit_federation.charter import Operator
 from peewit_federation.draw.hours import Hours
-from peewit_federation.errors import OperatorError, PeewitError, SenderError
+from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.gossip.feed import Feed
 from peewit_federation.keys import sha256
 from peewit_federation.log.checkpoint import Checkpoint, Cosignature, cosign
@@ -43,7 +42,7 @@ from peewit_node.appointment.letterboxes import Letterboxes
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
 from peewit_node.carry import Carrier
-from peewit_node.charters import check_keys, load_charter, require_successor, stamp
+from peewit_node.charters import Charters, check_keys, load_charter
 from peewit_node.checking.processes import this_machine
 from peewit_node.config import NodeConfig
 from peewit_node.draw.admission import Admission
@@ -80,7 +79,6 @@ from peewit_node.views import Views
 
 DATABASE = "node.sqlite"
 BODY_BYTES_MAX = 8 << 20
-CHARTER_CHECK_S = 5.0
 TIDY_S = 60.0
 PROTOCOL_VERSION = 1
 logger = structlog.get_logger("peewit.node")
@@ -106,6 +104,7 @@ class Node:
         self.state = state = NodeState(config, charter, log_key, witness_key, encryption, clock, machine)
         check_keys(state)
         self.engine = engine
+        self.charters = Charters(state, engine, self._charter_taken_over)
         self.feed = Feed(random.randbytes(8))
         self.logs = Logs(engine, lambda: self.state.charter.policy, self._cosign, self._log_changed)
         self.keeper = Keeper(engine, self.logs, charter.constitution, self._registry_changed)
@@ -123,7 +122,7 @@ class Node:
         self.gossip = Gossip(state, self.feed, self.logs, registry, self.peers, self.intake, self.views, clock, random)
         self.answers = Answers(engine, self.logs, registry, places, clock)
         self.appender = Appender(state, self.logs, registry, self.carrier, self.forks)
-        self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.gossip, self.views)
+        self.status = Status(state, engine, self.logs, self.keeper, self.peers, self.charters, self.views)
         hours = Hours(registry.rounds)
         self.token_keys = TokenKeys(state, engine, registry, machine)
         self.draw_keys = DrawKeys(state, engine, registry, self.peers, machine, clock, random)
@@ -181,6 +180,7 @@ class Node:
         return node
 
     async def _run(self) -> None:
+        await self.charters.open()
         await self.logs.load()
         await self.own.open()
         await self.keeper.load()
@@ -198,7 +198,7 @@ class Node:
             self.own.confirmed.set()
         self.gossip.start()
         self.state.spawn(self._begin())
-        self.state.spawn(self._watch_charter())
+        self.state.spawn(self.charters.watch(), vital=True)
         self.state.spawn(self.clerk.run(), vital=True)
         self.state.spawn(self.forwarder.run(), vital=True)
         self.state.spawn(self._tidy(), vital=True)
@@ -297,39 +297,16 @@ class Node:
                 logger.warning("what has ended could not be deleted yet", reason=str(error))
             await asyncio.sleep(TIDY_S)
 
-    # The charter
-
     def _others(self) -> list[Operator]:
         return [o for o in self.state.charter.operators if o.name != self.state.config.operator]
 
-    async def _watch_charter(self) -> None:
-        path = self.state.config.charter
-        seen = stamp(path)
-        while True:
-            await asyncio.sleep(CHARTER_CHECK_S)
-            if stamp(path) != seen:
-                seen = stamp(path)
-                try:
-                    await self.reload_charter()
-                except PeewitError as error:
-                    logger.error("the new charter is refused; the old one stays in force", reason=str(error))  # noqa: TRY400
-
-    async def reload_charter(self) -> None:
-        """Take over a successor of the charter in force, without a restart. Raises `PeewitError`."""
-        charter = load_charter(self.state.config.charter)
-        held = self.state.charter
-        if charter.digest == held.digest:
-            return
-        require_successor(held, charter, self.state.now())
-        check_keys(replace(self.state, charter=charter))
-        self.state.charter = charter
+    async def _charter_taken_over(self) -> None:
         self.peers.replace(self._others())
-        self.keeper.registry.reconstitute(charter.constitution)
+        self.keeper.registry.reconstitute(self.state.charter.constitution)
         self.keeper.poke()
         await self.logs.recount()
         self.views.recount()
         await self._introduce()
-        logger.info("a new charter is in force", number=charter.number)
 
     @property
     def port(self) -> int:

@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from peewit_federation.charter import Operator
-from peewit_federation.errors import PeewitError
+from peewit_federation.errors import PeewitError, network_words
 from peewit_federation.gossip.feed import Cursor
 from peewit_node.config import Gossip
 
@@ -189,7 +189,7 @@ class Peers:
             raise PeerError(f"{peer.name} did not answer within {self._settings.timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             peer.missed += 1
-            raise PeerError(f"{peer.name}: {type(error).__name__}: {error}") from error
+            raise PeerError(f"{peer.name}: {network_words(error)}") from error
 
     async def close(self) -> None:
         await self._session.close()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import html
 import time
+from importlib.metadata import version
 from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from peewit_node.charters import Charters
 from peewit_node.engine import Engine, StorageError, Write
-from peewit_node.gossip import Gossip
 from peewit_node.keeper import Keeper
 from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
@@ -29,6 +30,7 @@ from peewit_node.views import Views
 EXPIRY_WARNING_S: Final = 60 * 86_400
 LISTED_MAX: Final = 50
 TOUCH_INTERVAL_S: Final = 1.0
+VERSION: Final = version("peewit")
 TOUCH: Final = "INSERT INTO facts VALUES ('touched', ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
 
 
@@ -36,16 +38,24 @@ class Status:
     """Collects what there is to tell."""
 
     def __init__(
-        self, state: NodeState, engine: Engine, logs: Logs, keeper: Keeper, peers: Peers, gossip: Gossip, views: Views
+        self,
+        state: NodeState,
+        engine: Engine,
+        logs: Logs,
+        keeper: Keeper,
+        peers: Peers,
+        charters: Charters,
+        views: Views,
     ) -> None:
         self._state = state
         self._engine = engine
         self._logs = logs
         self._keeper = keeper
         self._peers = peers
-        self._gossip = gossip
+        self._charters = charters
         self._views = views
         self._touched_s = -TOUCH_INTERVAL_S
+        self._begun_s = state.now()
         self.registry = CollectorRegistry()
         self._times = RequestTimes()
         self.registry.register(self._times)
@@ -58,11 +68,16 @@ class Status:
                 ("forks", "Logs with fork evidence"),
                 ("mediators", "Mediators that count"),
                 ("peers_failing", "Peers whose last exchange failed"),
+                ("charter_number", "Of the charter in force"),
+                ("charter_refused", "Whether a charter lies there that is refused"),
                 ("checkers_lacking", "Processes that should check what arrives and do not run"),
             ]
         }
         self._lag = Gauge(
-            "peewit_peer_silence_seconds", "Since the last good exchange", ["peer"], registry=self.registry
+            "peewit_peer_silence_seconds",
+            "Since the last good exchange; since the start if there was none",
+            ["peer"],
+            registry=self.registry,
         )
 
     def routes(self) -> list[web.RouteDef]:
@@ -116,11 +131,13 @@ class Status:
             "mediators": len(self._keeper.registry.folds),
             "peers_failing": sum(peer.failures > 0 for peer in self._peers.all.values()),
             "checkers_lacking": self._state.machine.lacking,
+            "charter_number": self._state.charter.number,
+            "charter_refused": bool(self._charters.refused),
         }
         for name, value in values.items():
             self._gauges[name].set(value)
         for peer in self._peers.all.values():
-            self._lag.labels(peer.name).set(self._state.now() - (peer.last_success_s or 0))
+            self._lag.labels(peer.name).set(self._state.now() - (peer.last_success_s or self._begun_s))
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def json(self, _: web.Request) -> web.Response:
@@ -134,6 +151,8 @@ class Status:
             "operator": self._state.operator.name,
             "federation": self._state.charter.name,
             "charter": self._state.charter.number,
+            "refused_charter": self._charters.refused,
+            "version": VERSION,
             "time_s": int(now_s),
             "digest": registry.digest().hex(),
             "folded": self._keeper.idle.is_set(),
@@ -142,11 +161,18 @@ class Status:
             "heads_without_quorum": sum(_lacks_quorum(log) for log in logs),
             "mediators": sum(bool(cuts) for cuts in registry.cuts.values()),
             "closes_to_settle": len(registry.unsettled()),
-            "peers": [_peer_facts(peer, now_s) for peer in self._peers.all.values()],
+            "peers": [
+                _peer_facts(peer, now_s) | {"view_age_s": self._view_age_s(peer.name)}
+                for peer in self._peers.all.values()
+            ],
             "forks": [log.origin.hex() for log in logs if log.forked],
             "views": {name: held.view.time_s for name, held in sorted(self._views.newest.items())},
             "expiring_grants": self._expiring(now_s),
         }
+
+    def _view_age_s(self, name: str) -> int | None:
+        held = self._views.newest.get(name)
+        return max(0, int(self._state.now()) - held.view.time_s) if held else None
 
     def _expiring(self, now_s: float) -> int:
         return sum(
@@ -160,7 +186,8 @@ class Status:
         """For people."""
         facts = self.facts()
         rows = "".join(
-            f"<tr><td>{html.escape(str(peer['name']))}<td>{_age(peer['silence_s'])}<td>{peer['failures']}"
+            f"<tr><td>{html.escape(str(peer['name']))}<td>{_age(peer['silence_s'])}<td>{_age(peer['view_age_s'])}"
+            f"<td>{peer['failures']}"
             f"<td>{html.escape(str(peer['last_error'])) or 'none'}<td>{html.escape('; '.join(peer['lies'])) or 'none'}"
             for peer in facts["peers"]
         )
@@ -171,15 +198,27 @@ class Status:
             f"<td>{'FORKED' if log.forked else ''}"
             for log in sorted(self._logs.all(), key=lambda log: (not log.forked, log.origin))[:LISTED_MAX]
         )
-        keys = ("federation", "charter", "logs", "entries", "heads_without_quorum", "mediators", "expiring_grants")
-        numbers = "".join(f"<tr><th>{key.replace('_', ' ')}<td>{html.escape(str(facts[key]))}" for key in keys)
+        keys = (
+            "federation",
+            "charter",
+            "refused_charter",
+            "version",
+            "logs",
+            "entries",
+            "heads_without_quorum",
+            "mediators",
+            "expiring_grants",
+        )
+        numbers = "".join(
+            f"<tr><th>{key.replace('_', ' ')}<td>{html.escape(str(facts[key]))}" for key in keys if facts[key] != ""
+        )
         body = (
             f"<!doctype html><html lang=en><meta charset=utf-8><title>Peewit node {facts['operator']}</title>"
             "<style>body{font:16px system-ui;margin:2em;max-width:60em}table{border-collapse:collapse;margin:1em 0}"
             "td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}</style>"
             f"<h1>Node {html.escape(facts['operator'])}</h1><p>Registry digest <code>{facts['digest']}</code>"
-            f"<table>{numbers}</table><h2>Peers</h2><table><tr><th>peer<th>last heard<th>failures<th>last error"
-            f"<th>caught lying{rows}</table><h2>Logs</h2><table><tr><th>log<th>entries<th>cosignatures"
+            f"<table>{numbers}</table><h2>Peers</h2><table><tr><th>peer<th>last heard<th>its view<th>failures"
+            f"<th>last error<th>caught lying{rows}</table><h2>Logs</h2><table><tr><th>log<th>entries<th>cosignatures"
             f"<th>entries with a quorum<th>quota<th>{logs}</table>"
         )
         return web.Response(text=body, content_type="text/html")

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from peewit_clients.cli.common import emit, json_option
 from peewit_clients.log_check import Checked, check_log
 from peewit_clients.pool import UnreachableError
-from peewit_federation.errors import MalformedError, OperatorError, SenderError
+from peewit_federation.errors import MalformedError, OperatorError, SenderError, network_words
 from peewit_federation.log.note import Note, VerifierKey
 
 
@@ -58,7 +58,7 @@ def verify(url: str, keys: tuple[str, ...], origin: str | None, save: Path | Non
     try:
         found = asyncio.run(run())
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise UnreachableError(f"{url} cannot be read: {type(error).__name__} {error}") from None
+        raise UnreachableError(f"{url} cannot be read: {network_words(error)}") from None
     if save:
         try:
             save.write_bytes(found.note)
