@@ -22,7 +22,7 @@ from typing import Self
 from peewit_clients.device_log import USED_ELSEWHERE, DeviceLog, ForkedDeviceError, Progress
 from peewit_clients.device_state import DeviceState
 from peewit_clients.follower import Copy
-from peewit_clients.plans import Plan, Planner
+from peewit_clients.plans import Knowledge, Plan, Planner
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import read_secret, write_secret
@@ -147,7 +147,13 @@ class Mediator:
         await self._refresh()
         if self.view.registry.forked(self.log.origin) is not None and self.closed_at() is None:
             raise ForkedDeviceError(USED_ELSEWHERE)
-        return Planner(self.charter, self._fold(), int(self.clock()), self.random_bytes, self._in_scope)
+        fold = self._fold()
+
+        def standing(kind: int, subject: bytes) -> Grant | None:
+            return self._grant(fold, kind, subject)
+
+        knowledge = Knowledge(self._in_scope, standing, self.state.subject, self.state.secrets)
+        return Planner(self.charter, fold, int(self.clock()), self.random_bytes, knowledge)
 
     def _in_scope(self, postcodes: Sequence[str], services: Sequence[str]) -> bool:
         registry = self.view.registry
@@ -188,19 +194,26 @@ class Mediator:
                 subject = bytes.fromhex(name)
             except ValueError:
                 subject = None
-        found = self._fold().subjects.get((Provider.KIND, subject), Subject()) if subject else Subject()
+        fold = self._fold()
+        found = fold.subjects.get((Provider.KIND, subject), Subject()) if subject else Subject()
         if subject is None or found.standing is None:
             raise UnknownError(f"this mediator has no practice {name!r}; see `peewit mediator status`")
-        standing = found.standing
+        grant = self._grant(fold, Provider.KIND, subject)
+        if grant is None:
+            raise UnknownError(f"the entry of practice {name!r} cannot be had at the moment; try again")
+        return subject, grant
+
+    def _grant(self, fold: MediatorFold, kind: int, subject: bytes) -> Grant | None:
+        """The grant that stands, if there is one and its entry can be had."""
+        standing = fold.subjects.get((kind, subject), Subject()).standing
+        if standing is None:
+            return None
         if standing.origin == self.log.origin:
             entry: bytes | None = self.state.entries(standing.index, standing.index + 1)[0]
         else:
-            shown = self.view.finder.look(self.identity.id, Provider.KIND, subject, int(self.clock()))
-            entry = self.view.standing_entry(shown)
+            entry = self.view.standing_entry(self.view.finder.look(self.identity.id, kind, subject, int(self.clock())))
         grant = read_entry(entry or b"", MEDIATOR_KINDS)
-        if not isinstance(grant, Grant) or grant.subject != subject:
-            raise UnknownError(f"the entry of practice {name!r} cannot be had at the moment; try again")
-        return subject, grant
+        return grant if isinstance(grant, Grant) and grant.subject == subject else None
 
     def closed_at(self) -> int | None:
         """At how many entries the root closed this device's log, if it did."""

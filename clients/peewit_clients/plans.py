@@ -1,7 +1,9 @@
 """What a mediator is about to say, with its consequences in words: shown before it is signed.
 
 Rules kept here: a new version is one above the highest that is known; updates carry over `after`, and only
-a deliberate re-admission extends it; suspension is proposed before revocation. Nothing here signs or sends.
+a deliberate re-admission extends it; suspension is proposed before revocation. Saying the same again keeps keys and
+salts, and is nothing at all until it would last a day longer; a practice stands with one key. Nothing here signs or
+sends.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError, RefusedError
 from peewit_federation.keys import key_id, sha256
 from peewit_federation.registry.mediator import MediatorFold
-from peewit_federation.registry.subjects import Subject
+from peewit_federation.registry.subjects import Subject, Verdict
 from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.mediator import (
     ACTIVE,
@@ -31,6 +33,7 @@ from peewit_federation.statements.mediator import (
 
 DAY_S: Final = 86_400
 GrantKind = TypeVar("GrantKind", bound=Grant)
+REPLACED: Final = 5
 Name = tuple[int, str, bytes, bytes]
 "(kind, name, subject, secret): what stays on the device."
 
@@ -50,6 +53,19 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """What the planner asks the device."""
+
+    in_scope: Callable[[Sequence[str], Sequence[str]], bool] = lambda _postcodes, _services: True
+    standing: Callable[[int, bytes], Grant | None] = lambda _kind, _subject: None
+    "The grant that stands, by kind and subject."
+    named: Callable[[int, str], bytes | None] = lambda _kind, _name: None
+    "The subject behind a name."
+    secrets: Callable[[int, bytes], Sequence[bytes]] = lambda _kind, _subject: ()
+    "What was kept with a subject."
+
+
 class Planner:
     """Makes plans from what the registry says of a mediator."""
 
@@ -59,9 +75,9 @@ class Planner:
         fold: MediatorFold,
         now_s: int,
         random_bytes: Callable[[int], bytes],
-        in_scope: Callable[[Sequence[str], Sequence[str]], bool] = lambda _postcodes, _services: True,
+        knowledge: Knowledge | None = None,
     ) -> None:
-        self.in_scope = in_scope
+        self.knowledge = knowledge or Knowledge()
         self.charter = charter
         self.fold = fold
         self.now_s = now_s
@@ -82,16 +98,12 @@ class Planner:
     def catchments(self, rows: Sequence[CatchmentRow], known: Callable[[str], bytes | None]) -> Plan:
         """New or changed catchment areas; `known` gives the area behind a name."""
         plan = Plan()
-        for number, row in enumerate(rows, start=2):
-            nodes = []
-            for name in row.nodes:
-                operator = next((o for o in self.charter.operators if o.name == name), None)
-                if operator is None:
-                    names = ", ".join(o.name for o in self.charter.operators)
-                    raise MalformedError(f"line {number}: nodes: {name!r} is not an operator; there are {names}")
-                nodes.append(operator.origin_hash)
+        for row in rows:
+            nodes = tuple(self._node(row, name) for name in row.nodes)
             area = known(row.name) or self.random_bytes(16)
             state = self._state(Catchment.KIND, area)
+            held = self.knowledge.standing(Catchment.KIND, area)
+            last = held if isinstance(held, Catchment) else None
             key_seed = self.random_bytes(32)
             statement = Catchment(
                 version=self._version(state),
@@ -100,44 +112,80 @@ class Planner:
                 not_after=self.now_s + row.days * DAY_S,
                 after=_carried_over(state),
                 area=area,
-                salt=self.random_bytes(16),
-                keys=((self.now_s, xwing_public(key_seed)),),
+                salt=last.salt if last else self.random_bytes(16),
+                keys=last.keys if last else ((self.now_s, xwing_public(key_seed)),),
                 postcodes=row.postcodes,
                 services=row.services,
-                nodes=tuple(dict.fromkeys(nodes)),
+                nodes=nodes,
                 groups=row.groups,
             )
-            plan.statements.append(statement.encode())
-            plan.names.append((Catchment.KIND, row.name, area, key_seed))
-            word = "changes" if state.standing else "opens"
-            if not self.in_scope(row.postcodes, row.services):
+            word = self._word(state, last, statement, "opens")
+            if word is not None:
+                plan.statements.append(statement.encode())
+                if last is None:
+                    plan.names.append((Catchment.KIND, row.name, area, key_seed))
+            if not self.knowledge.in_scope(row.postcodes, row.services):
                 plan.consequences.append(
-                    f"WARNING: line {number}: {row.name} is outside what operators admit this mediator for; "
+                    f"WARNING: line {row.line}: {row.name} is outside what operators admit this mediator for; "
                     f"it will not count"
                 )
+            if len(nodes) == 1 and len(self.charter.operators) > 1:
+                plan.consequences.append(
+                    f"WARNING: line {row.line}: the queue of {row.name} is at one node only; when that is down, nobody "
+                    f"there gets an appointment"
+                )
             plan.consequences.append(
-                f"{word} catchment area {row.name}: {len(row.postcodes)} postcodes, {', '.join(row.services)}, "
-                f"queue at {', '.join(row.nodes)}, for {row.days} days"
+                f"{word or 'leaves as it is'} catchment area {row.name}: {len(row.postcodes)} postcodes, "
+                f"{', '.join(row.services)}, queue at {', '.join(row.nodes)}, for {row.days} days"
             )
         return plan
 
-    def providers(self, rows: Sequence[ProviderRow], area: Callable[[str], bytes | None], *, readmit: bool) -> Plan:
-        """Admit practices, or change what is said of them. With `readmit`, revoked ones too."""
+    def _node(self, row: CatchmentRow, name: str) -> bytes:
+        operator = next((o for o in self.charter.operators if o.name == name), None)
+        if operator is None:
+            names = ", ".join(o.name for o in self.charter.operators)
+            raise MalformedError(f"line {row.line}: nodes: {name!r} is not an operator; there are {names}")
+        return operator.origin_hash
+
+    def _word(self, state: Subject, last: Grant | None, grant: Grant, first: str) -> str | None:
+        """What saying this does, in a word; None if it stands already and would not last a day longer."""
+        if last is None:
+            return "changes" if state.standing else first
+        if replace(grant, version=last.version, not_before=last.not_before, not_after=last.not_after) != last:
+            return "changes"
+        return "renews" if abs(grant.not_after - last.not_after) >= DAY_S else None
+
+    def providers(
+        self, rows: Sequence[ProviderRow], area: Callable[[str], bytes | None], *, readmit: bool, replace: bool = False
+    ) -> Plan:
+        """Admit practices, or change what is said of them.
+
+        With `readmit`, revoked ones too; with `replace`, a practice that stands with another key loses that one.
+        """
         plan = Plan()
-        for number, row in enumerate(rows, start=2):
+        for row in rows:
             areas = []
             for name in row.areas:
                 found = area(name)
                 if found is None:
-                    raise MalformedError(f"line {number}: areas: there is no catchment area {name!r} on this device")
+                    raise MalformedError(f"line {row.line}: areas: there is no catchment area {name!r} on this device")
                 areas.append(found)
-            state = self._state(Provider.KIND, key_id(row.signing_key))
+            subject = key_id(row.signing_key)
+            state = self._state(Provider.KIND, subject)
             after = _carried_over(state)
             if state.revocations - set(after):
                 if not readmit:
-                    raise RefusedError(f"line {number}: {row.name} is revoked; to admit it again, use --readmit")
+                    raise RefusedError(f"line {row.line}: {row.name} is revoked; to admit it again, use --readmit")
                 after = tuple(sorted(state.revocations))
-            nonce = self.random_bytes(32)
+            older = self.knowledge.named(Provider.KIND, row.name)
+            if older not in (None, subject) and self._stands(Provider.KIND, older or b""):
+                if not replace:
+                    raise RefusedError(
+                        f"line {row.line}: {row.name} stands with another signing key; to end that one and admit this, "
+                        f"use --replace"
+                    )
+                plan += self.revoke(f"the older key of {row.name}", Provider.KIND, older or b"", REPLACED)
+            nonce = self._nonce(subject, row.data)
             statement = Provider(
                 version=self._version(state),
                 status=ACTIVE,
@@ -150,12 +198,29 @@ class Planner:
                 services=row.services,
                 commitment=sha256(nonce, cbor.encode(row.data)),
             )
-            plan.statements.append(_located(statement.encode, number))
-            secret = cbor.encode([nonce, row.data])
-            plan.names.append((Provider.KIND, row.name, statement.subject, secret))
-            word = "admits again" if readmit and state.revocations else "changes" if state.standing else "admits"
-            plan.consequences.append(f"{word} {row.name} in {', '.join(row.areas)} for {row.days} days")
+            entry = _located(statement.encode, row.line)
+            last = self.knowledge.standing(Provider.KIND, subject)
+            word = self._word(state, last, statement, "admits")
+            if word is not None:
+                plan.statements.append(entry)
+                plan.names.append((Provider.KIND, row.name, subject, cbor.encode([nonce, row.data])))
+            if after != _carried_over(state):
+                word = "admits again"
+            plan.consequences.append(
+                f"{word or 'leaves as it is'} {row.name} in {', '.join(row.areas)} for {row.days} days"
+            )
         return plan
+
+    def _stands(self, kind: int, subject: bytes) -> bool:
+        return self._state(kind, subject).verdict(self.now_s) not in (Verdict.REVOKED, Verdict.UNKNOWN)
+
+    def _nonce(self, subject: bytes, data: dict[str, str]) -> bytes:
+        """That of the same data if it was committed to before, so that saying it again says the same."""
+        for secret in self.knowledge.secrets(Provider.KIND, subject):
+            match cbor.decode(secret, size_bytes_max=len(secret)):
+                case [bytes(nonce), held] if held == data:
+                    return nonce
+        return self.random_bytes(32)
 
     def next_version(self, grant: GrantKind) -> GrantKind:
         """A grant as its next version."""

@@ -7,22 +7,27 @@
     practice-1,mitte,flu,<64 hex digits>,<base64>,400,…        further columns are practice data
 
 Rules kept here: a file is read whole before anything is done with it; the first bad line is named with its
-number and what is wrong in it. Names and practice data stay on the device; the log gets a commitment.
+number and what is wrong in it. Names and practice data stay on the device; the log gets a commitment. What a
+spreadsheet does to postcodes (01067 becomes 1067) is noticed.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from peewit_federation.errors import MalformedError, PeewitError
 from peewit_federation.log.note import b64decode
 from peewit_federation.statements.codec import GROUP, POSTCODE, SERVICE, Text
 
 DAYS_MAX: Final = 400
+SHORT: Final = 4
+"Digits of a postcode in some countries; others have one more."
 TABLE_BYTES_MAX: Final = 64 << 20
 T = TypeVar("T")
 
@@ -37,6 +42,7 @@ class CatchmentRow:
     groups: tuple[str, ...]
     nodes: tuple[str, ...]
     days: int
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,21 +57,32 @@ class ProviderRow:
     days: int
     data: dict[str, str]
     "Practice data: goes to the commitment only."
+    line: int = 0
 
 
 def read_catchments(text: str) -> list[CatchmentRow]:
     """Raises `MalformedError` naming the line."""
     columns = ("name", "postcodes", "services", "groups", "nodes", "days")
-    return _unique(_read(text, columns, _catchment))
+    rows = _unique(_read(text, columns, _catchment), lambda row: ("name", row.name))
+    long = any(len(postcode) > SHORT for row in rows for postcode in row.postcodes)
+    for row in rows if long else []:
+        for postcode in row.postcodes:
+            if len(postcode) == SHORT:
+                raise MalformedError(
+                    f"line {row.line}: postcodes: {postcode} has four digits and others have five; did a spreadsheet "
+                    f"take away a zero?"
+                )
+    return rows
 
 
 def read_providers(text: str) -> list[ProviderRow]:
     """Raises `MalformedError` naming the line."""
     columns = ("name", "areas", "services", "signing_key", "encryption_key", "days")
-    return _unique(_read(text, columns, _provider))
+    rows = _unique(_read(text, columns, _provider), lambda row: ("name", row.name))
+    return _unique(((row.line, row) for row in rows), lambda row: ("signing_key", row.signing_key.hex()))
 
 
-def _read(text: str, columns: tuple[str, ...], make: Callable[[dict[str, str]], T]) -> Iterator[tuple[int, T]]:
+def _read(text: str, columns: tuple[str, ...], make: Callable[[dict[str, str], int], T]) -> Iterator[tuple[int, T]]:
     if len(text) > TABLE_BYTES_MAX:
         raise MalformedError(f"a table of more than {TABLE_BYTES_MAX} bytes")
     reader = csv.DictReader(text.splitlines(), strict=True)
@@ -74,31 +91,35 @@ def _read(text: str, columns: tuple[str, ...], make: Callable[[dict[str, str]], 
         raise MalformedError("line 1: columns are separated by commas, not semicolons")
     if missing:
         raise MalformedError(f"line 1: the column {missing[0]!r} is missing; needed are {','.join(columns)}")
+    empty = True
     try:
         for row in reader:
+            empty = False
             if None in row or None in row.values():
                 raise MalformedError(f"line {reader.line_num}: not as many columns as in line 1")
             try:
-                yield reader.line_num, make(row)
+                yield reader.line_num, make(row, reader.line_num)
             except PeewitError as error:
                 raise MalformedError(f"line {reader.line_num}: {error}") from None
     except csv.Error as error:
         raise MalformedError(f"after line {reader.line_num}: {error}") from None
+    if empty:
+        raise MalformedError("the table has no rows: nothing but the names of its columns")
 
 
-def _unique(rows: Iterator[tuple[int, T]]) -> list[T]:
+def _unique(rows: Iterable[tuple[int, T]], key: Callable[[T], tuple[str, str]]) -> list[T]:
     seen: dict[str, int] = {}
     found = []
     for line, row in rows:
-        name: str = row.name  # type: ignore[attr-defined]
-        if name in seen:
-            raise MalformedError(f"line {line}: the name {name!r} stands in line {seen[name]} already")
-        seen[name] = line
+        column, value = key(row)
+        if value in seen:
+            raise MalformedError(f"line {line}: the {column} {value!r} stands in line {seen[value]} already")
+        seen[value] = line
         found.append(row)
     return found
 
 
-def _catchment(row: dict[str, str]) -> CatchmentRow:
+def _catchment(row: dict[str, str], line: int) -> CatchmentRow:
     postcodes = _words(row, "postcodes", POSTCODE)
     if not postcodes:
         raise MalformedError("postcodes: at least one is due")
@@ -108,13 +129,15 @@ def _catchment(row: dict[str, str]) -> CatchmentRow:
     nodes = tuple(row["nodes"].split())
     if not nodes:
         raise MalformedError("nodes: at least one operator's name is due")
+    if len(set(nodes)) < len(nodes):
+        raise MalformedError("nodes: one is named twice")
     groups = tuple(row["groups"].split())
     for group in groups:
         _check(GROUP, group, "groups")
-    return CatchmentRow(_name(row), postcodes, services, groups, nodes, _days(row))
+    return CatchmentRow(_name(row), postcodes, services, groups, nodes, _days(row), line)
 
 
-def _provider(row: dict[str, str]) -> ProviderRow:
+def _provider(row: dict[str, str], line: int) -> ProviderRow:
     areas = tuple(row["areas"].split())
     if not areas:
         raise MalformedError("areas: at least one catchment area's name is due")
@@ -124,8 +147,10 @@ def _provider(row: dict[str, str]) -> ProviderRow:
     known = {"name", "areas", "services", "signing_key", "encryption_key", "days"}
     data = {key: value for key, value in row.items() if key not in known}
     signing_key = bytes.fromhex(row["signing_key"])
+    if not crypto_core_ed25519_is_valid_point(signing_key):
+        raise MalformedError("signing_key: not an Ed25519 public key, so nothing could be signed with it")
     services = _words(row, "services", SERVICE)
-    return ProviderRow(_name(row), areas, services, signing_key, encryption_key, _days(row), data)
+    return ProviderRow(_name(row), areas, services, signing_key, encryption_key, _days(row), data, line)
 
 
 def _name(row: dict[str, str]) -> str:

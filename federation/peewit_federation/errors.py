@@ -19,7 +19,13 @@ repeat more of hostile input than its kind, position and size.
 
 from __future__ import annotations
 
-import os
+from typing import Final
+
+NETWORK_WORDS: Final[dict[type[Exception], str]] = {
+    ConnectionRefusedError: "nobody listens there",
+    ConnectionResetError: "the connection was cut off",
+    BrokenPipeError: "the connection was cut off",
+}
 
 
 class PeewitError(Exception):
@@ -74,11 +80,12 @@ class OperatorError(PeewitError):
 
 
 def network_words(error: Exception) -> str:
-    """What went wrong with a connection, for a person: the system's words, or what a certificate lacks."""
+    """What went wrong with a connection, for a person: what the system says, or what a certificate lacks."""
     certificate = getattr(getattr(error, "certificate_error", None), "verify_message", None)
     if certificate:
         return f"its certificate does not hold: {certificate}"
     inner = getattr(error, "os_error", None) or error
-    number = getattr(inner, "errno", None)
-    words = os.strerror(number) if number and number > 0 else getattr(inner, "strerror", None)
-    return str(words or inner or "the connection broke")
+    for kind, words in NETWORK_WORDS.items():
+        if isinstance(inner, kind):
+            return words
+    return str(getattr(inner, "strerror", None) or inner or "the connection broke")

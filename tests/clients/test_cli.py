@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,19 +12,9 @@ from peewit_federation.gossip.heads import same_size_evidence
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.log.checkpoint import Checkpoint, log_key, sign_checkpoint
 from tests.clients.office import AREAS, practices
+from tests.commands import peewit
 from tests.federation_kit import Federation, TestMediator, seed
 from tests.federation_kit_http import Device, start_with_area, until
-
-
-async def peewit(folder: Path, *words: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "peewit_clients.cli", *words, cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "140", **(env or {})},
-    )  # fmt: skip
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
 
 
 async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_device(federation: Federation) -> None:
@@ -77,6 +64,27 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     code, output, errors = await peewit(folder, "mediator", "status")
     assert code == 0, errors
     assert "revoked" in output
+    code, output, errors = await peewit(folder, "mediator", "log", "desk", "--json")
+    assert code == 0, errors
+    told = [(line["entry"], line["what"], line["name"], line["where"]) for line in json.loads(output)]
+    assert told == [
+        (0, "opens", "mitte", "everywhere"),
+        (1, "admits", "p", "everywhere"),
+        (2, "admits", "q", "everywhere"),
+        (3, "suspends", "p", "everywhere"),
+        (4, "revokes (key lost or stolen)", "q", "everywhere"),
+    ]
+    code, output, errors = await peewit(folder, "mediator", "close", "desk", "--at", "3", "--dry-run", env=secret)
+    assert code == 0, errors
+    assert output.splitlines()[1:] == [
+        "entry 3 counts for nothing: suspends practice p",
+        "entry 4 counts for nothing: revokes (key lost or stolen) practice q",
+    ]
+    code, _, errors = await peewit(folder, "mediator", "init", "--folder", "other", "--no-passphrase")
+    assert code == 0, errors
+    wrong = ("mediator", "close", "desk", "--root", "other/root.key", "--dry-run")
+    code, _, errors = await peewit(folder, *wrong)
+    assert (code, "is not the root key of the mediator" in errors) == (4, True), errors
     code, output, errors = await peewit(folder, "mediator", "close", "desk", "--at", "3", env=secret)
     assert (code, "effective" in output) == (0, True), errors
     await until(lambda: not any(n.keeper.registry.unsettled() for n in federation.nodes.values()))

@@ -16,7 +16,7 @@ from peewit_federation.charter import Charter
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.draw.api import code_at, new_code
 from peewit_federation.errors import MalformedError, OperatorError
-from tests.clients.test_cli import peewit
+from tests.commands import peewit
 from tests.federation.test_charter import card
 from tests.federation_kit import NAMES, Federation
 

@@ -10,6 +10,7 @@ import pytest
 from peewit_clients.device_log import DeviceLog, ForkedDeviceError
 from peewit_clients.device_state import DeviceState
 from peewit_clients.mediator import Mediator, add_device, init_mediator
+from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import is_sealed, read_secret, write_secret
@@ -17,6 +18,7 @@ from peewit_clients.tables import read_catchments, read_providers
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 from peewit_federation.keys import SigningKey
 from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 from tests.clients.office import AREAS, Office, charter_of, practices, set_up
 from tests.federation_kit import Federation, TestMediator, catchment, encode_all, seed
@@ -190,11 +192,86 @@ async def test_a_bad_postcode_on_line_4711_is_named_and_nothing_is_published(tmp
         (AREAS + "b,,flu,,north,400\n", "line 3: postcodes"),
         (AREAS + ",10119,flu,,north,400\n", "line 3: name"),
         (AREAS + 'b,"10119,flu,,north,400\n', "after line 2"),
+        (AREAS + "\n\nb,10119,flu,,north,401\n", "line 5: days"),
+        (AREAS + "b,1067,flu,,north,400\n", "line 3: postcodes: 1067 has four digits and others have five"),
+        (AREAS + "b,10119,flu,,north north,400\n", "line 3: nodes: one is named twice"),
+        (AREAS.split("\n")[0], "the table has no rows"),
     ],
 )
 def test_a_bad_table_is_refused_with_its_line(text: str, what: str) -> None:
     with pytest.raises(MalformedError, match=what):
         read_catchments(text)
+
+
+def test_a_table_of_practices_is_refused_with_one_key_twice_or_what_is_no_key() -> None:
+    table = practices("p", "q")
+    with pytest.raises(MalformedError, match="line 3: the signing_key '[0-9a-f]{64}' stands in line 2"):
+        read_providers(table.replace(SigningKey(seed("q")).public.hex(), SigningKey(seed("p")).public.hex()))
+    with pytest.raises(MalformedError, match="line 2: signing_key: not an Ed25519 public key"):
+        read_providers(table.replace(SigningKey(seed("p")).public.hex(), "00" * 32))
+
+
+async def test_the_same_tables_again_change_nothing_until_they_would_last_a_day_longer(federation: Federation) -> None:
+    """Nobody's request is sealed to a key that a repeated import has thrown away."""
+    office = await Office.open(federation, "desk")
+    later_s = 0.0
+    async with BackendPool(charter_of(federation)) as pool:
+        with office.state("desk") as state:
+            role = Mediator(office.folder, state, charter_of(federation), pool, clock=lambda: time.time() + later_s)
+            await set_up(role, "p")
+            before = [read_entry(entry, MEDIATOR_KINDS) for entry in state.entries()]
+
+            async def again() -> Plan:
+                planner = await role.prepare()
+
+                def known(name: str) -> bytes | None:
+                    return state.subject(Catchment.KIND, name)
+
+                plan = planner.catchments(read_catchments(AREAS), known)
+                return plan + planner.providers(read_providers(practices("p")), known, readmit=False)
+
+            plan = await again()
+            assert plan.statements == []
+            assert [line.split(" ", 4)[:4] for line in plan.consequences] == [["leaves", "as", "it", "is"]] * 2
+            later_s = 90_000.0
+            plan = await again()
+            assert [line.split(" ")[0] for line in plan.consequences] == ["renews", "renews"]
+            after = [read_entry(entry, MEDIATOR_KINDS) for entry in plan.statements]
+            assert isinstance(before[0], Catchment)
+            assert isinstance(after[0], Catchment)
+            assert (after[0].keys, after[0].salt, after[0].version) == (before[0].keys, before[0].salt, 2)
+            assert isinstance(before[1], Provider)
+            assert isinstance(after[1], Provider)
+            assert after[1].commitment == before[1].commitment
+
+
+async def test_a_practice_stands_with_one_key_and_the_older_one_goes_with_the_same_step(federation: Federation) -> None:
+    """Whoever stole the older key does not live on behind a name that means another one now."""
+    office = await Office.open(federation, "desk")
+    async with BackendPool(charter_of(federation)) as pool:
+        with office.state("desk") as state:
+            role = Mediator(office.folder, state, charter_of(federation), pool)
+            await set_up(role, "p")
+            older, _ = role.provider("p")
+            table = practices("p").replace(SigningKey(seed("p")).public.hex(), SigningKey(seed("new")).public.hex())
+
+            def known(name: str) -> bytes | None:
+                return state.subject(Catchment.KIND, name)
+
+            planner = await role.prepare()
+            with pytest.raises(RefusedError, match="line 2: p stands with another signing key; .* --replace"):
+                planner.providers(read_providers(table), known, readmit=False)
+            plan = planner.providers(read_providers(table), known, readmit=False, replace=True)
+            await role.publish(plan, wait_s=10)
+            await role.view.refresh([role.identity.id])
+
+            def verdict(subject: bytes) -> Verdict:
+                return role.view.finder.look(role.identity.id, Provider.KIND, subject, int(time.time())).verdict
+
+            assert verdict(older) is Verdict.REVOKED
+            assert verdict(role.provider("p")[0]) is Verdict.ACTIVE
+            planner = await role.prepare()
+            assert planner.providers(read_providers(table), known, readmit=False).statements == []
 
 
 def test_a_root_key_is_sealed_under_its_passphrase(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from peewit_clients.charters import usual_draw
 from peewit_node.config import Admission
-from tests.clients.test_cli import peewit
+from tests.commands import peewit
 from tests.federation_kit import NAMES, Federation
 from tests.node.test_draw import opened
 

@@ -63,7 +63,8 @@ async def test_who_comes_back_with_everything_is_told_of_no_log(federation: Fede
         real = node.intake.take_all
 
         async def take_all(items: tuple[Item, ...], peer: Peer, *, pushed: bool) -> None:
-            told.extend(items)
+            if "west" in (peer.name, node.state.operator.name):  # the others may still be talking of what was before
+                told.extend(items)
             await real(items, peer, pushed=pushed)
 
         node.intake.take_all = take_all  # type: ignore[method-assign]

@@ -12,9 +12,9 @@ import pytest
 
 from peewit_clients.trusted import load
 from peewit_node.node import DATABASE
-from tests.clients.test_cli import peewit
 from tests.clients.test_people import NO_PASSPHRASE, PERSON, admitted, done, found, refused
 from tests.clients.test_people import people as people
+from tests.commands import peewit
 from tests.federation_kit import Federation
 
 

@@ -25,7 +25,7 @@ def catchments() -> None:
 @click.argument("table", type=click.Path(path_type=Path))
 @publishing
 def import_(table: Path, work: Work) -> None:
-    """Open or change catchment areas from a CSV file.
+    """Open or change catchment areas from a CSV file. The same table again renews what ends.
 
     \b
     name,postcodes,services,groups,nodes,days
@@ -47,9 +47,12 @@ def provider() -> None:
 @provider.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--readmit", is_flag=True, help="Also admit practices that were revoked.")
+@click.option("--replace", is_flag=True, help="End the older key of a practice that has a new one.")
 @publishing
-def admit(table: Path, readmit: bool, work: Work) -> None:
+def admit(table: Path, readmit: bool, replace: bool, work: Work) -> None:
     """Admit practices from a CSV file, or change what is said of them; lifts a suspension.
+
+    The same table again renews what ends, and leaves the rest as it is.
 
     \b
     name,areas,services,signing_key,encryption_key,days,street,…
@@ -64,7 +67,10 @@ def admit(table: Path, readmit: bool, work: Work) -> None:
     rows = read_providers(read_text(table))
 
     def plan(planner: Planner, role: Mediator) -> Plan:
-        return planner.providers(rows, lambda name: role.state.subject(Catchment.KIND, name), readmit=readmit)
+        known = role.state
+        return planner.providers(
+            rows, lambda name: known.subject(Catchment.KIND, name), readmit=readmit, replace=replace
+        )
 
     act_on(plan, work)
 

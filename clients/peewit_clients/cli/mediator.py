@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from peewit_clients.cli.closing import close, log
 from peewit_clients.cli.common import (
-    NOT_YET,
     charter_option,
     complain,
     dry_run_option,
@@ -32,27 +32,19 @@ from peewit_clients.cli.publishing import (
     folder_option,
     publishing,
     root_option,
-    wait_option,
     with_device,
     would,
 )
-from peewit_clients.device_log import Progress
 from peewit_clients.device_state import DeviceState
 from peewit_clients.mediator import (
     Identity,
     Mediator,
     add_device,
-    bring_branch,
-    close_device,
     hand_in,
     init_mediator,
-    origin_of_device,
     root_key,
-    statement_effective,
 )
 from peewit_clients.plans import Plan
-from peewit_clients.pool import BackendPool
-from peewit_clients.registry_view import RegistryView
 from peewit_federation.errors import PeewitError
 from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.statements.mediator import Catchment, Provider
@@ -73,7 +65,7 @@ def mediator() -> None:
     """
 
 
-for command in (catchments, provider, applications, approve, reject, keys, trail, passports):
+for command in (log, close, catchments, provider, applications, approve, reject, keys, trail, passports):
     mediator.add_command(command)
 
 
@@ -167,81 +159,6 @@ def device(
             click.echo(f"vouched for at {', '.join(taken)}")
     if as_json:
         emit({"device": name, "log": origin, "vouched_for_at": taken})
-
-
-@mediator.command()
-@click.argument("name")
-@click.option(
-    "--at", "size", type=int, help="Close at this many entries; all that this device's folder holds if left out."
-)
-@folder_option
-@root_option
-@charter_option
-@node_option
-@wait_option
-@dry_run_option
-@json_option
-def close(
-    name: str,
-    size: int | None,
-    folder: Path,
-    root_path: Path | None,
-    charter_path: Path,
-    nodes: tuple[str, ...],
-    wait_s: float,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """End a lost, stolen, retired or forked device's log (NAME, or the log's origin hash) at a position.
-
-    What the device wrote from there on counts for nothing, revocations included. Needs the root key.
-    """
-    charter = read_charter(charter_path)
-    origin = origin_of_device(folder, name)
-    entries = None
-    if (folder / "devices" / name).is_dir():
-        with DeviceState(folder / "devices" / name) as state:
-            entries = state.entries()
-    path = root_path or folder / "root.key"
-    identity, root = Identity.load(folder), root_key(path, passphrase_for(path))
-
-    async def work(pool: BackendPool) -> None:
-        import asyncio
-        import time
-
-        view = RegistryView(charter, pool)
-        await view.refresh([identity.id])
-        statement, made = await close_device(view, identity, root, origin, entries=entries, size=size)
-        held = view.follower.copies.get(origin)
-        gone = max(0, (held.size if held else 0) - made.size)
-        line = f"closes {name} at {made.size} entries; {gone} entries that nodes have now will count for nothing"
-        if dry_run:
-            would(line, as_json=as_json)
-            return
-        click.echo(line, err=True)
-        taken, failures = await hand_in(pool, statement)
-        if entries is not None:
-            with DeviceState(folder / "devices" / name) as state:
-                await bring_branch(pool, state, made, taken)
-        end = time.monotonic() + wait_s
-        count, needed = 0, charter.policy.needed()
-        while count < needed and time.monotonic() < end:
-            await view.refresh([identity.id])
-            count = statement_effective(view, statement)
-            await asyncio.sleep(0.2)
-        progress = Progress(made.size, tuple(taken), (), needed, count >= needed, failures)
-        if as_json:
-            emit({"closed_at": made.size, "stored_at": taken, "cosignatures": count, "needed": needed})
-        else:
-            click.echo(
-                f"effective: {count} nodes have cosigned it"
-                if progress.effective
-                else f"not yet effective: {count} of {needed} nodes"
-            )
-        if not progress.effective:
-            raise SystemExit(NOT_YET)
-
-    with_pool(charter, nodes, work)
 
 
 @mediator.command()
