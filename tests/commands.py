@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,49 @@ REQUEST_BYTES_MAX = 1 << 20
 _waiting: list[tuple[subprocess.Popen[bytes], Path]] = []
 
 
-async def peewit(folder: Path, *words: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command."""
+class Command:
+    """A command that runs. Use `started`."""
+
+    def __init__(self, words: tuple[str, ...], streams: Path, reader: asyncio.StreamReader, process: int) -> None:
+        self._words = words
+        self._output, self._errors = streams / "out", streams / "err"
+        self._reader = reader
+        self._process = process
+
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._output.read_text(encoding="utf-8")
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.kill(self._process, signal.SIGINT)
+
+    async def wait(self) -> tuple[int, str, str]:
+        """Exit code, output and errors."""
+        answer = await self._reader.read()
+        assert answer, f"peewit {' '.join(self._words)} was never run"
+        return int(answer), self.output(), self._errors.read_text(encoding="utf-8")
+
+
+@contextlib.asynccontextmanager
+async def started(folder: Path, *words: str, env: dict[str, str] | None = None) -> AsyncIterator[Command]:
+    """A command in the background."""
     settings = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "140", **(env or {})}
-    with tempfile.TemporaryDirectory(prefix="peewit-") as streams:
-        output, errors = Path(streams) / "out", Path(streams) / "err"
+    with tempfile.TemporaryDirectory(prefix="peewit-") as name:
+        streams = Path(name)
+        output, errors = streams / "out", streams / "err"
         asked = {"words": words, "folder": str(folder), "env": settings, "out": str(output), "err": str(errors)}
         reader, writer = await asyncio.open_unix_connection(str(_address()))
         writer.write(json.dumps(asked).encode())
         writer.write_eof()
-        answer = await reader.read()
+        yield Command(words, streams, reader, int(await reader.readline()))
         writer.close()
-        assert answer, f"peewit {' '.join(words)} was never run"
-        return int(answer), output.read_text(encoding="utf-8"), errors.read_text(encoding="utf-8")
+
+
+async def peewit(folder: Path, *words: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    async with started(folder, *words, env=env) as command:
+        return await command.wait()
 
 
 def _address() -> Path:
@@ -93,8 +124,10 @@ def _answer(connection: socket.socket, main: Any) -> None:
     asked = json.loads(b"".join(parts))
     process = os.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         connection.close()
         _run(asked, main)
+    connection.sendall(f"{process}\n".encode())
     _, status = os.waitpid(process, 0)
     with contextlib.suppress(BrokenPipeError):
         connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())

@@ -4,7 +4,8 @@
               in NAME, an SQLite file; its key lies in NAME.key, under a passphrase or for its owner only
 
 Rules kept here: what is written together is there together or not at all, durably when `write` returns; what was
-deleted is overwritten. Beside how many things there are and how long, the file tells nothing. One process at a time.
+deleted is overwritten. Beside how many things there are and how long, the file tells nothing. One process at a time;
+who works for long may let others in between.
 """
 
 from __future__ import annotations
@@ -32,18 +33,20 @@ ITEM_BYTES_MAX = 1 << 20
 class Drawer:
     """An open drawer. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path, passphrase: str | None = None) -> None:
-        """Open a drawer that was made. Raises `OperatorError`."""
+    def __init__(self, path: Path, passphrase: str | None = None, wait_s: float = 0.0) -> None:
+        """Open a drawer that was made; wait for others for a while. Raises `OperatorError`."""
         self.path = path
         self._key = read_secret(key_path(path), passphrase)
         self._box = nacl.secret.Aead(self._key)
-        self._lock = take_lock(path.with_name(path.name + ".lock"), path)
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock = take_lock(self._lock_path, path, wait_s)
         try:
             path.touch(mode=0o600)
             self._database = sqlite3.connect(path, isolation_level=None)
             for pragma in ("journal_mode=TRUNCATE", "synchronous=FULL", "secure_delete=ON"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.execute("CREATE TABLE IF NOT EXISTS items (tag BLOB PRIMARY KEY, box BLOB NOT NULL)")
+            self._version = self._data_version()
         except (sqlite3.Error, OSError) as error:
             self._lock.close()
             raise OperatorError(f"{path}: {error}") from None
@@ -65,6 +68,21 @@ class Drawer:
         """Let others open it."""
         self._database.close()
         self._lock.close()
+
+    def pause(self) -> None:
+        """Let others open it until `resume`; nothing is read or written meanwhile."""
+        self._lock.close()
+
+    def resume(self) -> bool:
+        """Take it up again: whether others wrote something meanwhile. Raises `InUseError` while they have it."""
+        self._lock = take_lock(self._lock_path, self.path)
+        before, self._version = self._version, self._data_version()
+        return self._version != before
+
+    def _data_version(self) -> int:
+        """Changes when another connection has written."""
+        (version,) = self._database.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     def read(self) -> list[tuple[int, bytes, bytes]]:
         """Everything: (kind, name, body). Raises `OperatorError` if the file is damaged."""

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from pathlib import Path
 from typing import IO
 
 from peewit_federation.errors import OperatorError
 
+PAUSE_S = 0.05
 
-def take_lock(path: Path, what: Path) -> IO[bytes]:
-    """Lock until the file is closed. Raises `OperatorError` naming `what`."""
-    lock = path.open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise OperatorError(f"{what} is in use by another command; wait until it has ended") from None
-    return lock
+
+class InUseError(OperatorError):
+    """Another process has it now."""
+
+
+def take_lock(path: Path, what: Path, wait_s: float = 0.0) -> IO[bytes]:
+    """Lock until the file is closed; wait for others for a while. Raises `InUseError` naming `what`."""
+    lock, end_s = path.open("ab"), time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() < end_s:
+                time.sleep(PAUSE_S)
+                continue
+            lock.close()
+            raise InUseError(f"{what} is in use by another command; wait until it has ended") from None
+        return lock

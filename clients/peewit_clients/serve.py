@@ -24,6 +24,7 @@ from peewit_clients.practice_state import Booking
 from peewit_federation.appointment.notes import Note
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.errors import PeewitError, SenderError
+from peewit_federation.registry.subjects import Verdict
 
 DRAW_MAX = 200
 RECHECK_TURNS = 60
@@ -54,6 +55,13 @@ class Turn:
     offers: int = 0
     waiting: int = 0
     "Drawn whom no free slot suits."
+    verdict: Verdict = Verdict.ACTIVE
+    "How the practice stands."
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing may be offered."""
+        return self.verdict is not Verdict.ACTIVE
 
 
 class Server:
@@ -90,7 +98,8 @@ class Server:
                 issuing = Issuing(practice, "", "")
                 if issuing.next_is_due():
                     await issuing.ask_for_key(fresh=True)
-            if practice.state.data:
+            told.verdict = practice.verdict
+            if practice.state.data and not told.stopped:
                 await self._offer(told)
         except PeewitError as error:
             practice.complaints.append(str(error))

@@ -13,8 +13,9 @@ import pytest
 
 from peewit_clients.charters import usual_draw
 from peewit_node.config import Admission
-from tests.commands import peewit
+from tests.commands import peewit, started
 from tests.federation_kit import NAMES, Federation
+from tests.federation_kit_http import until
 from tests.node.test_draw import opened
 
 AREAS = "name,postcodes,services,groups,nodes,days\nmitte,10115 10117,flu,over80,north west,400\n"
@@ -154,6 +155,26 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     await done(folder, "user", "withdraw", *again)
     assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"
     await refused(folder, 3, "you have withdrawn this request", "user", "request", *PERSON, *again)
+
+
+async def test_a_practice_that_is_at_work_can_still_be_asked_and_told(people: Federation) -> None:
+    """Its folder is free between two turns, and what was changed meanwhile counts from the next."""
+    folder = people.folder
+    await admitted(folder)
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() + 2 * 86_400))
+    times = ("--service", "flu", "--from", "09:00", "--to", "09:10", "--minutes", "10")
+    async with started(folder, "provider", "run", "--every", "0.5", env=NO_PASSPHRASE) as practice:
+        await done(folder, "provider", "calendar", "add", "--day", day, *times)
+        await done(folder, "user", "request", *PERSON)
+        await until(lambda: "1 offers sent" in practice.output(), 60)
+        await done(folder, "user", "accept", "1")
+        await until(lambda: "booked" in practice.output(), 60)
+        assert "Muster" in await done(folder, "provider", "day", day)
+        await done(folder, "provider", "cancel", "--day", day, "--text", "sorry")
+        assert "sorry" in await done(folder, "user", "status")
+        practice.interrupt()
+        code, output, errors = await practice.wait()
+        assert (code, "goes on from here" in output) == (0, True), errors
 
 
 async def test_a_practice_whose_machine_is_gone_goes_on_from_its_recovery_code(people: Federation) -> None:

@@ -26,6 +26,8 @@ from peewit_federation.errors import OperatorError
 
 T = TypeVar("T")
 FILE = "practice"
+WAIT_S = 60.0
+"For a turn of `peewit provider run`, or another command."
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def opened(clinic: Clinic) -> Iterator[tuple[Drawer, PracticeState]]:
     given = None
     if is_sealed(key_path(path)):
         given = os.environ.get("PEEWIT_PASSPHRASE") or click.prompt("Passphrase", hide_input=True, err=True)
-    with Drawer(path, given) as drawer:
+    with Drawer(path, given, WAIT_S) as drawer:
         state = PracticeState.load(drawer.read())
         if state is None:
             raise OperatorError(f"{path} is empty; delete it and say `peewit provider init` again")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from typing import Final
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from peewit_clients.areas import find_areas, read_postcode
 from peewit_clients.cli.calendar import calendar
 from peewit_clients.cli.changes import cancel, day, move, note
-from peewit_clients.cli.clinic import Clinic, clinical, local_time, opened, with_practice
+from peewit_clients.cli.clinic import Clinic, clinical, opened, with_practice
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
 from peewit_clients.cli.journal import journal
 from peewit_clients.cli.person import new_passphrase
+from peewit_clients.cli.running import run
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
 from peewit_clients.journal import Journal
@@ -28,14 +24,10 @@ from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import FACTS, JOURNAL, PracticeState
 from peewit_clients.recovery import read_code, write_code
-from peewit_clients.serve import Server, ServeSettings, Turn
 from peewit_clients.vault import key_path
 from peewit_federation import cbor
-from peewit_federation.appointment.notes import CANCEL, Note
-from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.registry.subjects import Verdict
-
-LINES: Final = 12
 
 
 @click.group()
@@ -55,7 +47,7 @@ def provider() -> None:
     """
 
 
-for command in (calendar, day, note, move, cancel, passport, journal):
+for command in (calendar, run, day, note, move, cancel, passport, journal):
     provider.add_command(command)
 
 
@@ -191,78 +183,3 @@ def status(clinic: Clinic) -> None:
     elif not state.application:
         click.echo("You have not applied yet: peewit provider apply")
     click.echo(f"{facts['slots']} slots, {facts['offers']} offers out, {facts['booked']} booked")
-
-
-@provider.command()
-@click.option("--once", is_flag=True, help="One turn, and end.")
-@click.option("--every", "every_s", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True, help="Seconds.")
-@click.option("--slots", type=click.IntRange(1, 16), default=2, show_default=True, help="Offered to each person.")
-@click.option(
-    "--answer-hours", type=click.FloatRange(0.2, 72), default=24.0, show_default=True, help="To answer an offer."
-)
-@click.option(
-    "--notice-hours", type=click.FloatRange(0, 240), default=2.0, show_default=True,
-    help="Times that begin sooner are offered to nobody.",
-)  # fmt: skip
-@clinical
-def run(once: bool, every_s: float, slots: int, answer_hours: float, notice_hours: float, clinic: Clinic) -> None:
-    """Draw who is next, offer them times, and confirm. Runs until you end it (Ctrl-C); nothing is lost then."""
-    settings = ServeSettings(slots, int(answer_hours * 3600), int(notice_hours * 3600))
-
-    async def work(practice: Practice, office: Office) -> Turn:
-        server = Server(practice, office, settings)
-        if not practice.state.data:
-            await office.receive()
-            if practice.state.rejected and not practice.state.data:
-                raise RefusedError(f"your health district did not admit you: {practice.state.rejected}")
-            if not practice.state.data:
-                raise RefusedError("you are not admitted yet; see `peewit provider status`")
-        await office.open()
-        if once:
-            return await server.turn()
-        log: list[str] = []
-        with Live(_table(practice, log), console=Console(), auto_refresh=False) as live:
-            while True:
-                turn = await server.turn()
-                log += _lines(turn)
-                log += [f"! {line}" for line in dict.fromkeys(practice.complaints)]
-                practice.complaints.clear()
-                del log[:-LINES]
-                live.update(_table(practice, log), refresh=True)
-                await asyncio.sleep(every_s)
-
-    try:
-        turn = with_practice(clinic, work)
-    except KeyboardInterrupt:
-        click.echo("ended; `peewit provider run` goes on from here")
-        return
-    if clinic.as_json:
-        emit({"booked": len(turn.bookings), "offers": turn.offers, "notes": len(turn.notes), "ended": len(turn.ended)})
-        return
-    for line in _lines(turn) or ["nothing new"]:
-        click.echo(line)
-
-
-def _lines(turn: Turn) -> list[str]:
-    found = [f"from your health district: {turn.letter}"] if turn.letter else []
-    found += [f"booked {local_time(b.slot.begins_s)} {b.slot.service}" for b in turn.bookings]
-    found += [f"note for {local_time(b.slot.begins_s)}: {_said(note)}" for b, note in turn.notes]
-    found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
-    found += [f"{turn.offers} offers sent"] if turn.offers else []
-    found += [f"{turn.waiting} people whom no free time suits"] if turn.waiting else []
-    return [plain(line) for line in found]
-
-
-def _said(note: Note) -> str:
-    if note.what == CANCEL:
-        return f"cancelled: {note.text}" if note.text else "cancelled"
-    return note.text
-
-
-def _table(practice: Practice, log: list[str]) -> Table:
-    state, now_s = practice.state, practice.view.clock()
-    table = Table("free", "offered", "booked", "letters to send", "what happened", title="peewit provider run")
-    promised = sum(len(offer.slots) for offer in state.offered.values() if offer.until_s > now_s)
-    counts = (len(state.free(now_s)), promised, len(state.booked), len(state.letters))
-    table.add_row(*map(str, counts), "\n".join(log) or "nothing yet")
-    return table
