@@ -1,21 +1,27 @@
 """Which catchment areas serve a postcode: found on this device, in the whole list, so that nobody learns who asks.
 
 Rules kept here: the list comes from several nodes, each area proven; areas keep their order, so that a number that was
-shown stays the same while nothing changes.
+shown stays the same while nothing changes, whatever service is asked for. The list is the same for everybody and asked
+for as it is; what is asked of single areas goes through other nodes, if the view does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from peewit_clients.pool import BackendError
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
-from peewit_federation.errors import MalformedError, SenderError
+from peewit_federation.errors import MalformedError, SenderError, UnknownError
 from peewit_federation.statements.codec import POSTCODE
 from peewit_federation.statements.mediator import Catchment
+
+SHORT: Final = 8
+LABELLED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,13 @@ class Area:
 
     mediator: bytes
     catchment: Catchment
+    km: float = 0.0
+    "From the postcode that was asked for."
+
+    @property
+    def short(self) -> str:
+        """A name that stays the same."""
+        return self.catchment.area.hex()[:SHORT]
 
     @property
     def place(self) -> Place:
@@ -40,15 +53,49 @@ def read_postcode(text: str) -> str:
     return text
 
 
-async def find_areas(view: RegistryView, postcode: str, services: tuple[str, ...]) -> list[Area]:
-    """Areas for a postcode that offer one of these services (any, if there are none). Refreshes the view."""
+def label(catchment: Catchment) -> str:
+    """An area in a few words: where it is, and for what."""
+    codes = catchment.postcodes
+    more = f" +{len(codes) - LABELLED}" if len(codes) > LABELLED else ""
+    return f"{' '.join(codes[:LABELLED])}{more} ({', '.join(catchment.services[:LABELLED])})"
+
+
+def read_areas(words: Sequence[str], found: Sequence[Area], every: Sequence[Area]) -> list[Area]:
+    """Areas by their numbers among those that were found, or by their short names among all. Raises `UnknownError`."""
+    chosen = []
+    for word in words:
+        named = [area for area in every if area.short == word]
+        if not named and word.isdecimal() and 1 <= int(word) <= len(found):
+            named = [found[int(word) - 1]]
+        if not named:
+            raise UnknownError(f"there is no area {word[:SHORT]!r}; `peewit user find` shows 1 to {len(found)}")
+        chosen.append(named[0])
+    return chosen
+
+
+async def every_area(view: RegistryView) -> list[Area]:
+    """All that count. Refreshes the view."""
     await view.refresh([])
-    found = [
-        Area(mediator, catchment)
-        for catchment, mediator in await view.catchments()
-        if postcode in catchment.postcodes and (not services or set(services) & set(catchment.services))
-    ]
-    return sorted(found, key=lambda area: (area.mediator, area.catchment.area))
+    return [Area(mediator, catchment) for catchment, mediator in await view.catchments()]
+
+
+def around(every: Sequence[Area], reached: Mapping[str, float]) -> list[Area]:
+    """Areas that serve one of these postcodes, which are so many km away; the nearest first."""
+    found = []
+    for area in every:
+        distances = [reached[code] for code in area.catchment.postcodes if code in reached]
+        if distances:
+            found.append(replace(area, km=min(distances)))
+    return sorted(found, key=lambda area: (area.km, area.mediator, area.catchment.area))
+
+
+def practices(view: RegistryView, area: Area, services: Collection[str] = ()) -> int:
+    """How many practices of an area offer one of these services (any, if there are none). Refresh the view before."""
+    found = set()
+    for service in services or (None,):
+        listed = view.finder.providers(area.mediator, area.catchment.area, int(view.clock()), service)
+        found |= {provider.subject for provider in listed}
+    return len(found)
 
 
 async def waiting(view: RegistryView, area: Area) -> dict[tuple[int, int], int]:

@@ -197,6 +197,12 @@ class PracticeState:
         """With which it signs."""
         return SigningKey(self.key_seed)
 
+    @property
+    def known(self) -> dict[str, str]:
+        """What the mediator has verified, in words."""
+        found = cbor.decode(self.data) if self.data else {}
+        return found if isinstance(found, dict) else {}
+
     def free(self, now_s: float, notice_s: float = 0.0) -> list[Slot]:
         """Slots of the calendar that do not begin within `notice_s`, and are neither promised nor booked."""
         promised = {name for offer in self.offered.values() if offer.until_s > now_s for name in offer.slots}

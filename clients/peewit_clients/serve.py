@@ -17,6 +17,7 @@ from datetime import tzinfo
 from peewit_clients.appointments import Appointments
 from peewit_clients.calendar import Slot, fitting
 from peewit_clients.drawing import Drawn
+from peewit_clients.facilities import Facilities
 from peewit_clients.issuing import Issuing
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
@@ -54,7 +55,7 @@ class Turn:
     ended: list[Booking] = field(default_factory=list)
     offers: int = 0
     waiting: int = 0
-    "Drawn whom no free slot suits."
+    "Drawn whom no free slot suits, or who need another way in or language."
     verdict: Verdict = Verdict.ACTIVE
     "How the practice stands."
 
@@ -128,9 +129,10 @@ class Server:
     async def _offer_to(self, place: Place, drawn: list[Drawn]) -> tuple[int, int]:
         """Offer to whom something suits: how many got an offer, and how many were passed over."""
         practice, settings, offers, passed = self.practice, self.settings, 0, 0
+        facilities = Facilities.of(practice.state.known)
         for one in drawn:
             slots = fitting(self._free(), one.wishes, settings.zone, settings.slots_per_offer)
-            if not slots:
+            if not slots or not facilities.suit(one.wishes):
                 passed += 1
                 continue
             until_s = min(int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2)

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from peewit_clients.calendar import Series, Slot, export_ics, fitting, read_day, read_time, read_weekdays
+from peewit_clients.facilities import Facilities, fields
 from peewit_federation.appointment.request import Wishes
 from peewit_federation.errors import MalformedError, PeewitError, RefusedError
 from tests.federation_kit import seed
@@ -77,6 +78,22 @@ def test_wishes_of_days_hours_and_services_are_met_in_the_order_of_time() -> Non
     assert fitting([Slot(b"", 0, 10, "measles")], wishes(), BERLIN, 1) == []
     doubled = [*slots[:1], Slot(seed("other"), slots[0].begins_s, 20, "flu")]
     assert len(fitting(doubled, wishes(), BERLIN, 2)) == 1, "two at one time are no choice"
+
+
+def test_who_needs_a_way_in_without_steps_or_a_language_is_offered_only_what_has_them() -> None:
+    plain_place, good = (
+        Facilities.of({"name": "clinic-a"}),
+        Facilities.of(fields(step_free=True, languages=("de", "tr"))),
+    )
+    assert plain_place.suit(wishes())
+    assert not plain_place.suit(wishes(step_free=1))
+    assert good.suit(wishes(step_free=1))
+    assert good.suit(wishes(languages=("en", "tr")))
+    assert not good.suit(wishes(languages=("en",)))
+    assert good.suit(wishes()), "who names no language is asked for none"
+    assert plain_place.suit(wishes(languages=("en",))), "who states none may speak it"
+    with pytest.raises(MalformedError):
+        fields(step_free=False, languages=("Deutsch",))
 
 
 def test_other_calendars_read_it() -> None:

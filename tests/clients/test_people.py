@@ -66,7 +66,7 @@ async def admitted(folder: Path) -> None:
     words = ("--name", "Clinic A", "--street", "Example Street 1", "--postcode", "10115", "--service", "flu")
     await done(folder, "provider", "apply", "--name", "Clinic Typo", *words[2:])
     await asyncio.sleep(1)  # an application has its second
-    await done(folder, "provider", "apply", *words)
+    await done(folder, "provider", "apply", *words, "--step-free", "--speak", "de", "--speak", "en")
     (application,) = await found(folder, "mediator", "applications", "--device", "desk")
     assert application["data"]["street"] == "Example Street 1"
     number = application["number"]
@@ -107,11 +107,18 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     day, next_day = (time.strftime("%Y-%m-%d", time.localtime(time.time() + n * 86_400)) for n in (2, 3))
     times = ("--service", "flu", "--from", "09:00", "--to", "09:30", "--minutes", "10")
     await done(folder, "provider", "calendar", "add", "--day", day, *times)
+    (area,) = await found(folder, "user", "find", "10115")
+    assert (area["practices"], area["waiting"], area["postcodes"]) == (1, 0, ["10115", "10117"])
+    await refused(folder, 3, "does not offer measles", "user", "request", *PERSON[:-1], "measles", "--area", "1")
+    await refused(folder, 3, "there is no area", "user", "request", *PERSON, "--area", "2")
     assert "over80, everybody" in await done(folder, "user", "find", "10115")
     asked = await found(folder, "user", "request", *PERSON, "--group", "over80", "--hours", "9-12")
     assert await found(folder, "user", "request", *PERSON, "--group", "over80") == asked, "saying it again is harmless"
     assert (await found(folder, "user", "change", "--hours", "8-20", "--days", "any"))["version"] > 1
-    assert "0 people of earlier groups or rounds" in await done(folder, "user", "status")
+    assert "0 rounds with 0 people of earlier groups" in await done(folder, "user", "status")
+    await done(folder, "user", "change", "--speak", "tr")
+    assert "no free time, way in or language suits" in await done(folder, "provider", "run", "--once")
+    await done(folder, "user", "change", "--speak", "any", "--step-free")
     assert "1 offers sent" in await done(folder, "provider", "run", "--once")
     assert len(await found(folder, "user", "offers")) == 2
     await refused(folder, 3, "there is no appointment", "user", "note", "hello")
@@ -121,6 +128,8 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     await refused(folder, 3, "only a request that waits", "user", "change", "--hours", "8-20")
     assert "You have accepted" in await done(folder, "user", "accept", "1"), "it is not said that 1 was accepted"
     assert "booked" in await done(folder, "provider", "run", "--once")
+    address = "Clinic A, Example Street 1, 10115, way in without steps, languages: de en"
+    assert address in await done(folder, "user", "status")
     shown = await found(folder, "user", "show")
     assert "Ihr Termin" in await done(folder, "user", "show", "--language", "de")
     listed = await found(folder, "provider", "day", day, "--pdf", "day.pdf")

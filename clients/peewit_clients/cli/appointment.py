@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from peewit_clients.areas import Area, waiting
+from peewit_clients.areas import Area, label, waiting
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
+from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_federation.draw.tickets import Ticket
@@ -21,6 +22,7 @@ from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
 ROUND_DAYS_S: Final = 86_400
+ADDRESS: Final = ("name", "street", "postcode", "city", "phone", "access")
 
 
 @click.command()
@@ -58,9 +60,9 @@ def status(me: Me) -> None:
             groups = catchment.groups
             rank = groups.index(request.group) if request.group in groups else len(groups)
             counts = await waiting(user.view, Area(area[0], catchment))
-            before = sum(n for place, n in counts.items() if place < (rank, request.round))
+            ahead = [n for place, n in counts.items() if place < (rank, request.round) and n]
             same = counts.get((rank, request.round), 0)
-            me.tell("status_ahead", area="/".join(catchment.services[:3]), count=before, same=same)
+            me.tell("status_ahead", area=label(catchment), rounds=len(ahead), count=sum(ahead), same=same)
         me.tell("rule")
         count = len(await user.offers())
         if count:
@@ -90,7 +92,7 @@ def _tell_chosen(me: Me, chosen: Chosen) -> None:
             me.tell("status_sent", when=clock(begins_s))
         case Standing.BOOKED:
             me.tell("status_booked", when=clock(begins_s), minutes=chosen.minutes)
-            Console().print(escape(_address(chosen.data)), highlight=False)
+            Console().print(escape(_address(me, chosen.data)), highlight=False)
         case _:
             me.tell("status_cancelled")
 
@@ -109,8 +111,14 @@ def _tell_words(me: Me, chosen: Chosen) -> None:
         me.tell("said_practice" if theirs else "said_you", when=clock(at_s), text=plain(text))
 
 
-def _address(data: dict[str, str]) -> str:
-    return plain(", ".join(value for value in data.values() if value))
+def _address(me: Me, data: dict[str, str]) -> str:
+    """A practice's data in the order in which an address is read, what else there is behind it."""
+    facilities = Facilities.of(data)
+    rest = [key for key in data if key not in (*ADDRESS, STEP_FREE, LANGUAGES)]
+    parts = [data.get(key, "") for key in (*ADDRESS, *rest)]
+    parts += [me.say("step_free")] if facilities.step_free else []
+    parts += [me.say("speaks", languages=data[LANGUAGES])] if facilities.languages else []
+    return plain(", ".join(part for part in parts if part))
 
 
 def _listed(found: list[Found]) -> list[tuple[Found, tuple[bytes, int, int, str]]]:
@@ -139,7 +147,7 @@ def offers(me: Me) -> None:
         table = Table(*map(say, columns), say("column_answer"), title=say("offers_title"))
         for number, (item, (_, begins_s, minutes, service)) in enumerate(listed, start=1):
             until = say("offers_until", when=clock(item.offer.until))
-            address = escape(_address(item.data))
+            address = escape(_address(me, item.data))
             table.add_row(str(number), clock(begins_s), str(minutes), service, address, until)
         if listed:
             Console().print(table)

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from peewit_clients.areas import find_areas, read_postcode
+from peewit_clients.areas import around, every_area, read_postcode
 from peewit_clients.cli.calendar import calendar
 from peewit_clients.cli.changes import cancel, day, move, note
 from peewit_clients.cli.clinic import Clinic, clinical, opened, with_practice
@@ -17,6 +17,7 @@ from peewit_clients.cli.person import new_passphrase
 from peewit_clients.cli.running import run
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
+from peewit_clients.facilities import fields as stated
 from peewit_clients.journal import Journal
 from peewit_clients.letters import Letters
 from peewit_clients.office import Office
@@ -25,7 +26,6 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import FACTS, JOURNAL, PracticeState
 from peewit_clients.recovery import read_code, write_code
 from peewit_clients.vault import key_path
-from peewit_federation import cbor
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
@@ -118,23 +118,30 @@ def restore(code: str, clinic: Clinic) -> None:
 @click.option("--postcode", required=True, help="Where you are, and whose catchment areas you serve.")
 @click.option("--city", default="")
 @click.option("--phone", default="")
-@click.option("--access", default="", help="For example: step-free, lift.")
+@click.option("--access", default="", help="How to get in, for example: lift at the back.")
+@click.option("--step-free", is_flag=True, help="There is a way in without steps.")
+@click.option("--speak", "languages", multiple=True, help="Languages that are spoken: de.")
 @click.option("--service", "services", multiple=True, required=True, help="What you offer, for example flu.")
 @click.option("--code", default="", help="A signup code, if your health district sent you one.")
 @clinical
 def apply(
-    name: str, street: str, postcode: str, city: str, phone: str, access: str, services: tuple[str, ...], code: str,
-    clinic: Clinic,
+    name: str, street: str, postcode: str, city: str, phone: str, access: str, step_free: bool,
+    languages: tuple[str, ...], services: tuple[str, ...], code: str, clinic: Clinic,
 ) -> None:  # fmt: skip
     """Ask your health district to admit you. Only its devices can read what you say."""
     fields = {"name": name, "street": street, "postcode": postcode, "city": city, "phone": phone, "access": access}
     data = {key: value for key, value in fields.items() if value}
+    data |= stated(step_free=step_free, languages=languages)
 
     read_postcode(postcode)
 
     async def act(practice: Practice, office: Office) -> list[str]:
-        found = await find_areas(practice.view, postcode, services)
-        places = [area.place for area in found if area.mediator == practice.state.mediator]
+        found = around(await every_area(practice.view), {postcode: 0.0})
+        places = [
+            area.place
+            for area in found
+            if area.mediator == practice.state.mediator and set(services) & set(area.catchment.services)
+        ]
         if not places:
             raise UnknownError(f"your mediator has no catchment area for {postcode} that offers {', '.join(services)}")
         return await office.apply(data, places, services, code)
@@ -166,7 +173,7 @@ def status(clinic: Clinic) -> None:
             "areas": [place.area.hex() for place in state.places], "slots": len(state.calendar),
             "offers": len(state.offered), "booked": len(state.booked), "letters_to_send": len(state.letters),
         }  # fmt: skip
-        name = cbor.decode(state.data).get("name", "") if state.data else ""
+        name = state.known.get("name", "")
     if clinic.as_json:
         emit(facts)
         return

@@ -18,15 +18,14 @@ from peewit_clients.cli.common import (
     json_option,
     node_option,
     read_charter,
-    read_text,
     with_pool,
 )
+from peewit_clients.cli.nearby import near, places_option, within_option
 from peewit_clients.freshness import Freshness
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import MEANING, RegistryView
 from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError, OperatorError, SenderError, UnknownError
-from peewit_federation.places import Places
 from peewit_federation.registry.find import Found
 from peewit_federation.registry.subjects import Verdict
 
@@ -46,8 +45,8 @@ def registry() -> None:
 @registry.command()
 @click.option("--postcode", required=True, help="Where you live, for example 10115. It does not leave this device.")
 @click.option("--service", default=None, help="For example flu.")
-@click.option("--within", default="0km", show_default=True, help="How far you would travel, for example 20km.")
-@click.option("--places", type=click.Path(path_type=Path), help="A table of postcodes with coordinates, for --within.")
+@within_option
+@places_option
 @charter_option
 @node_option
 @cache_option
@@ -66,16 +65,9 @@ def find(
 
     The whole list of areas is fetched and searched here, so that no node learns where you live.
     """
-    distance = _kilometres(within)
     if not re.fullmatch(r"[0-9]{4,5}", postcode, re.ASCII):
         raise MalformedError("--postcode: four or five digits")
-    near = {postcode: 0.0}
-    if distance > 0:
-        if places is None:
-            raise OperatorError("--within needs --places, a table of postcodes with coordinates")
-        near = Places.parse(read_text(places)).within(postcode, distance)
-        if not near:
-            raise UnknownError(f"postcode {postcode} is not in {places}")
+    reached = near(postcode, within, places)
     charter = read_charter(charter_path)
 
     async def work(pool: BackendPool) -> list[tuple[float, Found, int, str]]:
@@ -83,19 +75,19 @@ def find(
         await view.refresh()
         mediators: dict[bytes, float] = {}
         for area, mediator in await view.catchments():
-            reachable = [near[code] for code in area.postcodes if code in near]
-            if reachable and (service is None or service in area.services):
-                mediators[mediator] = min([*reachable, mediators.get(mediator, 1e9)])
+            distances = [reached[code] for code in area.postcodes if code in reached]
+            if distances and (service is None or service in area.services):
+                mediators[mediator] = min([*distances, mediators.get(mediator, 1e9)])
         await view.refresh(list(mediators))
         now_s = int(view.clock())
         rows = []
         for found in view.finder.catchments(now_s, None, service):
             if found.standing is None or found.mediator not in mediators:
                 continue
-            reachable = [near[code] for code in found.standing.postcodes if code in near]
-            if reachable:
+            distances = [reached[code] for code in found.standing.postcodes if code in reached]
+            if distances:
                 count = len(list(view.finder.providers(found.mediator, found.subject, now_s, service)))
-                rows.append((min(reachable), found, count, view.freshness[found.mediator].words()))
+                rows.append((min(distances), found, count, view.freshness[found.mediator].words()))
         _keep(view, charter, cache)
         complain(view)
         return sorted(rows, key=lambda row: (row[0], row[1].subject))
@@ -117,9 +109,8 @@ def find(
         )
         return
     if not rows:
-        click.echo(
-            f"No catchment area serves {postcode}" + (f" within {within}." if distance else ". Try --within 20km.")
-        )
+        hint = f" within {within}." if len(reached) > 1 else ". Try --within 20km."
+        click.echo(f"No catchment area serves {postcode}{hint}")
         return
     table = Table("km", Column("catchment area", overflow="fold"), "postcodes", "services", "practices", "how fresh")
     for km, found, count, words in rows:
@@ -213,13 +204,3 @@ def _keep(view: RegistryView, charter: Charter, cache: Path) -> None:
 
 def _cache_file(charter: Charter, cache: Path) -> Path:
     return cache / f"{charter.digest.hex()[:16]}.logs"
-
-
-def _kilometres(text: str) -> float:
-    try:
-        found = float(text.removesuffix("km"))
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 500:
-        raise MalformedError("--within: a distance such as 20km, at most 500km")
-    return found

@@ -142,7 +142,7 @@ def _lines(turn: Turn) -> list[str]:
     found += [f"note for {local_time(b.slot.begins_s)}: {_said(note)}" for b, note in turn.notes]
     found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
     found += [f"{turn.offers} offers sent"] if turn.offers else []
-    found += [f"{turn.waiting} people whom no free time suits"] if turn.waiting else []
+    found += [f"{turn.waiting} people whom no free time, way in or language suits"] if turn.waiting else []
     return [plain(line) for line in found]
 
 

@@ -8,13 +8,12 @@ from datetime import date
 from typing import Final, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from peewit_clients.areas import Area, find_areas, read_postcode
+from peewit_clients.areas import read_postcode
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.appointment import COMMANDS
 from peewit_clients.cli.common import emit, read_charter, with_pool
+from peewit_clients.cli.finding import choose, find
 from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, run_user, with_user
 from peewit_clients.cli.wallet import passport
 from peewit_clients.letters import Letters
@@ -25,8 +24,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import Extra, UserState
 from peewit_clients.vault import Vault, key_path
-from peewit_federation.draw.hashes import AREAS_MAX
-from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 
 EPOCH: Final = date(1970, 1, 1)
 T = TypeVar("T")
@@ -46,49 +44,8 @@ def user() -> None:
     """
 
 
-for command in (*COMMANDS, passport):
+for command in (find, *COMMANDS, passport):
     user.add_command(command)
-
-
-@user.command()
-@click.argument("postcode")
-@click.option("--service", "services", multiple=True, help="Only areas that offer this.")
-@personal
-def find(postcode: str, services: tuple[str, ...], me: Me) -> None:
-    """Catchment areas for a postcode. The whole list is fetched: nobody learns which one you look at."""
-    read_postcode(postcode)
-    found = _find(me, postcode, services)
-    if me.as_json:
-        emit([_plain(number, area) for number, area in enumerate(found, start=1)])
-        return
-    if not found:
-        me.tell("areas_none", postcode=postcode)
-        return
-    say, names = me.say, {o.origin_hash: o.name for o in read_charter(me.charter_path).operators}
-    columns = ("column_number", "column_services", "column_groups", "column_nodes")
-    table = Table(*map(say, columns), title=say("areas_title", postcode=postcode))
-    for number, area in enumerate(found, start=1):
-        c = area.catchment
-        groups = ", ".join((*c.groups, say("everybody")))
-        table.add_row(str(number), ", ".join(c.services), groups, ", ".join(names.get(n, "?") for n in c.nodes))
-    Console().print(table)
-
-
-def _find(me: Me, postcode: str, services: tuple[str, ...]) -> list[Area]:
-    charter = read_charter(me.charter_path)
-
-    async def look(pool: BackendPool) -> list[Area]:
-        return await find_areas(RegistryView(charter, pool), postcode, services)
-
-    return with_pool(charter, me.nodes, look)
-
-
-def _plain(number: int, area: Area) -> dict[str, object]:
-    c = area.catchment
-    return {
-        "number": number, "mediator": area.mediator.hex(), "area": c.area.hex(), "services": list(c.services),
-        "groups": list(c.groups), "postcodes": len(c.postcodes),
-    }  # fmt: skip
 
 
 @user.command()
@@ -98,7 +55,10 @@ def _plain(number: int, area: Area) -> dict[str, object]:
 @click.option("--postcode", required=True, help="Where you live.")
 @click.option("--service", "services", multiple=True, required=True, help="What you need, for example flu.")
 @click.option(
-    "--area", "numbers", multiple=True, type=int, help="Of `find`, the preferred first; the first by default."
+    "--area",
+    "areas",
+    multiple=True,
+    help="Number or short name, as `find` shows them, the preferred first; by default the first that has practices.",
 )
 @click.option("--group", default="", help="The group that you belong to, for example over80.")
 @click.option("--code", default="", help="Your signup code, if you were sent one.")
@@ -108,7 +68,7 @@ def _plain(number: int, area: Area) -> dict[str, object]:
 @click.option("--speak", "languages", multiple=True, help="Languages that you speak: de.")
 @personal
 def request(
-    family_name: str, given_name: str, born: str, postcode: str, services: tuple[str, ...], numbers: tuple[int, ...],
+    family_name: str, given_name: str, born: str, postcode: str, services: tuple[str, ...], areas: tuple[str, ...],
     group: str, code: str, days: tuple[str, ...], hours: tuple[str, ...], step_free: bool, languages: tuple[str, ...],
     me: Me,
 ) -> None:  # fmt: skip
@@ -128,8 +88,7 @@ def request(
     with Vault.make(path, new_passphrase()) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
-            areas = _chosen(_find(me, postcode, services), numbers, postcode)
-            state = UserState.new(person, group, areas, services, os.urandom, extra)
+            state = UserState.new(person, group, choose(me, postcode, services, areas), services, os.urandom, extra)
             vault.write(state.encode())
         else:
             state = UserState.decode(data)
@@ -139,7 +98,7 @@ def request(
                 # Nothing was brought yet: what is said now counts. Areas stay if a node may have admitted us for them.
                 state.group, state.services, state.wishes = group, services, extra
                 if not state.asked:
-                    state.areas = _chosen(_find(me, postcode, services), numbers, postcode)
+                    state.areas = choose(me, postcode, services, areas)
             elif state.withdrawn:
                 raise RefusedError("you have withdrawn this request; `peewit user again` takes the old place again")
             elif state.chosen is not None:
@@ -194,18 +153,6 @@ def _changed(old: tuple[T, ...], said: tuple[str, ...], read: Callable[[str], T]
     if said == ("any",):
         return ()
     return tuple(map(read, said)) or old
-
-
-def _chosen(found: list[Area], numbers: tuple[int, ...], postcode: str) -> tuple[tuple[bytes, bytes], ...]:
-    if not found:
-        raise UnknownError(f"no catchment area for {postcode} offers that; see `peewit user find {postcode}`")
-    chosen = numbers or (1,)
-    if len(set(chosen)) != len(chosen) or len(chosen) > AREAS_MAX:
-        raise MalformedError(f"--area: up to {AREAS_MAX} different numbers")
-    for number in chosen:
-        if not 1 <= number <= len(found):
-            raise UnknownError(f"--area {number}: `peewit user find {postcode}` shows 1 to {len(found)}")
-    return tuple((found[n - 1].mediator, found[n - 1].catchment.area) for n in chosen)
 
 
 def _span(text: str) -> tuple[int, int]:
