@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import tempfile
 from pathlib import Path
 
@@ -110,7 +109,6 @@ def run() -> list[tuple[str, str, str]]:
                 for what, value in speed.items():
                     rates[what].append(value)
     fast = {what: f"{middle(values):,.0f}/s" for what, values in rates.items()}
-    assert socket
     return [
         (
             "cached static reads against a bare handler",

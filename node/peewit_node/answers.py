@@ -65,7 +65,7 @@ class Answers:
 
     async def subject(self, kind: str, subject: bytes, after: bytes = b"") -> Answer:
         """The standing grant of a subject, and its revocations, whatever they come to; mediator by mediator."""
-        every = list(islice(self._finder.everywhere(KINDS[kind], subject, int(self._clock()), after), SUBJECTS_MAX + 1))
+        every = self._finder.everywhere(KINDS[kind], subject, int(self._clock()), after)
         found, proving = every[:SUBJECTS_MAX], Proving(self._registry, self._logs)
         await proving.grants(found)
         query = "SELECT mediator, origin, place, digest FROM revocations WHERE mediator = ? AND digest = ?"

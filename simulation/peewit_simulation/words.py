@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from peewit_simulation.faults import Fault
@@ -56,7 +56,7 @@ def _nothing() -> str:
     return ""
 
 
-def _links(names: Iterable[str]) -> str:
+def _links(names: Collection[str]) -> str:
     return f" on the links of {group(names)}" if names else ""
 
 

@@ -276,7 +276,8 @@ def test_a_round_without_keys_and_requests_that_are_no_hashes_are_refused() -> N
 
 def test_a_part_of_another_type_is_passed_over() -> None:
     key = VrfKey(seed("k"))
-    assert join(seed("H"), [key.public], [{0: None}, {0: key.prove(seed("H"))}])  # type: ignore[dict-item]
+    proof = key.prove(seed("H"))
+    assert join(seed("H"), [key.public], [{0: None}, {0: proof}]).proofs == (proof,)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("data", [b"", bytes(79), bytes(81), bytes(80 * 127)])

@@ -47,13 +47,12 @@ class Finder:
         """Whether its mediator may speak for it at all, whatever its time, suspension or revocation."""
         return found.standing is not None and self._counts(found.mediator, found.kind, found.standing, now_s)
 
-    def everywhere(self, kind: int, subject: bytes, now_s: int, after: bytes = b"") -> Iterator[Found]:
-        """What every mediator says of a subject, those that know nothing left out."""
-        for mediator, fold in sorted(self.registry.folds.items()):
-            if mediator + subject > after and (kind, subject) in fold.subjects:
-                found = self.look(mediator, kind, subject, now_s)
-                if found.verdict is not Verdict.UNKNOWN:
-                    yield found
+    def everywhere(self, kind: int, subject: bytes, now_s: int, after: bytes = b"") -> list[Found]:
+        """What every mediator says of a subject, those that know nothing left out, those behind `after`."""
+        name = kind, subject
+        knowing = sorted(mediator for mediator, fold in self.registry.folds.items() if name in fold.subjects)
+        found = [self.look(mediator, kind, subject, now_s) for mediator in knowing if mediator + subject > after]
+        return [item for item in found if item.verdict is not Verdict.UNKNOWN]
 
     def catchments(
         self, now_s: int, postcode: str | None = None, service: str | None = None, after: bytes = b""
