@@ -20,13 +20,12 @@ from bench.kit import Blaster, bare_server, get_request, middle, node_process, p
 from peewit_clients.charters import usual_draw
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import Put, Terms, give_leave
-from peewit_federation.appointment.queue_api import Place, encode_claim, encode_draw, encode_offered
+from peewit_federation.appointment.queue_api import CLAIMED, Place, encode_claim, encode_draw, encode_offered
 from peewit_federation.appointment.request import SEALED_BYTES, Request, area_name, claim_hash, claim_link
 from peewit_federation.draw.hashes import Person, data_hash, request_hash
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import xwing_public
-from peewit_node.appointment.queue_sql import CLAIMED
 from peewit_node.config import Admission, Gossip
 from peewit_node.node import DATABASE, Node
 

@@ -14,6 +14,7 @@ from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing
+from peewit_federation.appointment.queue_api import ROUNDS_MAX, decode_states
 from peewit_federation.appointment.request import (
     OPENINGS,
     Request,
@@ -23,7 +24,7 @@ from peewit_federation.appointment.request import (
     wishes_context,
 )
 from peewit_federation.draw.hashes import data_hash, request_hash
-from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.errors import RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal, xwing_public
@@ -43,6 +44,8 @@ class Asking:
     def __init__(self, side: UserSide) -> None:
         self._side = side
         self.place: Place | None = None
+        self._told: dict[bytes, int] = {}
+        "How the request stands, by area, as nodes said last."
 
     async def ask(self, prove: Prove) -> Request:
         """Get a place in the queue, and put the request into it. May be repeated."""
@@ -110,6 +113,19 @@ class Asking:
             raise UnknownError("this catchment area has no key for requests yet")
         return seal(key, wishes, wishes_context(area, key, catchment.salt))
 
+    @property
+    def ended(self) -> bool:
+        """Whether the request has waited for as long as requests do: no node has it any more."""
+        request, schedule = self._side.state.request, self._side.view.charter.schedule
+        if request is None or schedule is None:
+            return False
+        return schedule.round_at(self._side.view.clock()) - request.round > ROUNDS_MAX
+
+    async def states(self) -> dict[bytes, int]:
+        """How the request stands, by the name of each area, as the nodes say; brings it to those that lack it."""
+        await self._upload(self._side.asked())
+        return dict(self._told)
+
     async def _upload(self, request: Request) -> bool:
         """Bring a request to the nodes of its areas; whether one of them says that it is claimed."""
         shown = replace(request, wishes=()) if self._side.state.withdrawn else request
@@ -117,12 +133,20 @@ class Asking:
         origins = dict.fromkeys(origin for area in request.areas for origin in self.catchment(*area).nodes)
         backends = self._side.letters.nodes(tuple(origins))
         results = await together(self._side.view.pool.post(backend, "/v1/requests", body) for backend in backends)
+        self._told.clear()
         for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BackendError):
                 refusals.append(f"{backend.name}: {result}")
                 claimed = claimed or result.status == 409
-            else:
-                taken += 1
+                continue
+            taken += 1
+            try:
+                told = decode_states(result)
+            except SenderError as error:
+                self._side.view.pool.complain(backend.name, f"how a request stands: {error}")
+                continue
+            # Nodes tell each other; who knows of more that happened has the larger state.
+            self._told |= {area: max(state, self._told.get(area, state)) for area, state in told.items()}
         if not taken and not claimed:
             raise UnreachableError("no node of these areas took the request: " + "; ".join(refusals))
         return claimed

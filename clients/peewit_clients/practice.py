@@ -281,6 +281,8 @@ class Practice:
             refusals = await self._tell(Place(*area), "/v1/queue/claim", body, CLAIM_WAIT_S)
             lost = sum(error.status == 409 for error in refusals)
             agreed = len(nodes) - len(refusals)
+            if number == 0 and nodes and all(error.status == 404 for error in refusals) and not agreed:
+                return held  # it has waited for as long as requests do: nobody is booked on it, who is booked stays
             if number == 0 and lost and not (held and agreed):
                 return False
             if number == 0 and not agreed:

@@ -26,6 +26,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing, UserState
 from peewit_federation.appointment.request import Request
+from peewit_federation.errors import RefusedError
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Catchment
 
@@ -66,6 +67,15 @@ class User:
         """An area that may be asked now. Raises `UnknownError`."""
         return self._asking.catchment(mediator, area)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the request has waited for as long as requests do: no node has it any more."""
+        return self._asking.ended
+
+    async def states(self) -> dict[bytes, int]:
+        """How the request stands, by the name of each area (`queue_api`), as the nodes say."""
+        return await self._asking.states()
+
     async def renew(self) -> None:
         """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
         await self._asking.renew()
@@ -92,6 +102,10 @@ class User:
 
     async def accept(self, found: Found, slot: bytes) -> None:
         """Choose a slot, and tell this one practice who will come. May be repeated. Raises `RefusedError`."""
+        if self.ended and self.state.chosen is None:
+            raise RefusedError(
+                "this request has ended, so no practice can book it; `peewit user request --anew` asks anew"
+            )
         await self._conversation.accept(found, slot)
 
     async def again(self) -> None:

@@ -11,7 +11,7 @@ taken again with the same bytes. Where it is kept, and encrypted, is left to the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
@@ -104,14 +104,15 @@ class UserState:
     @classmethod
     def new(
         cls, person: Person, group: str, areas: tuple[Area, ...], services: tuple[str, ...],
-        randomness: Callable[[int], bytes], wishes: Extra = NO_WISHES,
+        randomness: Callable[[int], bytes], wishes: Extra = NO_WISHES, passports: Sequence[bytes] = (),
     ) -> Self:  # fmt: skip
-        """A request that nobody knows of yet."""
+        """A request that nobody knows of yet, and passports from before."""
         sizes = (NONCE_BYTES, 32, 32, 32, 32, 32, SECRET_BYTES)
         nonce, key, mail, writer, reply, claim, recovery = map(randomness, sizes)
         return cls(
-            person, group, areas, tuple(sorted(services)), wishes, nonce, key, mail, writer, reply, claim, recovery
-        )
+            person, group, areas, tuple(sorted(services)), wishes, nonce, key, mail, writer, reply, claim, recovery,
+            passports=list(passports),
+        )  # fmt: skip
 
     @property
     def key(self) -> SigningKey:

@@ -1,6 +1,6 @@
 """Queues: `/v1/requests` and `/v1/queue/…` (`peewit_federation.appointment`).
 
-POST /v1/requests                a signed request, or a later version of it
+POST /v1/requests                a signed request, or a later version of it; how it stands
 POST /v1/queue/draw              the next requests in order, for a practice of the area
 POST /v1/queue/offered           an offer was made
 POST /v1/queue/claim             the user has chosen
@@ -15,7 +15,7 @@ from aiohttp import web
 
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
-from peewit_federation.appointment.queue_api import Place, decode_claim, decode_draw, decode_offered
+from peewit_federation.appointment.queue_api import Place, decode_claim, decode_draw, decode_offered, encode_states
 from peewit_federation.appointment.request import REQUEST_BYTES_MAX, area_name
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_node.appointment.areas import Areas
@@ -46,8 +46,8 @@ class QueueRoutes:
 
     async def request(self, request: web.Request) -> web.Response:
         timeout_s = self._state.config.limits.request_timeout_s
-        await self._queues.take(await read_body(request, REQUEST_BYTES_MAX + 512, timeout_s))
-        return _cbor([])
+        found = await self._queues.take(await read_body(request, REQUEST_BYTES_MAX + 512, timeout_s))
+        return web.Response(body=encode_states(found), content_type=CONTENT_TYPE)
 
     async def draw(self, request: web.Request) -> web.Response:
         envelope = await self._door.open(request)

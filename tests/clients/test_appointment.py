@@ -21,13 +21,12 @@ from peewit_clients.user import User
 from peewit_clients.user_state import Standing, UserState
 from peewit_clients.vault import Vault
 from peewit_federation.appointment.messages import practice_data
-from peewit_federation.appointment.queue_api import Place
+from peewit_federation.appointment.queue_api import CLAIMED, Place
 from peewit_federation.appointment.request import Request, area_name
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import key_id, sha256
 from peewit_federation.sealed import xwing_public
-from peewit_node.appointment.queue_sql import CLAIMED
 from peewit_node.config import Admission as AdmissionSettings
 from peewit_node.node import DATABASE
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot

@@ -164,6 +164,10 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     await done(folder, "user", "withdraw", *again)
     assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"
     await refused(folder, 3, "you have withdrawn this request", "user", "request", *PERSON, *again)
+    anew = await found(folder, "user", "request", *PERSON, *again, "--anew")
+    assert anew["recovery_code"] != code
+    standing = await found(folder, "user", "status", *again)
+    assert (standing["state"], standing["parked"], standing["ended"]) == ("waiting", False, False)
 
 
 async def test_a_practice_that_is_at_work_can_still_be_asked_and_told(people: Federation) -> None:

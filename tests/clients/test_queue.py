@@ -13,9 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from peewit_clients.appointments import Appointments
 from peewit_clients.place import with_work
+from peewit_clients.user_state import Standing
 from peewit_federation import cbor
-from peewit_federation.appointment.queue_api import encode_claim, encode_draw, encode_offered
+from peewit_federation.appointment.queue_api import (
+    CLAIMED,
+    PARKED,
+    ROUNDS_MAX,
+    WAITING,
+    encode_claim,
+    encode_draw,
+    encode_offered,
+)
 from peewit_federation.appointment.request import area_name, claim_link, open_request
 from peewit_federation.cose import sign1
 from peewit_federation.draw.hashes import Person
@@ -23,7 +33,7 @@ from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
 from peewit_node.appointment.queue import Queues
-from peewit_node.appointment.queue_sql import CLAIMED
+from peewit_node.engine import Write
 from peewit_node.sqlite import SqliteFile
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
 from tests.federation_kit import seed
@@ -179,8 +189,42 @@ async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_pl
             assert await queues.draw(area, key_id(key.public), 5) == [], "it waits for an answer"
         clock.clock = lambda: real() + 9000
         assert await queues.draw(area, key_id(key.public), 5) == []
-        await queues.take(replace(request, version=2).sign(user.state.key))
+        assert await user.states() == {area: PARKED}, "who asks is told"
+        await user.renew()
+        assert await user.states() == {area: WAITING}
         assert len(await queues.draw(area, key_id(key.public), 5)) == 1
+        assert user.state.request == replace(request, version=2)
+
+
+async def test_a_request_that_no_node_keeps_any_more_gets_no_name_sent_and_who_is_booked_stays(
+    surgery: Surgery,
+) -> None:
+    """Requests wait for twelve rounds; appointments on them may lie behind that."""
+    async with surgery.view() as view:
+        practice, early, late = surgery.practice(view), surgery.user(view), surgery.user(view, "Max")
+        for number, user in enumerate((early, late)):
+            await user.ask(with_work)
+            (drawn,) = await practice.draw(surgery.place, 1)
+            await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+            (found,) = await user.offers()
+            await user.accept(found, slot(number).name)
+            if user is early:
+                assert len(await practice.confirm()) == 1
+        for name in QUEUE_NODES:
+            await surgery.federation.nodes[name].engine.write(Write("DELETE FROM requests", ()))
+        assert await practice.confirm() == []
+        assert await late.check() is Standing.DECLINED
+        assert list(practice.state.booked) == [slot(0).name], "of whom is declined nothing is kept"
+        assert await Appointments(practice).recheck() == []
+        assert practice.complaints == []
+        assert await early.check() is Standing.BOOKED
+        schedule = view.charter.schedule
+        assert schedule is not None
+        view.clock = lambda: time.time() + (ROUNDS_MAX + 1) * schedule.round_s
+        late.state.chosen = None
+        assert late.ended
+        with pytest.raises(RefusedError, match="this request has ended"):
+            await late.accept(found, slot(1).name)
 
 
 async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was_down(surgery: Surgery) -> None:

@@ -42,9 +42,11 @@ from peewit_federation.appointment.queue_api import (
     decode_claim,
     decode_draw,
     decode_offered,
+    decode_states,
     encode_claim,
     encode_draw,
     encode_offered,
+    encode_states,
 )
 from peewit_federation.appointment.request import Request, Wishes, open_request
 from peewit_federation.charter_file import parse_charter
@@ -156,6 +158,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "digests": (read_digests, [cbor.encode([bytes(32)])]),
     "request": (open_request, [REQUEST.sign(ROOT)]),
     "wishes": (Wishes.decode, [WISHES.encode()]),
+    "states of a request": (decode_states, [encode_states([(bytes(32), 3, 3), (bytes(31) + b"1", 0, 0)])]),
     "draw from a queue": (decode_draw, [encode_draw(PLACE, 5)]),
     "told of an offer": (decode_offered, [encode_offered(PLACE, bytes(32), 5)]),
     "claim": (decode_claim, [encode_claim(PLACE, bytes(32), bytes(32))]),

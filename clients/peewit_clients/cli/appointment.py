@@ -15,8 +15,10 @@ from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
+from peewit_clients.pool import UnreachableError
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
+from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
@@ -39,8 +41,11 @@ def status(me: Me) -> None:
             return
         if chosen is not None:
             await user.check()
+        waits = not user.state.withdrawn and (chosen is None or chosen.state is Standing.DECLINED)
+        parked = await _parked(user) if waits and not user.ended else False
         if me.as_json:
-            emit({"state": _state(user), "round": request.round, "group": request.group, **_times(chosen)})
+            facts = {"state": _state(user), "round": request.round, "group": request.group, **_times(chosen)}
+            emit({**facts, "parked": parked, "ended": waits and user.ended})
             return
         if user.state.withdrawn:
             me.tell("status_withdrawn")
@@ -50,8 +55,13 @@ def status(me: Me) -> None:
             _tell_practice(me, user)
             _tell_words(me, chosen)
             return
+        if user.ended:
+            me.tell("status_ended", rounds=ROUNDS_MAX)
+            return
         if chosen is not None:
             me.tell("status_declined")
+        if parked:
+            me.tell("status_parked")
         schedule = user.view.charter.schedule
         days = round(schedule.round_s / ROUND_DAYS_S, 2) if schedule else 0
         me.tell("status_waiting", round=request.round, group=request.group or me.say("everybody"), days=f"{days:g}")
@@ -69,6 +79,16 @@ def status(me: Me) -> None:
             me.tell("status_offers", count=count)
 
     with_user(me, look)
+
+
+async def _parked(user: User) -> bool:
+    """Whether nobody offers times any more, because offers were not answered."""
+    try:
+        states = await user.states()
+    except UnreachableError as error:
+        user.view.pool.complain("nodes", str(error))
+        return False
+    return bool(states) and all(state == PARKED for state in states.values())
 
 
 def _state(user: User) -> str:

@@ -22,7 +22,7 @@ from peewit_clients.pool import BackendPool
 from peewit_clients.recovery import Recovery, read_code, write_code
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
-from peewit_clients.user_state import Extra, UserState
+from peewit_clients.user_state import Extra, Standing, UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 
@@ -66,11 +66,12 @@ for command in (find, *COMMANDS, passport):
 @click.option("--hours", multiple=True, help="Hours that suit you: 9-12.")
 @click.option("--step-free", is_flag=True, help="You need a way in without steps.")
 @click.option("--speak", "languages", multiple=True, help="Languages that you speak: de.")
+@click.option("--anew", is_flag=True, help="Give the old request up, and begin behind those who wait now.")
 @personal
 def request(
     family_name: str, given_name: str, born: str, postcode: str, services: tuple[str, ...], areas: tuple[str, ...],
     group: str, code: str, days: tuple[str, ...], hours: tuple[str, ...], step_free: bool, languages: tuple[str, ...],
-    me: Me,
+    anew: bool, me: Me,
 ) -> None:  # fmt: skip
     """Get a place in the queue. May be said again after a failure: it goes on where it stopped.
 
@@ -94,17 +95,28 @@ def request(
             state = UserState.decode(data)
             if state.person != person:
                 raise OperatorError(f"{path} holds somebody else's request; choose another with --person")
-            if state.request is None:
+            if anew and state.request is not None:
+                _give_up(me, vault, state)
+                state = UserState.new(
+                    person, group, choose(me, postcode, services, areas), services, os.urandom, extra, state.passports
+                )
+                vault.write(state.encode())
+            elif state.request is None:
                 # Nothing was brought yet: what is said now counts. Areas stay if a node may have admitted us for them.
                 state.group, state.services, state.wishes = group, services, extra
                 if not state.asked:
                     state.areas = choose(me, postcode, services, areas)
             elif state.withdrawn:
-                raise RefusedError("you have withdrawn this request; `peewit user again` takes the old place again")
+                raise RefusedError(
+                    "you have withdrawn this request; `peewit user again` takes the old place again, and "
+                    "`peewit user request --anew` a new one"
+                )
             elif state.chosen is not None:
                 raise RefusedError("you have chosen a time already; see `peewit user status`")
 
         async def ask(user: User) -> None:
+            if user.ended:
+                raise RefusedError("this request has ended: nodes keep none for so long; ask anew with --anew")
             await user.ask(prove)
 
         run_user(me, vault, state, ask)
@@ -147,6 +159,18 @@ def change(
         me.tell("change_done")
 
     with_user(me, work)
+
+
+def _give_up(me: Me, vault: Vault, state: UserState) -> None:
+    """Take the old request out of all queues. Raises `RefusedError` while an appointment stands."""
+
+    async def leave(user: User) -> None:
+        if not user.ended and not state.withdrawn:
+            await user.withdraw()
+
+    run_user(me, vault, state, leave)
+    if state.chosen is not None and state.chosen.state in (Standing.SENT, Standing.BOOKED):
+        raise RefusedError("an appointment stands, or is being made; cancel it first")
 
 
 def _changed(old: tuple[T, ...], said: tuple[str, ...], read: Callable[[str], T]) -> tuple[T, ...]:

@@ -1,16 +1,22 @@
-"""What practices ask of a queue, in envelopes that they sign, and what anybody may know of it.
+"""What people and practices ask of a queue, and what anybody may know of it. Practices ask in envelopes that they sign.
 
+    request                                            ->  [[area's name, state, offers not answered], …]
     draw       [mediator, area, count]                 ->  [signed request, …]
     offered    [mediator, area, H, until]              ->  []
     claim      [mediator, area, H, secret]             ->  []
     waiting                                            ->  [[rank of the group, round, how many], …]
+
+A request waits (0), is withdrawn (1), claimed (2), or parked (3) after offers that were not answered: then nobody
+draws it until a later version comes. It waits for twelve rounds after its own.
 
 Rules kept here: syntax and bounds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from peewit_federation import cbor
 from peewit_federation.errors import MalformedError
@@ -22,6 +28,29 @@ class Place:
 
     mediator: bytes
     area: bytes
+
+
+WAITING, WITHDRAWN, CLAIMED, PARKED = range(4)
+ROUNDS_MAX: Final = 12
+"So many rounds a request waits."
+
+
+def encode_states(found: Iterable[tuple[bytes, int, int]]) -> bytes:
+    """How a request stands in the areas of a node: (area's name, state, offers that were not answered)."""
+    return cbor.encode([list(one) for one in found])
+
+
+def decode_states(data: bytes) -> dict[bytes, int]:
+    """States by area. Raises `MalformedError`."""
+    found = {}
+    rows = cbor.decode(data, size_bytes_max=1024)
+    for row in rows if isinstance(rows, list) else [None]:
+        match row:
+            case [bytes(area), int(state), int(_)] if len(area) == 32 and WAITING <= state <= PARKED:
+                found[area] = state
+            case _:
+                raise MalformedError("how a request stands is [[area's name, state, offers not answered], …]")
+    return found
 
 
 def encode_draw(place: Place, count: int) -> bytes:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from peewit_federation.appointment.queue_api import CLAIMED, ROUNDS_MAX, WAITING, WITHDRAWN
 from peewit_federation.appointment.request import Request, area_name, open_request
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
@@ -21,15 +22,12 @@ from peewit_federation.registry.fold import Registry
 from peewit_node.appointment.areas import Areas, rank_of
 from peewit_node.appointment.queue_sql import (
     CLAIM,
-    CLAIMED,
     DRAW,
     LEASE,
     LEASED,
     OFFERED,
     PUT,
     TAKE_OVER,
-    WAITING,
-    WITHDRAWN,
 )
 from peewit_node.checking.jobs import PRIORITY
 from peewit_node.engine import Engine, Write, WriteConflictError
@@ -42,8 +40,6 @@ MISSES_MAX: Final = 3
 DRAW_MAX: Final = 50
 LEASES_MAX: Final = 200
 "Of one practice in one area."
-ROUNDS_MAX: Final = 12
-"So many rounds a request waits."
 
 
 @dataclass(frozen=True)
@@ -76,15 +72,16 @@ class Queues:
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
 
-    async def take(self, data: bytes) -> None:
-        """Store a signed request in the queues of its areas that are ours. Raises `SenderError`s."""
+    async def take(self, data: bytes) -> list[tuple[bytes, int, int]]:
+        """Store a signed request in the queues of its areas that are ours; how it stands. Raises `SenderError`s."""
         request = open_request(data)
         ours = [(area_name(*area), found) for area in request.areas if (found := await self._areas.ours(*area))]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
-        held = await self._engine.look("SELECT area FROM requests WHERE request = ? AND body = ?", request.name, data)
-        if {area for (area,) in held} >= {area for area, _ in ours}:
-            return  # who asks again costs no proofs
+        query = "SELECT area, state, misses FROM requests WHERE request = ? AND body = ?"
+        held = await self._engine.look(query, request.name, data)
+        if {area for area, _, _ in held} >= {area for area, _ in ours}:
+            return held  # who asks again costs no proofs
         ranks = [rank_of(found, request.group) for _, found in ours]
         priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
@@ -93,11 +90,13 @@ class Queues:
             row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
-        query = "SELECT version, body, state FROM requests WHERE area = ? AND request = ?"
-        ((version, body, state),) = await self._engine.look(query, ours[0][0], request.name)
-        if body != data:
-            done = ", and it is claimed" if state == CLAIMED else ""
-            raise ConflictError(f"this node has version {version} of this request{done}")
+        query = "SELECT version, body, state, misses, area FROM requests WHERE request = ?"
+        rows = await self._engine.look(query, request.name)
+        for version, body, state, _, area in rows:
+            if area == ours[0][0] and body != data:
+                done = ", and it is claimed" if state == CLAIMED else ""
+                raise ConflictError(f"this node has version {version} of this request{done}")
+        return [(area, state, misses) for _, _, state, misses, area in rows]
 
     async def _priority(self, request: Request) -> bytes:
         schedule, rounds = self._state.charter.schedule, self._registry.rounds

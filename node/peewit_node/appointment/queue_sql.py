@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-WAITING, WITHDRAWN, CLAIMED, PARKED = 0, 1, 2, 3
 PUT: Final = (
     "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, "
     "(SELECT coalesce(max(change), 0) + 1 FROM requests), ?, 0) ON CONFLICT (area, request) "
