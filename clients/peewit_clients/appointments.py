@@ -92,6 +92,7 @@ class Appointments:
         async with self._practice.one:
             gone = set(slots) - set(self._state.booked)
             changed = [change for name in gone for change in self._state.take_out(name)]
+            over = []
             for request, offer in list(self._state.offered.items()):
                 if gone & set(offer.slots):
                     del self._state.offered[request]
@@ -101,8 +102,10 @@ class Appointments:
                     message = seal(offer.reply_key, note, note_context(address, offer.reply_key))
                     letter = self._practice.post(address, boxes, b"", message, offer.until_s)
                     changed += [(OFFER, request), letter]
+                    over.append((offer.place, request))
             self._practice.keep(*changed)
             await self._practice.deliver()
+            await self._practice.release(over)
 
     def _letter(self, booking: Booking, what: int, text: str, slot: Slot | None = None) -> tuple[int, bytes]:
         accept = booking.accept

@@ -51,6 +51,8 @@ class Conversation:
         if slot not in [known for known, *_ in offer.slots]:
             raise UnknownError("that slot was not offered")
         chosen = self._side.state.chosen
+        if chosen is not None and chosen.offer == offer and chosen.state is Standing.DECLINED:
+            raise RefusedError("that offer cannot be accepted any more: its practice has declined")
         if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):
             if await self.check() is not Standing.DECLINED:
                 raise RefusedError("another offer was accepted; only if its practice declines another can be chosen")

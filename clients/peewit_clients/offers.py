@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from peewit_clients.registry_view import MEANING
 from peewit_clients.user_side import UserSide
+from peewit_clients.user_state import Standing
 from peewit_federation.appointment.messages import (
     Offer,
     offer_context,
@@ -108,7 +109,9 @@ class Offers:
         offer, signed = open_message(open_sealed(self._side.state.reply_seed, message, context), Offer)
         if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
             raise ForgeryError("an offer for another request, or by a practice of another mediator")
-        if self._side.view.clock() >= offer.until or offer.mailbox in self._side.state.done:
+        chosen = self._side.state.chosen
+        declined = {chosen.offer.mailbox} if chosen is not None and chosen.state is Standing.DECLINED else set()
+        if self._side.view.clock() >= offer.until or offer.mailbox in {*self._side.state.done, *declined}:
             raise OverError("an offer that has ended, or was accepted before and came to nothing")
         practice = self.require_acting(offer, signed.kid)
         verify_message(signed, Offer, practice.signing_key)

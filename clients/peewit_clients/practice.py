@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from peewit_clients.calendar import Slot
@@ -55,6 +55,23 @@ GRACE_S: Final = 60.0
 "So much later than it ends an offer's accept may still be found in its mailbox."
 KEPT_S: Final = 7 * 86_400
 "So much longer than an offer its mailbox stays open."
+Decide = Callable[[Accept], bool | None]
+"Whether somebody who accepted is to be booked; None: not decided yet."
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Somebody who accepted an offer, and has no answer yet."""
+
+    accept: Accept = field(repr=False)
+    slot: Slot
+    until_s: int
+    "Later the request may be drawn by others, or opened again."
+
+
+def everybody(_: Accept) -> bool:
+    """Confirm whoever accepts."""
+    return True
 
 
 class Practice:
@@ -72,6 +89,10 @@ class Practice:
         self.letters = Letters(view.pool, view.clock, randomness)
         self.journal = Journal(self.letters, state, randomness, save)
         self.complaints: list[str] = []
+        self.asking: list[Asking] = []
+        "Who accepted and was left undecided when answers were read last."
+        self._over: list[tuple[Place, bytes]] = []
+        "Offers that were declined just now, by area and `H`."
         self.one = asyncio.Lock()
         "One offer or round of answers at a time: slots are promised and booked between awaits."
         self.randomness = randomness
@@ -193,6 +214,14 @@ class Practice:
                 if offer.told:
                     self.keep((OFFER, name))
 
+    async def release(self, over: Sequence[tuple[Place, bytes]]) -> None:
+        """Tell the nodes of the queues that offers are over before their time: others may draw these requests now.
+
+        If nobody hears it, they wait until the offers would have ended.
+        """
+        for place, request in over:
+            await self._tell(place, "/v1/queue/offered", encode_offered(place, request, 0), CLAIM_WAIT_S)
+
     async def _tell(self, place: Place, path: str, body: bytes, wait_s: float | None = None) -> list[BackendError]:
         """Say something to all nodes of an area; what those answered that refused."""
         backends = self.letters.nodes(self.catchment(place).nodes)
@@ -202,28 +231,33 @@ class Practice:
 
     # Confirming
 
-    async def confirm(self) -> list[Booking]:
+    async def confirm(self, decide: Decide = everybody) -> list[Booking]:
         """Look for accepts; check, claim and confirm them, or decline. The bookings that were made now.
 
-        What cannot be done now, because nodes do not answer, is done when this is called again.
+        What cannot be done now, because nodes do not answer, is done when this is called again. Who is left undecided
+        is in `asking`, and stays in the mailbox only.
         """
         made, unread = [], set()
         async with self.one:
+            self.asking.clear()
             for name, offered in list(self.state.offered.items()):
                 try:
-                    booking = await self._confirm_one(name, offered)
+                    booking = await self._confirm_one(name, offered, decide)
                 except PeewitError as error:
                     self.complaints.append(str(error))
                     unread.add(name)
                     continue
                 if booking is not None:
                     made.append(booking)
+            unread |= {one.accept.request for one in self.asking}
             self._drop_ended(self.view.clock(), unread)
             await self._tell_offers()
             await self.deliver()
+            await self.release(self._over)
+            self._over.clear()
         return made
 
-    async def _confirm_one(self, name: bytes, offered: Offered) -> Booking | None:
+    async def _confirm_one(self, name: bytes, offered: Offered, decide: Decide) -> Booking | None:
         """The booking of an offer, if its accept was found now and is good."""
         mail_key = offered.mail_key
         context = accept_context(key_id(mail_key.public), xwing_public(offered.seed))
@@ -234,8 +268,11 @@ class Practice:
             except SenderError as error:
                 self.complaints.append(str(error))
                 continue
-            slot = offered.slots[accept.slot]
-            booking = await self._book(offered, accept, slot)
+            slot, decided = offered.slots[accept.slot], decide(accept)
+            if decided is None:
+                self.asking.append(Asking(accept, slot, offered.until_s))
+                return None
+            booking = await self._book(offered, accept, slot) if decided else None
             try:
                 answer = self._answer(accept, booking)
             except SenderError:  # a reply key that is none: nobody can be told, so nothing is made
@@ -243,6 +280,8 @@ class Practice:
                     del self.state.booked[slot.name]
                 raise
             del self.state.offered[name]
+            if booking is None:
+                self._over.append((offered.place, name))
             # Booked or forgotten, and what is to be said of it: in one step.
             self.keep((OFFER, name), (BOOKING, slot.name), answer)
             self.deal_with(mail_key, offered.boxes, [message])

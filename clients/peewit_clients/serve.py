@@ -20,8 +20,9 @@ from peewit_clients.drawing import Drawn
 from peewit_clients.facilities import Facilities
 from peewit_clients.issuing import Issuing
 from peewit_clients.office import Office
-from peewit_clients.practice import Practice
+from peewit_clients.practice import Practice, everybody
 from peewit_clients.practice_state import Booking
+from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.notes import Note
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.errors import PeewitError, SenderError
@@ -41,6 +42,8 @@ class ServeSettings:
     "How long an offer may be answered."
     notice_s: int = 2 * 3600
     "Slots that begin sooner are offered to nobody."
+    by_hand: bool = False
+    "Whoever accepts waits until a person at the practice has decided."
     zone: tzinfo | None = None
     "Of the practice; none: that of the machine."
 
@@ -56,6 +59,8 @@ class Turn:
     offers: int = 0
     waiting: int = 0
     "Drawn whom no free slot suits, or who need another way in or language."
+    asking: int = 0
+    "Who accepted and waits for a person's decision."
     verdict: Verdict = Verdict.ACTIVE
     "How the practice stands."
 
@@ -63,6 +68,10 @@ class Turn:
     def stopped(self) -> bool:
         """Whether nothing may be offered."""
         return self.verdict is not Verdict.ACTIVE
+
+
+def nobody_yet(_: Accept) -> None:
+    """Leave it to a person."""
 
 
 class Server:
@@ -86,7 +95,8 @@ class Server:
                 await practice.ready()
             if self._turns % NOTES_TURNS == 0:
                 told.letter = await self.office.receive()
-            told.bookings = await practice.confirm()
+            told.bookings = await practice.confirm(nobody_yet if self.settings.by_hand else everybody)
+            told.asking = len(practice.asking)
             if self._turns % NOTES_TURNS == 0:
                 told.notes = await self.acts.read()
             late = practice.late and not practice.journal.waiting

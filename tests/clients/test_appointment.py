@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from peewit_clients.appointments import Appointments
 from peewit_clients.place import with_code, with_work
 from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.user import User
@@ -63,6 +64,36 @@ async def test_a_person_gets_an_appointment_and_both_sides_hold_it(surgery: Surg
         assert booking.person == user.state.person
         assert await practice.draw(surgery.place, 5) == [], "a booked request is in no queue any more"
         assert await practice.confirm() == []
+
+
+async def test_who_is_declined_or_loses_an_offer_is_in_the_line_again_at_once(surgery: Surgery) -> None:
+    """Nobody waits for the end of an offer that is over already, and nothing is owed to it."""
+    async with surgery.view() as mine, surgery.view() as theirs:
+        user, one, two = surgery.user(mine), surgery.practice(theirs), surgery.practice(theirs, "clinic-b")
+        request = await user.ask(with_work)
+        until_s = int(time.time()) + SOON_S
+        for turn in range(4):
+            (drawn,) = await one.draw(surgery.place, 5)
+            await one.offer(surgery.place, drawn, [slot(1)], until_s)
+            assert await two.draw(surgery.place, 5) == []
+            (found,) = await user.offers()
+            if turn % 2:
+                await Appointments(one).withdraw([slot(1).name], "the fridge is broken")
+            else:
+                await user.accept(found, slot(1).name)
+                assert await one.confirm(lambda _: None) == []
+                assert [asking.accept.request for asking in one.asking] == [request.name]
+                assert await one.confirm(lambda _: False) == []
+                assert await user.check() is Standing.DECLINED
+                with pytest.raises(RefusedError, match="cannot be accepted any more"):
+                    await user.accept(found, slot(1).name)
+            assert await user.offers() == []
+        (drawn,) = await two.draw(surgery.place, 5)
+        await two.offer(surgery.place, drawn, [slot(2)], until_s)
+        (found,) = await user.offers()
+        await user.accept(found, slot(2).name)
+        assert len(await two.confirm()) == 1
+        assert await user.check() is Standing.BOOKED
 
 
 async def test_the_same_with_a_node_of_the_queue_dead_from_the_draw_on(surgery: Surgery) -> None:

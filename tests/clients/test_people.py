@@ -190,6 +190,32 @@ async def test_a_practice_that_is_at_work_can_still_be_asked_and_told(people: Fe
         assert (code, "goes on from here" in output) == (0, True), errors
 
 
+async def test_a_practice_that_decides_by_hand_books_nobody_before_it_said_so(people: Federation) -> None:
+    folder = people.folder
+    await admitted(folder)
+    day = time.strftime("%Y-%m-%d", time.localtime(time.time() + 2 * 86_400))
+    times = ("--service", "flu", "--from", "09:00", "--to", "09:20", "--minutes", "10")
+    await done(folder, "provider", "calendar", "add", "--day", day, *times)
+    run = ("provider", "run", "--once", "--by-hand")
+    await done(folder, "user", "request", *PERSON)
+    await done(folder, *run)
+    await done(folder, "user", "accept", "1")
+    assert "1 people wait for your decision" in await done(folder, *run)
+    (row,) = await found(folder, "provider", "asking")
+    assert (row["name"], row["birth date"]) == ("Muster, Erika", "1940-08-12")
+    assert (await found(folder, "user", "status"))["state"] == "sent"
+    await refused(folder, 3, "nobody with the code AAAA-AAAA waits", "provider", "confirm", "AAAA-AAAA")
+    await refused(folder, 3, "name the codes", "provider", "decline")
+    assert "told" in await done(folder, "provider", "decline", row["code"].lower())
+    assert await found(folder, "provider", "asking") == []
+    assert (await found(folder, "user", "status"))["state"] == "declined"
+    await done(folder, *run)
+    await done(folder, "user", "accept", "1")
+    assert "booked" in await done(folder, "provider", "confirm", "--all")
+    assert (await found(folder, "user", "show"))["check_in"] == row["code"]
+    assert "Muster" in await done(folder, "provider", "day", day)
+
+
 async def test_a_practice_whose_machine_is_gone_goes_on_from_its_recovery_code(people: Federation) -> None:
     folder = people.folder
     await admitted(folder)

@@ -187,6 +187,9 @@ async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_pl
                 await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 5)
             await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 700)
             assert await queues.draw(area, key_id(key.public), 5) == [], "it waits for an answer"
+            if turn == 1:
+                await queues.offered(area, request.name, seed("another practice"), 0)
+                assert await queues.draw(area, seed("another practice"), 5) == [], "who did not offer cannot end it"
         clock.clock = lambda: real() + 9000
         assert await queues.draw(area, key_id(key.public), 5) == []
         assert await user.states() == {area: PARKED}, "who asks is told"

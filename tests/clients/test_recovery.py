@@ -72,5 +72,6 @@ async def test_nodes_hold_one_copy_and_cannot_read_it(surgery: Surgery) -> None:
         rows = await node.engine.fetch("SELECT body FROM messages")
         assert all(b"nobody may read" not in body for (body,) in rows)
         sizes.append(len(rows))
-    assert sorted(sizes)[-2:] == [1, 1]
-    assert sum(sizes) <= 3, "nodes are chosen anew each time, and two have it"
+    assert sorted(sizes)[-2:] == [1, 1], (
+        "a later copy replaces the earlier one; who is slow is passed over, so more may"
+    )

@@ -12,6 +12,7 @@ from peewit_clients.cli.calendar import calendar
 from peewit_clients.cli.changes import cancel, day, move, note
 from peewit_clients.cli.clinic import Clinic, clinical, opened, with_practice
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
+from peewit_clients.cli.deciding import asking, confirm, decline
 from peewit_clients.cli.journal import journal
 from peewit_clients.cli.person import new_passphrase
 from peewit_clients.cli.running import run
@@ -47,7 +48,7 @@ def provider() -> None:
     """
 
 
-for command in (calendar, run, day, note, move, cancel, passport, journal):
+for command in (calendar, run, asking, confirm, decline, day, note, move, cancel, passport, journal):
     provider.add_command(command)
 
 

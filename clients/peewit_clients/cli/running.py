@@ -45,13 +45,16 @@ PAUSE_S: Final = 0.1
     "--notice-hours", type=click.FloatRange(0, 240), default=2.0, show_default=True,
     help="Times that begin sooner are offered to nobody.",
 )  # fmt: skip
+@click.option("--by-hand", is_flag=True, help="Book nobody before you said so: see `peewit provider asking`.")
 @clinical
-def run(once: bool, every_s: float, slots: int, answer_hours: float, notice_hours: float, clinic: Clinic) -> None:
+def run(
+    once: bool, every_s: float, slots: int, answer_hours: float, notice_hours: float, by_hand: bool, clinic: Clinic
+) -> None:  # fmt: skip
     """Draw who is next, offer them times, and confirm. Runs until you end it (Ctrl-C); nothing is lost then.
 
     Other commands can be used meanwhile: they wait for the end of a turn.
     """
-    settings = ServeSettings(slots, int(answer_hours * 3600), int(notice_hours * 3600))
+    settings = ServeSettings(slots, int(answer_hours * 3600), int(notice_hours * 3600), by_hand)
     charter = read_charter(clinic.charter_path)
     try:
         with opened(clinic) as (drawer, state):
@@ -130,7 +133,7 @@ def _say(lines: list[str]) -> None:
 def _facts(turn: Turn) -> dict[str, object]:
     return {
         "booked": len(turn.bookings), "offers": turn.offers, "notes": len(turn.notes), "ended": len(turn.ended),
-        "verdict": turn.verdict.value,
+        "asking": turn.asking, "verdict": turn.verdict.value,
     }  # fmt: skip
 
 
@@ -141,6 +144,7 @@ def _lines(turn: Turn) -> list[str]:
     found += [f"booked {local_time(b.slot.begins_s)} {b.slot.service}" for b in turn.bookings]
     found += [f"note for {local_time(b.slot.begins_s)}: {_said(note)}" for b, note in turn.notes]
     found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
+    found += [f"{turn.asking} people wait for your decision: peewit provider asking"] if turn.asking else []
     found += [f"{turn.offers} offers sent"] if turn.offers else []
     found += [f"{turn.waiting} people whom no free time, way in or language suits"] if turn.waiting else []
     return [plain(line) for line in found]

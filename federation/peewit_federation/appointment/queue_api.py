@@ -2,7 +2,7 @@
 
     request                                            ->  [[area's name, state, offers not answered], …]
     draw       [mediator, area, count]                 ->  [signed request, …]
-    offered    [mediator, area, H, until]              ->  []
+    offered    [mediator, area, H, until]              ->  []       until 0: the offer is over, others may draw it now
     claim      [mediator, area, H, secret]             ->  []
     waiting                                            ->  [[rank of the group, round, how many], …]
 

@@ -27,6 +27,7 @@ from peewit_node.appointment.queue_sql import (
     LEASED,
     OFFERED,
     PUT,
+    RELEASE,
     TAKE_OVER,
 )
 from peewit_node.checking.jobs import PRIORITY
@@ -134,8 +135,13 @@ class Queues:
         return [body for request, body, ours in free if ours or request in fresh]
 
     async def offered(self, area: bytes, request: bytes, practice: bytes, until_s: int) -> None:
-        """A practice has made an offer: nobody else draws the request before it may be answered."""
+        """A practice has made an offer: nobody else draws the request before it may be answered; or it is over (0)."""
         now = int(self._state.now())
+        if until_s == 0:
+            # It was declined, or taken back: whoever asked answered, or had nothing to answer.
+            with suppress(WriteConflictError):
+                await self._write(Write(RELEASE, (now, area, request, practice, now), 1))
+            return
         if not now + ANSWER_S[0] <= until_s <= now + ANSWER_S[1]:
             raise RefusedError(
                 f"an offer may be answered for {ANSWER_S[0] // 60} minutes to {ANSWER_S[1] // 86_400} days"

@@ -45,6 +45,11 @@ OFFERED: Final = (
     "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
 )
+RELEASE: Final = (
+    "UPDATE requests SET free_at = ?, misses = max(misses - 1, 0), state = 0, "
+    "change = (SELECT max(change) + 1 FROM requests) "
+    "WHERE area = ? AND request = ? AND state IN (0, 3) AND holder = ? AND leased = 0 AND free_at > ?"
+)
 CLAIM: Final = (
     "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND opened = ? AND state IN (0, 1, 3)"
