@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from peewit_clients.cli import main
+from peewit_federation.appointment import applications, notes, request
+from peewit_federation.appointment import messages as appointment_messages
+from peewit_federation.passports import messages as passport_messages
+from peewit_federation.passports import rules
+from peewit_federation.statements.codec import Statement
 from peewit_node.config import Gossip, Limits
 from tests.vectors import examples, shown
 
@@ -116,22 +122,55 @@ def test_every_table_has_its_purpose_and_lifetime_on_paper() -> None:
             assert any(f"`{table}`" in line for line in lines), f"{where}: {table}"
 
 
-def test_every_kind_of_message_is_on_the_protocols_page() -> None:
-    from peewit_federation.appointment import applications, messages, notes, request
-    from peewit_federation.passports import messages as passports
-    from peewit_federation.passports import rules
-    from peewit_federation.statements.codec import Statement
+def test_every_field_of_every_table_file_and_message_has_a_reader_and_an_end() -> None:
+    from dataclasses import fields
 
+    from peewit_clients import practice_state, user_state
+    from peewit_clients.device_state import SCHEMA
+    from peewit_node.migrate import migrations
+
+    rows: dict[str, list[str]] = {}
+    text = (ROOT / "docs" / "compliance" / "retention.md").read_text(encoding="utf-8").split("## Every field")[1]
+    for line in text.split("\n"):
+        if line.startswith("| ") and line.count(" | ") == 3:
+            name, named, reader, until = line.strip("| ").split(" | ")
+            assert reader, name
+            assert until, name
+            rows.setdefault(name, []).append(named)
+
+    def check(name: str, expected: set[str]) -> None:
+        assert any(expected <= set(re.findall(r"`(\w+)`", named)) for named in rows.get(name, [])), (name, expected)
+
+    for statements in ("\n".join(sql for _, sql in migrations()), ";\n".join(SCHEMA)):
+        database = sqlite3.connect(":memory:")
+        database.executescript(statements)
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            check(f"`{table}`", {column[1] for column in database.execute(f"PRAGMA table_info({table})")})
+        database.close()
+    for kind in (user_state.UserState, user_state.Chosen):
+        check(f"person: {kind.__name__}", {field.name for field in fields(kind)})
+    for part in ("PracticeState", "Offered", "Booking", "Letter", "JournalState"):
+        check(f"practice: {part}", {field.name for field in fields(getattr(practice_state, part))})
+    for message in messages():
+        check(f"{message.KIND} {message.__name__}", {field.name for field in fields(message)})
+
+
+def test_every_kind_of_message_is_on_the_protocols_page() -> None:
     text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-    modules = {module.__name__ for module in (applications, messages, notes, passports, request, rules)}
-    kinds = [kind for kind in Statement.__subclasses__() if kind.__module__ in modules]
-    assert len(kinds) == 13
-    for kind in kinds:
+    assert len(messages()) == 13
+    for kind in messages():
         assert f"| {kind.KIND} | " in text, kind
+
+
+def messages() -> list[type[Statement]]:
+    """What people, practices and mediators send each other."""
+    parts = (applications, appointment_messages, notes, passport_messages, request, rules)
+    modules = {module.__name__ for module in parts}
+    return [kind for kind in Statement.__subclasses__() if kind.__module__ in modules]
 
 
 def test_every_test_that_a_paper_names_exists() -> None:
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for page in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "compliance").glob("*.md")]:
-        for name in re.findall(r"`(test_[a-z0-9_]+)(?:…)?`", page.read_text(encoding="utf-8")):
+        for name in re.findall(r"`(test_(?!hours`)[a-z0-9_]+)(?:…)?`", page.read_text(encoding="utf-8")):
             assert f"def {name}" in tests, (page.name, name)
