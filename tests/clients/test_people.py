@@ -136,6 +136,19 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     assert [(row["name"], row["code"]) for row in listed] == [("Muster, Erika", shown["check_in"])]
     assert (folder / "day.pdf").read_bytes().startswith(b"%PDF")
     assert "The draw of this request is proven" in await done(folder, "user", "receipt")
+    proof = await found(folder, "user", "receipt")
+    for name, changes in (
+        ("good", {}),
+        ("earlier", {"priority": "00" + proof["priority"][2:]}),
+        ("group", {"group": ""}),
+        ("nothing", {"ticket": "zz"}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(proof | changes))
+    check = ("user", "receipt", "--check")
+    assert "The draw of this request is proven" in await done(folder, *check, "good.json", "--person", "stranger")
+    await refused(folder, 7, "gave this request another priority", *check, "earlier.json")
+    await refused(folder, 7, "0 operators admitted this request", *check, "group.json")
+    await refused(folder, 3, "nothing.json is not a receipt", *check, "nothing.json")
     await done(folder, "user", "note", "I use a wheelchair")
     assert "wheelchair" in await done(folder, "provider", "run", "--once")
     code = asked["recovery_code"]

@@ -14,12 +14,12 @@ from peewit_clients.areas import Area, label, waiting
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
+from peewit_clients.cli.receipt import receipt
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
 from peewit_clients.pool import UnreachableError
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
-from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
@@ -283,33 +283,6 @@ def again(me: Me) -> None:
         me.tell("again_done", round=user.state.request.round, group=group)
 
     with_user(me, act)
-
-
-@click.command()
-@personal
-def receipt(me: Me) -> None:
-    """Prove the draw: recompute your priority from the proofs, and print them for others to check (--json)."""
-
-    async def look(user: User) -> None:
-        request = user.state.request
-        schedule = user.view.charter.schedule
-        if request is None or schedule is None:
-            raise UnknownError("nothing was asked for yet")
-        seats = schedule.seats_of(request.round)
-        publics = user.view.registry.rounds.keys(seats, request.round)
-        if publics is None:
-            raise RefusedError(f"the keys of round {request.round} are not known; it may be over")
-        priority = Ticket.decode(request.ticket).priority(request.name, publics).hex()
-        if me.as_json:
-            emit({
-                "request": request.name.hex(), "round": request.round, "group": request.group, "priority": priority,
-                "ticket": request.ticket.hex(), "keys": [public.hex() for public in publics],
-                "tokens": [[origin.hex(), token.hex()] for origin, token in request.tokens],
-            })  # fmt: skip
-        group = request.group or me.say("everybody")
-        me.tell("receipt_good", round=request.round, group=group, priority=priority[:16] + "…")
-
-    with_user(me, look)
 
 
 COMMANDS: Final = (status, offers, accept, show, note, cancel, withdraw, again, receipt)
