@@ -53,6 +53,8 @@ from peewit_federation.statements.mediator import Catchment, Issuer, Provider
 
 ROTATION_S = 7 * DAY_S
 DECISION_S = 30 * DAY_S
+DROPPED_AT_ONCE = 50
+"Letters that one request may name."
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,11 @@ class Desk:
         held = standing.certificate if isinstance(standing, Issuer) else b""
         return found.verdict is Verdict.ACTIVE and one.ask.certificate in (b"", held)
 
-    def approve(self, planner: Planner, filed: Sequence[Filed], days: int) -> Plan:
-        """What is to be signed to admit these practices. Raises `RefusedError` or `UnknownError`."""
+    def approve(self, planner: Planner, filed: Sequence[Filed], days: int, *, readmit: bool = False) -> Plan:
+        """What is to be signed to admit these practices, with `readmit` also revoked ones.
+
+        Raises `RefusedError` or `UnknownError`.
+        """
         names = self.role.state.names(Catchment.KIND)
         rows = []
         for one in filed:
@@ -185,7 +190,7 @@ class Desk:
                 )
             )  # fmt: skip
         by_name = {name: subject for subject, name in names.items()}
-        return planner.providers(rows, lambda name: by_name.get(name) or bytes.fromhex(name), readmit=False)
+        return planner.providers(rows, lambda name: by_name.get(name) or bytes.fromhex(name), readmit=readmit)
 
     async def require_two(self, wishes: Sequence[bytes]) -> list[bytes]:
         """Say yes to these; those to which another device has said yes too, and which may be approved now.
@@ -267,8 +272,9 @@ class Desk:
         """Delete letters that were decided on."""
         for backend in self.role.pool.order():
             try:
-                body = cbor.encode(list(digests))
-                await self.letters.call(backend, self.role.state.key, self._path + "/delete", body)
+                for start in range(0, len(digests), DROPPED_AT_ONCE):
+                    body = cbor.encode(list(digests[start : start + DROPPED_AT_ONCE]))
+                    await self.letters.call(backend, self.role.state.key, self._path + "/delete", body)
             except BackendError as error:
                 self.complaints.append(f"{backend.name}: {error}")
 

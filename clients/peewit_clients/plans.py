@@ -173,7 +173,7 @@ class Planner:
             subject = key_id(row.signing_key)
             state = self._state(Provider.KIND, subject)
             after = _carried_over(state)
-            if state.revocations - set(after):
+            if self.revoked(Provider.KIND, subject):
                 if not readmit:
                     raise RefusedError(f"line {row.line}: {row.name} is revoked; to admit it again, use --readmit")
                 after = tuple(sorted(state.revocations))
@@ -210,6 +210,11 @@ class Planner:
                 f"{word or 'leaves as it is'} {row.name} in {', '.join(row.areas)} for {row.days} days"
             )
         return plan
+
+    def revoked(self, kind: int, subject: bytes) -> bool:
+        """Whether a grant of this subject would count only as a deliberate re-admission."""
+        state = self._state(kind, subject)
+        return bool(state.revocations - set(_carried_over(state)))
 
     def _stands(self, kind: int, subject: bytes) -> bool:
         return self._state(kind, subject).verdict(self.now_s) not in (Verdict.REVOKED, Verdict.UNKNOWN)

@@ -22,9 +22,11 @@ from typing import Any, Final, Self
 from peewit_clients.calendar import Slot
 from peewit_clients.recovery import SECRET_BYTES
 from peewit_federation import cbor
+from peewit_federation.appointment.applications import Application
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import Request
+from peewit_federation.cose import Sign1
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError
 from peewit_federation.keys import SigningKey, sha256
@@ -202,6 +204,11 @@ class PracticeState:
         """What the mediator has verified, in words."""
         found = cbor.decode(self.data) if self.data else {}
         return found if isinstance(found, dict) else {}
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """For which it applied; none before."""
+        return Application.decode(Sign1.parse(self.application).payload).services if self.application else ()
 
     def free(self, now_s: float, notice_s: float = 0.0) -> list[Slot]:
         """Slots of the calendar that do not begin within `notice_s`, and are neither promised nor booked."""

@@ -267,6 +267,7 @@ async def test_a_deputy_opens_what_was_written_to_the_desk_and_gets_its_keys(peo
     await done(folder, "provider", "apply", *words)
     await done(folder, "mediator", "keys", "--device", "desk")
     (application,) = await found(folder, "mediator", "applications", "--device", "deputy")
+    assert application["areas"] == ["10115 10117 (flu)"], "what another device named is told by where it is"
     reason = "send us your licence"
     await done(folder, "mediator", "reject", application["number"], "--reason", reason, "--device", "deputy")
     assert reason in await done(folder, "provider", "status", "--folder", "other")
@@ -282,6 +283,13 @@ async def test_a_deputy_opens_what_was_written_to_the_desk_and_gets_its_keys(peo
     assert "1 offers sent" in await done(folder, "provider", "run", "--once", "--folder", "other")
     await done(folder, "provider", "calendar", "remove", "--day", day, "--text", "ill", "--folder", "other")
     assert "took back: ill" in await done(folder, "user", "offers")
+    await done(folder, "mediator", "provider", "revoke", "Clinic A", "--device", "deputy")
+    await done(folder, "provider", "apply", *words)
+    approve = ("mediator", "approve", "--all", "--device", "deputy")
+    code, _, errors = await peewit(folder, *approve, env=NO_PASSPHRASE)
+    assert (code, "was revoked; --readmit admits it again" in errors) == (0, True), errors
+    shown = await found(folder, *approve, "--readmit", "--dry-run")
+    assert [line.split(" in ")[0] for line in shown["consequences"]] == ["admits again Clinic A"]
 
 
 async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -> None:
@@ -303,9 +311,18 @@ async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -
     await done(folder, "provider", "init", "--mediator", (folder / "id").read_text())
     past = ("--service", "flu", "--day", "2020-12-01", "--from", "09:00", "--to", "10:00", "--minutes", "10")
     await bad(folder, 3, "they have passed", "provider", "calendar", "add", *past)
+    await bad(folder, 3, "nothing to say", "user", "note", " ", "--person", "x")
+    await bad(folder, 3, "nothing to say", "provider", "note", "AAAA-AAAA", "")
+    await done(folder, "provider", "init", "--mediator", "ab" * 32, "--folder", "lost")
+    lost = ("provider", "apply", "--folder", "lost", "--service", "flu", "--postcode", "10115", "--name")
+    await bad(folder, 3, "--name: of the practice", *lost, "")
+    await bad(folder, 3, "admitted a health district with the id abababab", *lost, "a")
     await bad(folder, 4, "exists already", "provider", "init", "--mediator", (folder / "id").read_text())
     words = ("provider", "apply", "--name", "a", "--service", "flu", "--postcode")
     await bad(folder, 3, "no catchment area for 80331", *words, "80331")
+    await done(folder, *words, "10115")
+    measles = (*past[2:3], "2030-12-01", *past[4:], "--service", "measles")
+    await bad(folder, 3, "you applied for flu", "provider", "calendar", "add", *measles)
     await bad(folder, 3, "nobody comes on", "provider", "cancel", "--day", "2026-12-01")
     await bad(folder, 3, "no application '1'", "mediator", "reject", "1", "--reason", "no", "--device", "desk")
     await bad(folder, 2, "say --all", "mediator", "approve", "--device", "desk")

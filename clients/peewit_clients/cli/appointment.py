@@ -20,7 +20,7 @@ from peewit_clients.pool import UnreachableError
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
-from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
 ROUND_DAYS_S: Final = 86_400
@@ -237,6 +237,8 @@ def note(text: str, me: Me) -> None:
     """Say something to the practice, for example that you use a wheelchair."""
 
     async def act(user: User) -> None:
+        if not text.strip():
+            raise MalformedError("nothing to say: write a word to the practice")
         await user.note(text)
         me.tell("note_done")
 

@@ -57,6 +57,11 @@ def add(
     if not slots:
         raise MalformedError(f"--day {first}: there are no such times, or they have passed")
     with opened(clinic) as (drawer, state):
+        if state.services and service not in state.services:
+            raise MalformedError(
+                f"you applied for {', '.join(state.services)}: nobody is offered {service} before your health district "
+                f"has admitted you for it, too (peewit provider apply)"
+            )
         taken = {(slot.begins_s, slot.minutes, slot.service) for slot in state.calendar.values()}
         doubled = sum((slot.begins_s, slot.minutes, slot.service) in taken for slot in slots)
         for slot in slots:

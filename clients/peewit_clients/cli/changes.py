@@ -19,7 +19,7 @@ from peewit_clients.day_list import COLUMNS, rows, write_pdf
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking
-from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 
 
 @click.command()
@@ -57,6 +57,8 @@ def note(code: str, text: str, clinic: Clinic) -> None:
     """Say something to a holder (CODE: as in the day list)."""
 
     async def act(practice: Practice, _: Office) -> None:
+        if not text.strip():
+            raise MalformedError("nothing to say: write a word to the holder")
         held = {check_in_code(booking.accept.nonce): booking for booking in practice.state.booked.values()}
         booking = held.get(code.upper())
         if booking is None:

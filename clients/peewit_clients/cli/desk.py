@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from peewit_clients.areas import label
 from peewit_clients.cli.common import emit, plain, read_charter, show_progress
 from peewit_clients.cli.publishing import (
     Work,
@@ -25,7 +26,7 @@ from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
 from peewit_federation.errors import UnknownError
-from peewit_federation.statements.mediator import Catchment
+from peewit_federation.statements.mediator import Catchment, Provider
 
 DAYS = 365
 FIRST_YES = "{count} of them wait for a second person now: nothing is signed before another device says approve, too."
@@ -37,11 +38,17 @@ def applications(work: Work) -> None:
     """Practices that want to be admitted: look each up before you approve it."""
 
     async def look(role: Mediator) -> None:
-        await role.prepare()
+        planner = await role.prepare()
         desk = Desk(role)
         found = await desk.applications()
         names = role.state.names(Catchment.KIND)
-        areas = {one.number: [names.get(area, area.hex()[:8]) for area in one.application.areas] for one in found}
+
+        def named(area: bytes) -> str:
+            """As this device calls it, or, if another made it, what it is."""
+            held = planner.knowledge.standing(Catchment.KIND, area)
+            return names.get(area) or (label(held) if isinstance(held, Catchment) else area.hex()[:8])
+
+        areas = {one.number: list(map(named, one.application.areas)) for one in found}
         if work.as_json:
             emit([
                 {
@@ -76,8 +83,9 @@ def applications(work: Work) -> None:
 @click.argument("numbers", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option("--days", type=click.IntRange(1, 400), default=DAYS, show_default=True, help="For how long.")
+@click.option("--readmit", is_flag=True, help="Also practices that were revoked; --all leaves them out otherwise.")
 @publishing
-def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -> None:
+def approve(numbers: tuple[str, ...], everything: bool, days: int, readmit: bool, work: Work) -> None:
     """Admit the practices behind these applications, and send them what they need."""
     if not numbers and not everything:
         raise click.UsageError("name applications (see `peewit mediator applications`), or say --all")
@@ -87,14 +95,18 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, work: Work) -
         require_open(role)
         desk = Desk(role)
         chosen = _chosen(await desk.applications(), numbers, everything=everything)
-        plan = desk.approve(planner, chosen, days)
+        if everything and not readmit:
+            for one in [one for one in chosen if planner.revoked(Provider.KIND, one.subject)]:
+                click.echo(plain(f"left out: {one.number} was revoked; --readmit admits it again"), err=True)
+                chosen.remove(one)
+        plan = desk.approve(planner, chosen, days, readmit=readmit)
         if not _show(plan, work):
             return None
         both = await desk.require_two([one.digest for one in chosen])
         if len(both) < len(chosen):
             click.echo(FIRST_YES.format(count=len(chosen) - len(both)), err=work.as_json)
             chosen = [one for one in chosen if one.digest in both]
-            plan = desk.approve(planner, chosen, days)
+            plan = desk.approve(planner, chosen, days, readmit=readmit)
             if not chosen:
                 return None
         progress = await role.publish(plan, wait_s=work.wait_s)
@@ -186,6 +198,9 @@ def _chosen(found: list[Filed], numbers: tuple[str, ...], *, everything: bool) -
 
 def _show(plan: Plan, work: Work) -> bool:
     """Show consequences; whether to go on."""
+    if work.dry_run and work.as_json:
+        emit({"dry_run": True, "consequences": plan.consequences, "statements": len(plan.statements)})
+        return False
     for line in plan.consequences:
         click.echo(plain(line), err=work.as_json)
     if work.dry_run:

@@ -135,8 +135,15 @@ def apply(
     data |= stated(step_free=step_free, languages=languages)
 
     read_postcode(postcode)
+    if not name.strip():
+        raise MalformedError("--name: of the practice, as patients know it")
 
     async def act(practice: Practice, office: Office) -> list[str]:
+        if not practice.view.registry.standing_roots(practice.state.mediator):
+            raise UnknownError(
+                f"no operator has admitted a health district with the id {practice.state.mediator.hex()[:16]}…: "
+                f"compare it with what your district gave you, and begin anew in another --folder if it was another"
+            )
         found = around(await every_area(practice.view), {postcode: 0.0})
         places = [
             area.place
