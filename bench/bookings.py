@@ -111,7 +111,7 @@ async def whole(folder: Path, people: int, at_once: int) -> tuple[str, str, str]
     surgery = await Surgery.open(folder)
     configs, charter = surgery.federation.configs, surgery.federation.nodes["north"].state.charter
     await surgery.federation.stop()
-    env = {"PEEWIT_ADMISSION__KIND": "open", "PEEWIT_ADMISSION__PER_MINUTE": "100000"}
+    env = {"PEEWIT_NODE_ADMISSION__KIND": "open", "PEEWIT_NODE_ADMISSION__PER_MINUTE": "100000"}
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(node_process(folder / name / "node.toml", config.listen, env))

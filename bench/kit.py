@@ -66,7 +66,7 @@ def bare_server(body_bytes: int) -> Iterator[int]:
 def node_process(config: Path, listen: str, env: dict[str, str] | None = None) -> Iterator[int]:
     """A node as operators run it; the id of its process."""
     command = [sys.executable, "-m", "peewit_clients.cli", "node", "run", str(config)]
-    with running(command, f"http://{listen}/healthz", {"PEEWIT_LISTEN": listen, **(env or {})}) as process:
+    with running(command, f"http://{listen}/healthz", {"PEEWIT_NODE_LISTEN": listen, **(env or {})}) as process:
         yield process
 
 

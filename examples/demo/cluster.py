@@ -72,7 +72,7 @@ class Cluster:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "peewit_clients.cli", "node", "run", str(folder / "node.toml"),
                 stderr=log, stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "PEEWIT_GOSSIP__PROXY": self.cables.proxies[name]},
+                env={**os.environ, "PEEWIT_NODE_GOSSIP__PROXY": self.cables.proxies[name]},
             )  # fmt: skip
         await self.until(lambda: self._ready(name), f"node {name} is ready")
 

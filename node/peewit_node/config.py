@@ -1,6 +1,6 @@
 """What an operator can set: `node.toml`, and environment variables over it.
 
-    PEEWIT_LISTEN=127.0.0.1:9000   PEEWIT_GOSSIP__INTERVAL_S=5
+    PEEWIT_NODE_LISTEN=127.0.0.1:9000   PEEWIT_NODE_GOSSIP__INTERVAL_S=5
 
 Rules kept here: unknown keys are refused; an error names the file, the key and the reason; plain HTTP is
 only allowed on loopback.
@@ -96,10 +96,13 @@ class Admission(BaseModel):
     token_bits: Literal[2048, 3072, 4096] = 2048
 
 
+ENVIRONMENT: Final = "PEEWIT_NODE_"
+
+
 class NodeConfig(BaseSettings):
     """One node."""
 
-    model_config = SettingsConfigDict(env_prefix="PEEWIT_", env_nested_delimiter="__", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT, env_nested_delimiter="__", extra="forbid")
     operator: str
     "Which operator of the charter this node is."
     charter: Path
@@ -157,15 +160,21 @@ def load_config(path: Path) -> NodeConfig:
         raise OperatorError(f"{path}: no such file; make one with `peewit node init`") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OperatorError(f"{path}: {error}") from None
+    for name in os.environ:
+        if name.startswith(ENVIRONMENT) and _key(name)[0] not in NodeConfig.model_fields:
+            raise OperatorError(f"the environment: {name} is no setting; settings are those of node.toml")
     try:
         config = NodeConfig(**table)
     except SettingsError as error:
         raise OperatorError(f"the environment: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        place = tuple(map(str, first["loc"]))
         reason = first["msg"].removeprefix("Value error, ")
-        raise OperatorError(f"{path}: {key + ': ' if key else ''}{reason}") from None
+        for name in os.environ:
+            if name.startswith(ENVIRONMENT) and _key(name) == place:
+                raise OperatorError(f"the environment: {name}: {reason}") from None
+        raise OperatorError(f"{path}: {'.'.join(place) + ': ' if place else ''}{reason}") from None
     base = path.parent
     resolved = {"charter": base / config.charter, "data": base / config.data}
     if config.places:
@@ -173,3 +182,8 @@ def load_config(path: Path) -> NodeConfig:
     if config.tls:
         config.tls = Tls(certificate=base / config.tls.certificate, key=base / config.tls.key)
     return config.model_copy(update=resolved)
+
+
+def _key(name: str) -> tuple[str, ...]:
+    """The setting that a variable of the environment is about."""
+    return tuple(name.removeprefix(ENVIRONMENT).lower().split("__"))

@@ -22,7 +22,7 @@ from peewit_node.sqlite import SqliteFile
 
 CONFIG = """\
 # A Peewit node. Every key can be set in the environment too, for example
-# PEEWIT_LISTEN=127.0.0.1:9000 or PEEWIT_GOSSIP__INTERVAL_S=5.
+# PEEWIT_NODE_LISTEN=127.0.0.1:9000 or PEEWIT_NODE_GOSSIP__INTERVAL_S=5.
 
 operator = "{operator}"             # which operator of the charter this node is
 charter = "{charter}"     # relative to this file

@@ -30,6 +30,9 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     assert "no operator admits" in errors
     shutil.rmtree(folder / "mediator" / "devices")
     for name in ("north", "west"):
+        swapped = ("operator", "admit", identity["root"], "--root", identity["id"], "--postcodes", "1", "--data", name)
+        code, _, errors = await peewit(folder, *swapped)
+        assert (code, "are swapped" in errors) == (3, True), errors
         words = ("operator", "admit", identity["id"], "--root", identity["root"], "--postcodes", "1", "--data", name)
         code, output, errors = await peewit(folder, *words, "--dry-run")
         assert code == 0, errors

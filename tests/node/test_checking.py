@@ -330,7 +330,7 @@ async def test_processes_end_with_their_node_however_it_ends(tmp_path: Path) -> 
     Federation.make(tmp_path)
     for number in (signal.SIGTERM, signal.SIGKILL):
         command = [sys.executable, "-m", "peewit_clients.cli", "node", "run", str(tmp_path / "north" / "node.toml")]
-        node = subprocess.Popen(command, env={**os.environ, "PEEWIT_CHECKERS": "2"}, stderr=subprocess.DEVNULL)
+        node = subprocess.Popen(command, env={**os.environ, "PEEWIT_NODE_CHECKERS": "2"}, stderr=subprocess.DEVNULL)
         children = Path(f"/proc/{node.pid}/task/{node.pid}/children")
 
         def workers(children: Path = children) -> list[int]:

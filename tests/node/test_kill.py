@@ -65,7 +65,7 @@ async def start_process(config: Path, listen: str) -> asyncio.subprocess.Process
     config.write_text(text + f"interval_s = {FAST.interval_s}\n" if "[limits]" not in text else text)
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "peewit_clients.cli", "node", "run", str(config),
-        stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "PEEWIT_LISTEN": listen},
+        stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "PEEWIT_NODE_LISTEN": listen},
     )  # fmt: skip
 
 

@@ -55,12 +55,20 @@ def test_a_bad_configuration_is_refused_with_file_key_and_reason(tmp_path: Path,
 def test_the_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "node.toml"
     path.write_text(GOOD)
-    monkeypatch.setenv("PEEWIT_LISTEN", "127.0.0.1:9999")
-    monkeypatch.setenv("PEEWIT_GOSSIP__INTERVAL_S", "7")
+    monkeypatch.setenv("PEEWIT_NODE_LISTEN", "127.0.0.1:9999")
+    monkeypatch.setenv("PEEWIT_NODE_GOSSIP__INTERVAL_S", "7")
     config = load_config(path)
     assert config.address == ("127.0.0.1", 9999)
     assert config.gossip.interval_s == 7
-    monkeypatch.setenv("PEEWIT_GOSSIP", "nonsense")
+    monkeypatch.setenv("PEEWIT_NODE_GOSSIP__INTERVAL_S", "0")
+    with pytest.raises(OperatorError, match="the environment: PEEWIT_NODE_GOSSIP__INTERVAL_S: Input should be greater"):
+        load_config(path)
+    monkeypatch.setenv("PEEWIT_NODE_GOSSIP__INTERVAL_S", "7")
+    monkeypatch.setenv("PEEWIT_NODE_GOSIP__INTERVAL_S", "7")
+    with pytest.raises(OperatorError, match="PEEWIT_NODE_GOSIP__INTERVAL_S is no setting"):
+        load_config(path)
+    monkeypatch.delenv("PEEWIT_NODE_GOSIP__INTERVAL_S")
+    monkeypatch.setenv("PEEWIT_NODE_GOSSIP", "nonsense")
     with pytest.raises(OperatorError, match="environment"):
         load_config(path)
 

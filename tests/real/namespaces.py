@@ -126,7 +126,7 @@ class Lab:
             str(self.folder / name / "node.toml"),
         )
         log = (self.folder / f"{name}.log").open("ab")
-        env = {**self.env, "PEEWIT_LISTEN": f"{self.address(name)}:8443"}
+        env = {**self.env, "PEEWIT_NODE_LISTEN": f"{self.address(name)}:8443"}
         self.processes[name] = subprocess.Popen(command, env=env, stderr=log)
         log.close()
         wait(lambda: self.status(name) is not None, f"{name} does not start: {self.folder / name}.log")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from peewit_clients.admin_door import knock
 from peewit_clients.cli.common import dry_run_option, emit, json_option
 from peewit_federation import cbor
 from peewit_federation.errors import MalformedError
+from peewit_federation.keys import key_id
 from peewit_federation.statements.operator import QUOTAS_DEFAULT, Admission, Withdrawal
 
 data_option = click.option(
@@ -27,8 +29,16 @@ def operator() -> None:
 @click.option("--root", "roots", multiple=True, required=True, help="A root key of the mediator (hexadecimal).")
 @click.option("--postcodes", required=True, help="Postcode prefixes within which it counts, separated by commas.")
 @click.option("--services", default="", help="Services, separated by commas; all if left out.")
-@click.option("--devices", default=QUOTAS_DEFAULT[0], show_default=True, help="Devices that it may have.")
-@click.option("--entries", default=QUOTAS_DEFAULT[1], show_default=True, help="Entries per device's log.")
+@click.option(
+    "--devices",
+    type=click.IntRange(1, 1000),
+    default=QUOTAS_DEFAULT[0],
+    show_default=True,
+    help="Devices that it may have.",
+)
+@click.option(
+    "--entries", type=click.IntRange(1), default=QUOTAS_DEFAULT[1], show_default=True, help="Entries per device's log."
+)
 @data_option
 @dry_run_option
 @json_option
@@ -55,6 +65,11 @@ def admit(
         tuple(sorted(filter(None, services.split(",")))),
         (devices, entries, QUOTAS_DEFAULT[2]),
     )
+    if key_id(admission.mediator) in admission.roots:
+        raise MalformedError("the mediator's id and its root key are swapped: the id comes first, the key after --root")
+    for root in admission.roots:
+        if not crypto_core_ed25519_is_valid_point(root):
+            raise MalformedError(f"--root {root.hex()[:16]}…: not an Ed25519 public key")
     if not admission.postcodes:
         raise MalformedError("--postcodes: at least one prefix is due")
     consequence = (
