@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nacl.exceptions
@@ -77,7 +78,10 @@ def _fields(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_mode & 0o077:
             raise OperatorError(f"{path} may be read by others; run: chmod 600 {path}")
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if re.fullmatch(r"[0-9a-f]{64}\n?", text, re.ASCII):
+            return {"bare": text.strip()}  # as `peewit node init` writes keys
+        fields = json.loads(text)
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
     except ValueError:

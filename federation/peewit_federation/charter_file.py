@@ -60,6 +60,9 @@ from peewit_federation.log.policy import Policy, parse_policy
 
 CHARTER_BYTES_MAX: Final = 256 * 1024
 FORMAT: Final = 1
+PATH = r"(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?"
+URL: Final = re.compile(rf"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{{1,5}})?{PATH}", re.ASCII)
+"No name and password, no query: what is said beside the host leads astray."
 
 
 def parse_charter(data: bytes) -> Charter:
@@ -173,8 +176,10 @@ class _Reader:
         if origin not in policy.logs:
             raise OperatorError(f"charter: {self.where}the policy has no log with this origin")
         url, region = self.take("url", str), self.take("region", list, [])
-        if not url.startswith(("https://", "http://")) or url.endswith("/"):
-            raise OperatorError(f"charter: {self.where}url must begin with https:// and not end with a slash")
+        if not URL.fullmatch(url):
+            raise OperatorError(
+                f"charter: {self.where}url must be https://HOST, perhaps with a port and a path, no slash at the end"
+            )
         if not all(isinstance(p, str) and p.isascii() and p.isdigit() and len(p) <= 5 for p in region):
             raise OperatorError(f"charter: {self.where}region must be a list of postcode prefixes")
         key = self.key("charter_key", ED25519)

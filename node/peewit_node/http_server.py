@@ -8,8 +8,10 @@ to speak and is not being answered is cut off after a time, and so is a body tha
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from aiohttp import web
@@ -169,3 +171,13 @@ async def read_body(request: web.Request, size_bytes_max: int, timeout_s: float)
                 raise LimitError(f"a body of more than {size_bytes_max} bytes")
             parts.append(part)
     return b"".join(parts)
+
+
+@lru_cache(256)
+def accepts(header: str, coding: str) -> bool:
+    """Whether Accept-Encoding names a coding, and not with a weight of nothing (RFC 9110, 12.5.3)."""
+    for part in header.lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() == coding:
+            return not re.fullmatch(r"q=0(\.0*)?", weight.strip())
+    return False

@@ -52,7 +52,8 @@ def problem(error: Exception, status: int | None = None) -> web.Response:
     body: dict[str, object] = {"type": f"urn:peewit:{name}", "title": str(error), "status": status or 500}
     if isinstance(error, ConflictError) and error.size is not None:
         body["size"] = error.size
-    return web.Response(body=json.dumps(body).encode(), status=status or 500, content_type="application/problem+json")
+    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}  # a tile may be there soon
+    return web.Response(body=json.dumps(body).encode(), status=status or 500, headers=headers)
 
 
 @web.middleware

@@ -28,7 +28,7 @@ from peewit_federation.errors import MalformedError, UnknownError
 from peewit_federation.gossip.views import OPERATORS
 from peewit_node.answers import KINDS, NUMBER_BYTES, Answers
 from peewit_node.carry import Carrier
-from peewit_node.http_server import read_body
+from peewit_node.http_server import accepts, read_body
 from peewit_node.keeper import Keeper
 from peewit_node.logs import Logs
 from peewit_node.node_state import NodeState
@@ -101,7 +101,7 @@ class ClientRoutes:
         if postcode is not None:
             return _answer(await self._answers.catchments(postcode, service, distance, after))
         packed = await self._whole_list(service, after)
-        if "deflate" in request.headers.get("Accept-Encoding", ""):
+        if accepts(request.headers.get("Accept-Encoding", ""), "deflate"):
             return web.Response(body=packed, headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": "deflate"})
         return web.Response(body=zlib.decompress(packed), content_type=CONTENT_TYPE)
 

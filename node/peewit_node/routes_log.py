@@ -23,7 +23,7 @@ from peewit_federation.errors import MalformedError, UnknownError
 from peewit_federation.log.tiles import ENTRIES, HEIGHT, WIDTH, Tile
 from peewit_federation.registry.fold import MAIN, Registry
 from peewit_node.append import Appender
-from peewit_node.http_server import read_body
+from peewit_node.http_server import accepts, read_body
 from peewit_node.logs import Logs
 from peewit_node.stored_log import Log
 
@@ -74,7 +74,7 @@ class LogRoutes:
         return web.Response(body=log.head.encode(), headers=headers)
 
     async def tile(self, request: web.Request) -> web.Response:
-        packed = "gzip" in request.headers.get("Accept-Encoding", "")
+        packed = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         name = request.path + ("#gzip" if packed else "")
         body = self._cache.get(name)
         if body is None:

@@ -143,6 +143,25 @@ async def test_errors_say_what_to_do_and_have_documented_exit_codes(
     assert "Traceback" not in errors
 
 
+async def test_operators_sign_a_charter_one_after_the_other_and_see_whether_it_follows(tmp_path: Path) -> None:
+    Federation.make(tmp_path)
+    first = (tmp_path / "charter.toml").read_text()
+    (tmp_path / "2.toml").write_text(first.replace("number = 1", "number = 2"))
+    follows = ("charter", "show", "--charter", "2.toml", "--follows", "charter.toml", "--json")
+    code, _, errors = await peewit(tmp_path, *follows)
+    assert (code, "no quorum" in errors) == (7, True), errors
+    for name in ("north", "west", "south"):
+        sign = ("charter", "sign", "2.toml", "--operator", name, "--key", f"{name}/charter.key")
+        code, output, errors = await peewit(tmp_path, *sign)
+        assert code == 0, errors
+        (tmp_path / "2.toml").write_text(output)
+    code, output, errors = await peewit(tmp_path, *follows)
+    assert (code, json.loads(output)["signed_by"]) == (0, ["north", "south", "west"]), errors
+    wrong = ("charter", "sign", "2.toml", "--operator", "north", "--key", "west/charter.key")
+    code, _, errors = await peewit(tmp_path, *wrong)
+    assert (code, "is not the charter key of north" in errors) == (4, True), errors
+
+
 async def test_log_verify_checks_any_log_and_notices_a_rollback(federation: Federation) -> None:
     _, device = await start_with_area(federation, 300)
     url = f"{federation.url('west')}/log/{device.origin.hex()}"

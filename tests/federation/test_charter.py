@@ -84,6 +84,8 @@ def test_a_node_beyond_the_witnesses_mirrors_without_a_vote() -> None:
         (lambda t: t.replace("group nodes 3", "group nodes 4"), "too demanding"),
         (lambda t: t.replace('name = "west"', 'name = "weird"'), "no witness of this name"),
         (lambda t: t.replace('url = "https://west.example"', 'url = "west.example"'), "url"),
+        (lambda t: t.replace('url = "https://west.example"', 'url = "https://north.example@west.example"'), "url"),
+        (lambda t: t.replace('url = "https://west.example"', 'url = "https://west.example?x=1"'), "url"),
         (lambda t: t.replace("admission_threshold = 2", "admission_threshold = 9"), "admission_threshold"),
         (lambda t: t.replace('region = ["1"]', 'region = ["Bavaria"]'), "region"),
         (lambda t: t.replace(str(card("west").charter_key), str(card("west").log)), "two purposes"),

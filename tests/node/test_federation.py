@@ -50,6 +50,10 @@ async def test_immutable_files_may_be_cached_for_ever_and_bundles_are_compressed
             assert "immutable" in response.headers["Cache-Control"]
             assert response.headers["Content-Encoding"] == "gzip"
             assert response.headers["Content-Type"] == "application/octet-stream"
+        async with session.get(f"{prefix}/tile/entries/000.p/41", headers={"Accept-Encoding": "gzip;q=0"}) as response:
+            assert "Content-Encoding" not in response.headers
+        async with session.get(f"{prefix}/tile/entries/000") as response:
+            assert (response.status, response.headers["Cache-Control"]) == (404, "no-store"), "it may be full soon"
         async with session.get(f"{prefix}/checkpoint") as response:
             assert "max-age=1" in response.headers["Cache-Control"]
             assert response.headers["Content-Type"] == "text/plain; charset=utf-8"

@@ -11,8 +11,11 @@ from rich.table import Table
 
 from peewit_clients.charters import Card, compose_charter, usual_draw, usual_quorum
 from peewit_clients.cli.common import charter_option, emit, json_option, read_charter, read_text
+from peewit_clients.secret_file import read_secret
+from peewit_federation.charter_file import sign_charter
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import OperatorError
+from peewit_federation.keys import SigningKey
 
 
 @click.group()
@@ -67,11 +70,32 @@ def new(
 
 
 @charter.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--operator", required=True, help="Whose signature it is.")
+@click.option("--key", "key_path", type=click.Path(path_type=Path), required=True, help="That operator's charter.key.")
+def sign(path: Path, operator: str, key_path: Path) -> None:
+    """Sign a charter that follows another one (its number is one higher). Prints it with the signature.
+
+    \b
+    peewit charter sign charter-2.toml --operator north --key offline/charter.key > signed.toml
+    peewit charter show --charter signed.toml --follows charter.toml
+    """
+    found, key = read_charter(path), SigningKey(read_secret(key_path))
+    expected = found.operator(operator).charter_key
+    if key.public != expected.public.raw:
+        raise OperatorError(f"{key_path} is not the charter key of {operator} in {path}")
+    click.echo(sign_charter(found, operator, key).encode().decode(), nl=False)
+
+
+@charter.command()
 @charter_option
+@click.option("--follows", type=click.Path(path_type=Path), help="Check that it lawfully follows this one.")
 @json_option
-def show(charter_path: Path, as_json: bool) -> None:
+def show(charter_path: Path, follows: Path | None, as_json: bool) -> None:
     """Check a charter and show what it says."""
     found = read_charter(charter_path)
+    if follows is not None:
+        read_charter(follows).require_successor(found)
     policy = found.policy
     if as_json:
         emit(
@@ -79,6 +103,7 @@ def show(charter_path: Path, as_json: bool) -> None:
                 "name": found.name,
                 "number": found.number,
                 "digest": found.digest.hex(),
+                "signed_by": sorted(found.signed_by(found.operators)),
                 "admission_threshold": found.admission_threshold,
                 "quorum": policy.needed(),
                 "draw": draw_facts(found.schedule),
@@ -91,6 +116,8 @@ def show(charter_path: Path, as_json: bool) -> None:
         return
     console = Console()
     console.print(f"[bold]{found.name}[/], charter {found.number}, digest {found.digest.hex()}")
+    if found.signatures:
+        console.print(f"signed by {', '.join(sorted(found.signed_by(found.operators)))}")
     console.print(
         f"{policy.needed()} of {len(policy.witnesses)} nodes make a quorum: two quorums share at least "
         f"{policy.overlap()} nodes, and {policy.blocking()} nodes must fail to stop it."
