@@ -9,8 +9,11 @@ from __future__ import annotations
 import sqlite3
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from peewit_node.engine import StorageError
+
+COPIES_S: Final = 7 * 86_400
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -35,6 +38,13 @@ def migrate(database: sqlite3.Connection, path: Path, steps: list[tuple[int, str
             if before:
                 _copy(database, path.with_name(f"{path.name}.before-{number:04d}"))
             _run(database, number, sql)
+
+
+def drop_copies(path: Path, now_s: float) -> None:
+    """Delete copies from before a migration that are older than a week: what was deleted since is in them."""
+    for copy in path.parent.glob(f"{path.name}.before-*"):
+        if copy.stat().st_mtime < now_s - COPIES_S:
+            copy.unlink()
 
 
 def _run(database: sqlite3.Connection, number: int, sql: str) -> None:

@@ -59,6 +59,7 @@ from peewit_node.keyfile import read_key, read_seed, write_key
 from peewit_node.listener import Listener
 from peewit_node.logs import Logs
 from peewit_node.machine import Machine
+from peewit_node.migrate import drop_copies
 from peewit_node.mirror import Mirror
 from peewit_node.node_state import NodeState
 from peewit_node.oblivious import Oblivious
@@ -293,7 +294,8 @@ class Node:
                 await self.letterboxes.expire(self.state.now())
                 await self.journals.expire(self.state.now())
                 await self.engine.scrub()
-            except StorageError as error:
+                drop_copies(self.state.config.data / DATABASE, self.state.now())
+            except (StorageError, OSError) as error:
                 logger.warning("what has ended could not be deleted yet", reason=str(error))
             await asyncio.sleep(TIDY_S)
 

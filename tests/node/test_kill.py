@@ -6,13 +6,18 @@ import asyncio
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 
 from peewit_federation.log.checkpoint import log_key
+from peewit_node.migrate import migrate, migrations
+from peewit_node.sqlite import SqliteFile
 from tests.federation_kit import FAST, Federation, TestMediator, catchment, encode_all, provider, seed
 from tests.federation_kit_http import Device, get, until
 
@@ -136,3 +141,44 @@ def stored(database: Path, origin: bytes) -> int:
     finally:
         connection.close()
     return int(row[0]) if row else 0
+
+
+OPENS = """
+import sys
+from pathlib import Path
+from peewit_node.sqlite import SqliteFile
+print("begins", flush=True)
+SqliteFile(Path(sys.argv[1])).close()
+"""
+
+
+def test_a_program_that_is_killed_while_it_brings_an_old_database_up_loses_none_of_it(tmp_path: Path) -> None:
+    """At whatever moment: the copy before a migration, its rows, or its end."""
+    path, rows = tmp_path / "node.sqlite", 20_000
+    old = sqlite3.connect(path, isolation_level=None)
+    migrate(old, path, migrations()[:-1])
+    old.execute("BEGIN")
+    old.executemany(
+        "INSERT INTO messages VALUES (?, x'01', x'02', ?, ?)",
+        ((number, number.to_bytes(32, "big"), bytes(400)) for number in range(rows)),
+    )
+    old.execute("COMMIT")
+    old.close()
+    killed, delay_s, ended = 0, 0.0, False
+    while not ended:
+        with subprocess.Popen([sys.executable, "-c", OPENS, str(path)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begins\n"
+            time.sleep(delay_s)
+            process.kill()
+            ended = process.wait() == 0
+        killed += not ended
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("SELECT count(*) FROM messages").fetchone() == (rows,)
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        delay_s += 0.01 + delay_s / 4
+    assert killed > 3
+    file = SqliteFile(path)
+    assert file.fetch("SELECT max(number) FROM migrations", ()) == [(migrations()[-1][0],)]
+    assert file.fetch("SELECT count(*), sum(number) FROM messages", ()) == [(rows, rows * (rows - 1) // 2)]
+    file.close()

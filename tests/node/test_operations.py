@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import aiohttp
@@ -17,7 +18,7 @@ from peewit_federation.keys import SigningKey
 from peewit_node.config import load_config
 from peewit_node.engine import StorageError, StorageFullError, Write, WriteConflictError
 from peewit_node.keyfile import read_key, write_key
-from peewit_node.migrate import migrate, migrations
+from peewit_node.migrate import drop_copies, migrate, migrations
 from peewit_node.node import Node
 from peewit_node.peers import PeerError, check_address
 from peewit_node.sqlite import SqliteEngine, SqliteFile
@@ -175,6 +176,10 @@ def test_a_database_of_an_older_program_is_brought_up_and_kept_beside(tmp_path: 
         assert before.execute("SELECT max(number) FROM migrations").fetchone() == (1,)
         assert before.execute("SELECT body FROM facts").fetchone() == (b"\x01",)
     before.close()
+    drop_copies(path, time.time())
+    assert (tmp_path / "node.sqlite.before-0002").exists()
+    drop_copies(path, time.time() + 8 * 86_400)
+    assert list(tmp_path.glob("*.before-*")) == [], "what the node deleted is not kept for ever beside it"
 
 
 async def test_writers_share_commits_and_a_conflict_undoes_only_its_own(tmp_path: Path) -> None:
