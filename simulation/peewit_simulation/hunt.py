@@ -12,13 +12,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from peewit_simulation.bookings import simulate_bookings
 from peewit_simulation.checkers import BrokenPromiseError
 from peewit_simulation.federation import sweep
 from peewit_simulation.generate import draw
+from peewit_simulation.machine import make_keys
 from peewit_simulation.scenario import Scenario, simulate
 
+KEYS: Final = 32
+"Token keys that most worlds need."
 SHRINK_RUNS_MAX = 80
 
 
@@ -71,6 +75,8 @@ def run_bookings(seed: int) -> Result:
 def hunt(seeds: range, jobs: int, run: Callable[[int], Result] = run_seed) -> Iterator[Result]:
     """Run many seeds, `jobs` at once, each in a process of its own."""
     context = multiprocessing.get_context("fork")
+    if run is run_bookings:
+        make_keys(KEYS)
     try:
         with context.Pool(jobs, maxtasksperchild=1) as pool:
             yield from pool.imap_unordered(run, seeds)

@@ -26,6 +26,12 @@ class SimMachine(LocalMachine):
         return _token_key(bits, self._made)
 
 
+def make_keys(count: int, bits: int = 2048) -> None:
+    """Make the first keys of every world beforehand: processes that are forked later have them."""
+    for number in range(1, count + 1):
+        _token_key(bits, number)
+
+
 @cache
 def _token_key(bits: int, number: int) -> TokenKey:
     return TokenKey(_prime(bits // 2, number, "p"), _prime(bits // 2, number, "q"))
