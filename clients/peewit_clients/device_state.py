@@ -2,42 +2,62 @@
 
 Rules kept here: one process at a time; a head and the entries that it covers are stored in one transaction,
 before either leaves the device; a counter in the file and one beside it tell whether the file was put back
-from a backup, in which case the device must ask others how long its log is before it signs again.
+from a backup, in which case the device must ask others how long its log is before it signs again. Keys, names, secrets
+and the trail are sealed under the key in `device.key`, which a passphrase may seal; the log is what anybody may read.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import nacl.encoding
+import nacl.exceptions
+import nacl.hash
+import nacl.secret
+import nacl.utils
 
 from peewit_clients.locks import take_lock
-from peewit_federation.errors import OperatorError
+from peewit_clients.secret_file import read_secret, write_secret
+from peewit_federation import cbor
+from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Head, log_key, open_head
+from peewit_federation.statements.carried import Device, open_carried
 
 DATABASE: Final = "device.sqlite"
+TRAIL: Final = b"trail"
 COUNTER: Final = "starts"
+KEY: Final = "device.key"
+SEALED: Final = frozenset({"seed", "encryption"})
+"Facts that nobody else may read."
 SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, body BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS entries (place INTEGER PRIMARY KEY, entry BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, note BLOB NOT NULL)",
+    # `tag` is a keyed hash of the name, `box` has the name and what is kept with it.
     """CREATE TABLE IF NOT EXISTS names
-       (kind INTEGER, name TEXT, subject BLOB NOT NULL, secret BLOB NOT NULL, PRIMARY KEY (kind, name))""",
+       (kind INTEGER, tag BLOB, subject BLOB NOT NULL, box BLOB NOT NULL, PRIMARY KEY (kind, tag))""",
     # All secrets that were ever made, for an older grant may stand for a while after a newer one was written.
-    "CREATE TABLE IF NOT EXISTS secrets (kind INTEGER, subject BLOB, secret BLOB, PRIMARY KEY (kind, subject, secret))",
-    "CREATE TABLE IF NOT EXISTS trail (time INTEGER, what TEXT, name TEXT, detail TEXT)",
+    """CREATE TABLE IF NOT EXISTS secrets
+       (kind INTEGER, subject BLOB, tag BLOB, box BLOB NOT NULL, PRIMARY KEY (kind, subject, tag))""",
+    "CREATE TABLE IF NOT EXISTS trail (time INTEGER, box BLOB NOT NULL)",
 )
 
 
 class DeviceState:
     """An open state. Close it, or use it as a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: str | None = None) -> None:
+        """Raises `OperatorError`."""
         self.folder = folder
         if not (folder / DATABASE).exists():
             raise OperatorError(f"{folder} holds no device; make one with `peewit mediator device`")
+        self._key = read_secret(folder / KEY, passphrase)
+        self._box = nacl.secret.Aead(self._key)
         self._lock = take_lock(folder / "lock", folder)
         try:
             self._database = _connect(folder / DATABASE)
@@ -61,21 +81,27 @@ class DeviceState:
         "Whether the file was put back from a backup since it was last used."
 
     @classmethod
-    def create(cls, folder: Path, seed: bytes, encryption_seed: bytes, device: bytes) -> DeviceState:
+    def create(
+        cls, folder: Path, seed: bytes, encryption_seed: bytes, device: bytes, passphrase: str | None = None
+    ) -> DeviceState:
         """Make a new device's state."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / DATABASE
         if path.exists():
             raise OperatorError(f"{path} exists already; a device is never overwritten")
+        (folder / KEY).unlink(missing_ok=True)  # of a try that was cut short
+        write_secret(folder / KEY, nacl.utils.random(nacl.secret.Aead.KEY_SIZE), passphrase)
+        box = nacl.secret.Aead(read_secret(folder / KEY, passphrase))
         path.touch(mode=0o600)
         database = _connect(path)
         with database:
             database.execute("BEGIN")
             for name, body in (("seed", seed), ("encryption", encryption_seed), ("device", device), ("starts", b"0")):
-                database.execute("INSERT INTO facts VALUES (?, ?)", (name, body))
+                kept = bytes(box.encrypt(body, name.encode())) if name in SEALED else body
+                database.execute("INSERT INTO facts VALUES (?, ?)", (name, kept))
         database.close()
         (folder / COUNTER).write_text("0", encoding="ascii")
-        return cls(folder)
+        return cls(folder, passphrase)
 
     def __enter__(self) -> DeviceState:
         return self
@@ -92,7 +118,16 @@ class DeviceState:
         if not rows:
             raise OperatorError(f"{self.folder / DATABASE} is damaged: {name} is missing")
         body: bytes = rows[0][0]
-        return body
+        return self._open(body, name.encode()) if name in SEALED else body
+
+    def _open(self, box: bytes, about: bytes) -> bytes:
+        try:
+            return bytes(self._box.decrypt(box, about))
+        except (nacl.exceptions.CryptoError, ValueError):
+            raise OperatorError(f"{self.folder / DATABASE} is damaged, or belongs to another {KEY}") from None
+
+    def _tag(self, *about: object) -> bytes:
+        return nacl.hash.blake2b(cbor.encode(list(about)), key=self._key, encoder=nacl.encoding.RawEncoder)
 
     def _count(self) -> bool:
         beside = self.folder / COUNTER
@@ -150,47 +185,69 @@ class DeviceState:
             rows = [(start + i, entry) for i, entry in enumerate(entries)]
             self._database.executemany("INSERT INTO entries VALUES (?, ?)", rows)
             self._database.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", (head.size, head.encode()))
-            self._database.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", names)
-            kept = [(kind, subject, secret) for kind, _, subject, secret in names]
-            self._database.executemany("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", kept)
+            for kind, name, subject, secret in names:
+                box = bytes(self._box.encrypt(cbor.encode([name, secret]), subject))
+                row = kind, self._tag(kind, name), subject, box
+                self._database.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", row)
+                self.learn(kind, subject, secret)
 
     # Names that stay on the device
 
     def subject(self, kind: int, name: str) -> bytes | None:
         """What a name stands for."""
-        rows = self._database.execute("SELECT subject FROM names WHERE kind = ? AND name = ?", (kind, name)).fetchall()
+        query = "SELECT subject FROM names WHERE kind = ? AND tag = ?"
+        rows = self._database.execute(query, (kind, self._tag(kind, name))).fetchall()
         return rows[0][0] if rows else None
 
     def names(self, kind: int) -> dict[bytes, str]:
         """All names of a kind, by subject."""
-        return {
-            row[0]: row[1] for row in self._database.execute("SELECT subject, name FROM names WHERE kind = ?", (kind,))
-        }
+        rows = self._database.execute("SELECT subject, box FROM names WHERE kind = ?", (kind,))
+        return {subject: str(self._kept(box, subject)[0]) for subject, box in rows}
 
     def secret(self, kind: int, subject: bytes) -> bytes | None:
         """What was kept with the name of a subject last."""
-        query = "SELECT secret FROM names WHERE kind = ? AND subject = ?"
+        query = "SELECT box FROM names WHERE kind = ? AND subject = ?"
         rows = self._database.execute(query, (kind, subject)).fetchall()
-        return rows[0][0] if rows else None
+        return bytes(self._kept(rows[0][0], subject)[1]) if rows else None
+
+    def _kept(self, box: bytes, subject: bytes) -> list[Any]:
+        found: list[Any] = cbor.decode(self._open(box, subject))
+        return found
 
     def secrets(self, kind: int, subject: bytes) -> list[bytes]:
         """All secrets that this device knows of a subject."""
-        query = "SELECT secret FROM secrets WHERE kind = ? AND subject = ?"
-        return [row[0] for row in self._database.execute(query, (kind, subject))]
+        query = "SELECT box FROM secrets WHERE kind = ? AND subject = ?"
+        return [self._open(row[0], subject) for row in self._database.execute(query, (kind, subject))]
 
     def learn(self, kind: int, subject: bytes, secret: bytes) -> None:
         """Keep a secret that another device of the mediator shares."""
-        self._database.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", (kind, subject, secret))
+        row = kind, subject, self._tag(kind, subject, secret), bytes(self._box.encrypt(secret, subject))
+        self._database.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?, ?)", row)
 
     # The trail
 
     def note_down(self, at_s: int, what: str, name: str, detail: str) -> None:
         """Write down what was decided, for whoever has to account for it."""
-        self._database.execute("INSERT INTO trail VALUES (?, ?, ?, ?)", (at_s, what, name, detail))
+        box = bytes(self._box.encrypt(cbor.encode([what, name, detail]), TRAIL))
+        self._database.execute("INSERT INTO trail VALUES (?, ?)", (at_s, box))
 
     def trail(self) -> list[tuple[int, str, str, str]]:
         """(time, what, of which application, detail), oldest first."""
-        return list(self._database.execute("SELECT * FROM trail ORDER BY time, rowid"))
+        rows = self._database.execute("SELECT time, box FROM trail ORDER BY time, rowid").fetchall()
+        return [(at_s, *map(str, cbor.decode(self._open(box, TRAIL)))) for at_s, box in rows]
+
+
+def log_of(folder: Path) -> bytes:
+    """The log key of a device (32 bytes), which anybody may know; its folder stays locked. Raises `OperatorError`."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True)) as database:
+            ((statement,),) = database.execute("SELECT body FROM facts WHERE name = 'device'").fetchall()
+        device = open_carried(statement)
+    except (sqlite3.Error, ValueError, SenderError) as error:
+        raise OperatorError(f"{folder / DATABASE} is damaged: {error}") from None
+    if not isinstance(device, Device):
+        raise OperatorError(f"{folder / DATABASE} is damaged: it has no device statement")
+    return device.log_key
 
 
 def _connect(path: Path) -> sqlite3.Connection:

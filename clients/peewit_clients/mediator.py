@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from peewit_clients.device_log import USED_ELSEWHERE, DeviceLog, ForkedDeviceError, Progress
-from peewit_clients.device_state import DeviceState
+from peewit_clients.device_state import DeviceState, log_of
 from peewit_clients.follower import Copy
 from peewit_clients.plans import Knowledge, Plan, Planner
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
@@ -83,7 +83,9 @@ def init_mediator(folder: Path, seed: bytes, passphrase: str | None, *, two_pers
     return identity
 
 
-def add_device(folder: Path, name: str, root: SigningKey, seeds: tuple[bytes, bytes]) -> Path:
+def add_device(
+    folder: Path, name: str, root: SigningKey, seeds: tuple[bytes, bytes], passphrase: str | None = None
+) -> Path:
     """Make a device (`seeds`: log key, encryption key), vouched for by the root; its folder."""
     if not re.fullmatch(DEVICE_NAME, name, re.ASCII):
         raise MalformedError(f"{name!r} is not a device's name: small letters, digits and hyphens, at most 64")
@@ -91,7 +93,7 @@ def add_device(folder: Path, name: str, root: SigningKey, seeds: tuple[bytes, by
     log = SigningKey(seeds[0])
     statement = sign_device(Device(identity.id, root.public, log.public, xwing_public(seeds[1])), root, log)
     path = folder / "devices" / name
-    DeviceState.create(path, seeds[0], seeds[1], statement).close()
+    DeviceState.create(path, seeds[0], seeds[1], statement, passphrase).close()
     return path
 
 
@@ -316,8 +318,7 @@ def origin_of_device(folder: Path, name: str) -> bytes:
     """The origin hash of a device that is known here, or given in hexadecimal."""
     path = folder / "devices" / name
     if path.is_dir():
-        with DeviceState(path) as state:
-            return origin_hash(origin_of(state.key.public))
+        return origin_hash(origin_of(log_of(path)))
     try:
         found = bytes.fromhex(name)
     except ValueError:

@@ -25,7 +25,7 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     code, output, _ = await peewit(folder, "mediator", "init", "--json", env={"PEEWIT_PASSPHRASE": "open sesame"})
     identity = json.loads(output)
     secret = {"PEEWIT_PASSPHRASE": "open sesame"}
-    code, _, errors = await peewit(folder, "mediator", "device", "desk", env=secret)
+    code, _, errors = await peewit(folder, "mediator", "device", "desk", "--no-passphrase", env=secret)
     assert code == 3, "not admitted yet"
     assert "no operator admits" in errors
     shutil.rmtree(folder / "mediator" / "devices")
@@ -40,7 +40,7 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
         assert code == 0, errors
         assert "entry" in output
     await federation.agree()
-    code, output, errors = await peewit(folder, "mediator", "device", "desk", env=secret)
+    code, output, errors = await peewit(folder, "mediator", "device", "desk", "--no-passphrase", env=secret)
     assert code == 0, errors
     (folder / "areas.csv").write_text(AREAS)
     (folder / "practices.csv").write_text(practices("p", "q"))
@@ -105,6 +105,13 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     assert (code, "was closed at 3 entries" in errors) == (3, True), errors
     code, _, errors = await peewit(folder, "mediator", "device", "spare", env=secret)
     assert code == 0, errors
+    trail = ("mediator", "trail", "--device", "spare", "--json")
+    code, _, errors = await peewit(folder, *trail)
+    assert (code, "a passphrase is needed, and nobody can be asked" in errors) == (4, True), errors
+    code, _, errors = await peewit(folder, *trail, env={"PEEWIT_PASSPHRASE": "guess"})
+    assert (code, "wrong passphrase" in errors) == (4, True), errors
+    code, output, errors = await peewit(folder, *trail, env=secret)
+    assert (code, json.loads(output)) == (0, []), errors
     for _ in range(2):
         code, _, errors = await peewit(folder, "registry", "find", "--postcode", "10115", "--cache", "fresh")
         assert (code, errors) == (0, ""), "a device that has said nothing yet is no fault of the cache"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peewit_clients.device_log import DeviceLog, ForkedDeviceError
-from peewit_clients.device_state import DeviceState
+from peewit_clients.device_state import DeviceState, log_of
 from peewit_clients.mediator import Mediator, add_device, init_mediator
 from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
@@ -339,6 +339,33 @@ def test_a_damaged_device_says_what_to_do(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(OperatorError, match="close this device"):
         DeviceState(folder)
+
+
+def test_what_a_device_keeps_to_itself_is_in_no_file_of_it(tmp_path: Path) -> None:
+    """Whoever copies the folder without the key has the log, which anybody may read, and nothing else."""
+    init_mediator(tmp_path, seed("root"), None)
+    seeds = seed("log seed"), seed("sealing seed")
+    folder = add_device(tmp_path, "desk", SigningKey(seed("root")), seeds, "open sesame")
+    with pytest.raises(OperatorError, match="a passphrase is needed"):
+        DeviceState(folder)
+    with DeviceState(folder, "open sesame") as state:
+        entry = catchment("area", "10115").encode()
+        head = Device(TestMediator("m"), state.key).head([entry])
+        names = [(Catchment.KIND, "mitte", seed("subject")[:16], b"salt of mitte")]
+        state.append([entry], head, names)
+        state.learn(Catchment.KIND, seed("subject")[:16], b"salt of another")
+        state.note_down(1, "rejected", "clinic-a", "no licence")
+    with DeviceState(folder, "open sesame") as state:
+        assert state.key.seed == seeds[0]
+        assert state.subject(Catchment.KIND, "mitte") == seed("subject")[:16]
+        assert state.names(Catchment.KIND) == {seed("subject")[:16]: "mitte"}
+        assert sorted(state.secrets(Catchment.KIND, seed("subject")[:16])) == [b"salt of another", b"salt of mitte"]
+        assert state.trail() == [(1, "rejected", "clinic-a", "no licence")]
+    stored = b"".join(path.read_bytes() for path in folder.iterdir())
+    for secret in (*seeds, b"mitte", b"salt of", b"clinic-a", b"licence", b"rejected"):
+        assert secret not in stored, secret
+    assert entry in stored
+    assert log_of(folder) == SigningKey(seeds[0]).public
 
 
 async def test_admission_alone_does_not_reach_further_than_its_scope(federation: Federation) -> None:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import click
 
 from peewit_clients.cli.common import charter_option, json_option, node_option, plain, read_charter, with_pool
+from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking, PracticeState
 from peewit_clients.registry_view import RegistryView
-from peewit_clients.secret_file import is_sealed
 from peewit_clients.vault import key_path
 from peewit_federation.errors import OperatorError
 
@@ -71,10 +71,7 @@ def opened(clinic: Clinic) -> Iterator[tuple[Drawer, PracticeState]]:
     path = clinic.path
     if not key_path(path).exists():
         raise OperatorError(f"{clinic.folder} holds no practice; make one with `peewit provider init`")
-    given = None
-    if is_sealed(key_path(path)):
-        given = os.environ.get("PEEWIT_PASSPHRASE") or click.prompt("Passphrase", hide_input=True, err=True)
-    with Drawer(path, given, WAIT_S) as drawer:
+    with Drawer(path, passphrase_for(key_path(path), "of this practice"), WAIT_S) as drawer:
         state = PracticeState.load(drawer.read())
         if state is None:
             raise OperatorError(f"{path} is empty; delete it and say `peewit provider init` again")

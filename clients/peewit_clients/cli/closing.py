@@ -19,12 +19,11 @@ from peewit_clients.cli.common import (
     emit,
     json_option,
     node_option,
-    passphrase_for,
     read_charter,
     with_pool,
 )
-from peewit_clients.cli.publishing import folder_option, root_option, wait_option
-from peewit_clients.device_state import DeviceState
+from peewit_clients.cli.passphrases import passphrase_for
+from peewit_clients.cli.publishing import folder_option, open_state, root_option, wait_option
 from peewit_clients.log_words import WORDS, Line, read_lines, undone
 from peewit_clients.mediator import (
     Identity,
@@ -127,7 +126,7 @@ def close(
             f"look at `peewit mediator log {name}`, and say with --at how many entries are to be kept"
         )
     path = root_path or folder / "root.key"
-    identity, root = Identity.load(folder), root_key(path, passphrase_for(path))
+    identity, root = Identity.load(folder), root_key(path, passphrase_for(path, "of the root key"))
     if root.public != identity.root:
         raise OperatorError(f"{path} is not the root key of the mediator in {folder}")
     names = _names(folder)
@@ -149,7 +148,7 @@ def close(
             return
         taken, _ = await hand_in(pool, statement)
         if entries is not None:
-            with DeviceState(folder / "devices" / name) as state:
+            with open_state(folder / "devices" / name) as state:
                 await bring_branch(pool, state, made, taken)
         end = time.monotonic() + wait_s
         count, needed = 0, charter.policy.needed()
@@ -192,7 +191,7 @@ def _entries_here(folder: Path, name: str) -> list[bytes] | None:
     path = folder / "devices" / name
     if not path.is_dir():
         return None
-    with DeviceState(path) as state:
+    with open_state(path) as state:
         return state.entries()
 
 
@@ -200,7 +199,7 @@ def _names(folder: Path) -> dict[bytes, str]:
     """What the devices of this folder call practices, areas and keys."""
     found: dict[bytes, str] = {}
     for path in sorted((folder / "devices").glob("*/device.sqlite")):
-        with DeviceState(path.parent) as state:
+        with open_state(path.parent) as state:
             for kind in WORDS:
                 found |= state.names(kind)
     return found

@@ -140,14 +140,3 @@ def emit(value: Any) -> None:
     """Print JSON."""
     json.dump(value, sys.stdout)
     sys.stdout.write("\n")
-
-
-def passphrase_for(path: Path) -> str | None:
-    """Ask for a passphrase if the file needs one (or take PEEWIT_PASSPHRASE)."""
-    import os
-
-    from peewit_clients.secret_file import is_sealed
-
-    if not is_sealed(path):
-        return None
-    return os.environ.get("PEEWIT_PASSPHRASE") or click.prompt("Passphrase of the root key", hide_input=True, err=True)

@@ -18,24 +18,24 @@ from peewit_clients.cli.common import (
     emit,
     json_option,
     node_option,
-    passphrase_for,
     read_charter,
     with_pool,
 )
 from peewit_clients.cli.desk import applications, approve, keys, reject, trail
 from peewit_clients.cli.grants import catchments, provider
+from peewit_clients.cli.passphrases import new_passphrase, passphrase_for
 from peewit_clients.cli.passports import passports
 from peewit_clients.cli.publishing import (
     Work,
     act_on,
     device_option,
     folder_option,
+    open_state,
     publishing,
     root_option,
     with_device,
     would,
 )
-from peewit_clients.device_state import DeviceState
 from peewit_clients.mediator import (
     Identity,
     Mediator,
@@ -81,11 +81,7 @@ def init(folder: Path, no_passphrase: bool, two_persons: bool, dry_run: bool, as
         line = f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json"
         would(line, as_json=as_json)
         return
-    passphrase = None
-    if not no_passphrase:
-        passphrase = os.environ.get("PEEWIT_PASSPHRASE") or click.prompt(
-            "Passphrase for the root key", hide_input=True, confirmation_prompt=True, err=True
-        )
+    passphrase = None if no_passphrase else new_passphrase("for the root key", empty_ok=False)
     identity = init_mediator(folder, os.urandom(32), passphrase, two_persons=two_persons)
     if as_json:
         emit({"id": identity.id.hex(), "root": identity.root.hex()})
@@ -118,6 +114,7 @@ def two_persons_(state: str, folder: Path) -> None:
 @charter_option
 @node_option
 @click.option("--publish/--no-publish", default=True, help="Hand the statement to nodes at once.")
+@click.option("--no-passphrase", is_flag=True, help="Keep the device's key bare, for a machine that works by itself.")
 @dry_run_option
 @json_option
 def device(
@@ -127,6 +124,7 @@ def device(
     charter_path: Path,
     nodes: tuple[str, ...],
     publish: bool,
+    no_passphrase: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -142,8 +140,10 @@ def device(
     charter = read_charter(charter_path) if publish else None
     made = folder / "devices" / name
     if not made.exists():
-        add_device(folder, name, root_key(path, passphrase_for(path)), (os.urandom(32), os.urandom(32)))
-    with DeviceState(made) as state:
+        root = root_key(path, passphrase_for(path, "of the root key"))
+        own = None if no_passphrase else new_passphrase(f"for the device {name}")
+        add_device(folder, name, root, (os.urandom(32), os.urandom(32)), own)
+    with open_state(made) as state:
         origin = origin_hash(origin_of(state.key.public)).hex()
         statement = state.device
     if not as_json:

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
+from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.letters import Letters
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.recovery import Recovery
 from peewit_clients.registry_view import RegistryView
-from peewit_clients.secret_file import is_sealed
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
@@ -106,19 +106,7 @@ def passphrase(path: Path) -> str | None:
     """Ask for the passphrase of a request, if it has one."""
     if not key_path(path).exists():
         raise OperatorError(f"there is no request in {path}; begin with `peewit user request`")
-    if not is_sealed(key_path(path)):
-        return None
-    return os.environ.get("PEEWIT_PASSPHRASE") or click.prompt("Passphrase", hide_input=True, err=True)
-
-
-def new_passphrase() -> str | None:
-    """A passphrase for a new request; none if it is left empty."""
-    given = os.environ.get("PEEWIT_PASSPHRASE")
-    if given is not None:
-        return given or None
-    text = "A passphrase for this device (empty: none, if nobody else uses it)"
-    found = click.prompt(text, default="", show_default=False, hide_input=True, confirmation_prompt=True, err=True)
-    return found or None
+    return passphrase_for(key_path(path), "of this request")
 
 
 def with_user(me: Me, work: Callable[[User], Awaitable[T]]) -> T:

@@ -14,7 +14,7 @@ from peewit_clients.cli.clinic import Clinic, clinical, opened, with_practice
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
 from peewit_clients.cli.deciding import asking, confirm, decline
 from peewit_clients.cli.journal import journal
-from peewit_clients.cli.person import new_passphrase
+from peewit_clients.cli.passphrases import new_passphrase
 from peewit_clients.cli.running import run
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
@@ -63,7 +63,7 @@ def init(mediator: str, clinic: Clinic) -> None:
         identity = b""
     if len(identity) != 32:
         raise MalformedError("--mediator: 64 hexadecimal digits are due, as `peewit mediator init` prints them")
-    with Drawer.make(clinic.path, new_passphrase()) as drawer:
+    with Drawer.make(clinic.path, new_passphrase("for this device")) as drawer:
         state = PracticeState.new(identity, os.urandom)
         drawer.write([state.item(FACTS)])
     if clinic.as_json:
@@ -103,7 +103,7 @@ def restore(code: str, clinic: Clinic) -> None:
         await Journal(Letters(pool, time.time, os.urandom), state, os.urandom, lambda _: None).restore()
 
     with_pool(charter, clinic.nodes, run)
-    with Drawer.make(clinic.path, new_passphrase()) as drawer:
+    with Drawer.make(clinic.path, new_passphrase("for this device")) as drawer:
         drawer.write(state.item(*name) for name in (*state.names(), (JOURNAL, b"")))
     facts = {"slots": len(state.calendar), "offers": len(state.offered), "booked": len(state.booked)}
     if clinic.as_json:

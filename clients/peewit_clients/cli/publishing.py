@@ -21,8 +21,9 @@ from peewit_clients.cli.common import (
     show_progress,
     with_pool,
 )
+from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.device_log import Progress
-from peewit_clients.device_state import DeviceState
+from peewit_clients.device_state import KEY, DeviceState
 from peewit_clients.mediator import Identity, Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_federation.charter import Charter
@@ -134,7 +135,14 @@ def open_device(folder: Path, device: str) -> DeviceState:
         if len(found) != 1:
             raise OperatorError(f"{folder} has the devices {', '.join(found) or '(none)'}; choose one with --device")
         device = found[0]
-    return DeviceState(folder / "devices" / device)
+    return open_state(folder / "devices" / device)
+
+
+def open_state(path: Path) -> DeviceState:
+    """A device by its folder; asks for its passphrase if it has one."""
+    if not (path / KEY).exists():
+        raise OperatorError(f"{path} holds no device; make one with `peewit mediator device`")
+    return DeviceState(path, passphrase_for(path / KEY, f"of the device {path.name}"))
 
 
 def require_open(role: Mediator) -> None:

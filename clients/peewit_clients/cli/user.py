@@ -14,7 +14,8 @@ from peewit_clients.calendar import read_day
 from peewit_clients.cli.appointment import COMMANDS
 from peewit_clients.cli.common import emit, read_charter, with_pool
 from peewit_clients.cli.finding import choose, find
-from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, run_user, with_user
+from peewit_clients.cli.passphrases import new_passphrase
+from peewit_clients.cli.person import Me, passphrase, personal, read_person, run_user, with_user
 from peewit_clients.cli.wallet import passport
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_code, with_work
@@ -86,7 +87,7 @@ def request(
     prove = with_code(code) if code else with_work
     path = me.path
     fresh = not key_path(path).exists()
-    with Vault.make(path, new_passphrase()) if fresh else Vault(path, passphrase(path)) as vault:
+    with Vault.make(path, new_passphrase("for this device")) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
             state = UserState.new(person, group, choose(me, postcode, services, areas), services, os.urandom, extra)
@@ -220,7 +221,7 @@ def restore(code: str, me: Me) -> None:
         return state
 
     state = with_pool(charter, me.nodes, load)
-    with Vault.make(path, new_passphrase()) as vault:
+    with Vault.make(path, new_passphrase("for this device")) as vault:
         vault.write(state.encode())
     name = f"{state.person.given_name} {state.person.family_name}"
     if me.as_json:

@@ -14,7 +14,8 @@ import click
 import segno
 
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
-from peewit_clients.cli.person import Me, new_passphrase, passphrase, personal, read_person, with_user
+from peewit_clients.cli.passphrases import new_passphrase
+from peewit_clients.cli.person import Me, passphrase, personal, read_person, with_user
 from peewit_clients.letters import Letters
 from peewit_clients.paper import show_in_terminal, write_page, write_picture
 from peewit_clients.pool import BackendPool, UnreachableError
@@ -131,7 +132,7 @@ def request(family: str, given: str, born: str, correct: bool, me: Me) -> None:
     """Make a sealed request with your name and birth date, and show the code that opens it at the practice."""
     person, path = read_person(family, given, born), _path(me)
     fresh = not key_path(path).exists()
-    with Vault.make(path, new_passphrase()) if fresh else Vault(path, passphrase(path)) as vault:
+    with Vault.make(path, new_passphrase("for this device")) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         state = WalletState.decode(data) if data else WalletState.new(person, os.urandom)
         if state.person != person:
