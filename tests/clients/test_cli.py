@@ -67,6 +67,7 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     code, output, errors = await peewit(folder, "mediator", "status")
     assert code == 0, errors
     assert "revoked" in output
+    assert "end within 60 days" not in output
     code, output, errors = await peewit(folder, "mediator", "log", "desk", "--json")
     assert code == 0, errors
     told = [(line["entry"], line["what"], line["name"], line["where"]) for line in json.loads(output)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -47,7 +49,10 @@ from peewit_clients.mediator import (
 from peewit_clients.plans import Plan
 from peewit_federation.errors import PeewitError
 from peewit_federation.log.checkpoint import origin_hash, origin_of
+from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Catchment, Provider
+
+EXPIRY_WARNING_S: Final = 60 * 86_400
 
 
 @click.group()
@@ -201,6 +206,7 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
                             "subject": f.subject.hex(),
                             "name": names.get(f.subject),
                             "verdict": f.verdict.value,
+                            "until": f.standing.not_after if f.standing else None,
                         }
                         for f in found
                     ],
@@ -219,11 +225,19 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
             closed = str(close.size) if close else ""
             table.add_row(origin.hex(), str(size), str(believed), closed, here)
         console.print(table)
-        table = Table("kind", "name", Column("subject", overflow="fold"), "verdict")
+        table = Table("kind", "name", Column("subject", overflow="fold"), "verdict", "until")
+        ending = 0
         for item in found:
             kind = {16: "catchment", 17: "provider", 18: "issuer"}.get(item.kind, str(item.kind))
-            table.add_row(kind, names.get(item.subject, ""), item.subject.hex(), item.verdict.value)
+            until_s = item.standing.not_after if item.standing else 0
+            until = time.strftime("%Y-%m-%d", time.gmtime(until_s)) if until_s else ""
+            ending += item.verdict is Verdict.ACTIVE and until_s < now_s + EXPIRY_WARNING_S
+            table.add_row(kind, names.get(item.subject, ""), item.subject.hex(), item.verdict.value, until)
         console.print(table)
+        if ending:
+            console.print(
+                f"[yellow]{ending} of them end within 60 days: the same tables, imported again, renew them.[/]"
+            )
         for edit in lost:
             name = names.get(edit.subject, edit.subject.hex()[:16])
             console.print(
