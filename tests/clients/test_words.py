@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.words import LANGUAGES, catalogue, words_in
 from peewit_federation.passports.pw1 import CLAIMS
+from peewit_federation.registry.subjects import Verdict
 
 USED = re.compile(r'(?:tell|say)\(\s*"([a-z_]+)"')
 CLI = Path(__file__).parents[2] / "clients" / "peewit_clients" / "cli"
@@ -25,6 +27,7 @@ def test_every_language_says_the_same_with_the_same_values() -> None:
 def test_every_line_is_used_and_every_line_that_is_used_is_there() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (*CLI.glob("*.py"), *CLI.parent.glob("*.py")))
     used = set(USED.findall(source)) | set(re.findall(r'"((?:column|said|practice)_[a-z]+)"', source))
+    used |= set(re.findall(r'"(clinic_[a-z_]+)"', source)) | {verdict_line(verdict) for verdict in Verdict}
     used |= {f"claim_{name}" for name in CLAIMS.values()}
     assert used - {"practice_data"} <= set(catalogue("en"))
     assert set(catalogue("en")) <= used

@@ -153,7 +153,7 @@ async def test_x1_x6_x7_a_suspended_practice_signs_nothing_and_no_node_ever_kept
     await certified(folder)
     dose = ("--vaccine", "Bimervax", "--dose", "1/1", "--yes")
     paper = ("--pdf", "paper.pdf", "--language", "de")
-    assert "On paper" in await done(folder, "provider", "passport", "issue", code, *dose, *paper)
+    assert "Auf Papier" in await done(folder, "provider", "passport", "issue", code, *dose, *paper)
     said_ = await done(folder, "mediator", "provider", "suspend", "Clinic A", "--device", "desk")
     assert "it signs no more passports" in said_
     await refused(folder, 3, "is suspended", "provider", "passport", "issue", code, *dose, "--again")

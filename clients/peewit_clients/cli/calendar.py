@@ -70,9 +70,9 @@ def add(
     if clinic.as_json:
         emit({"added": len(slots)})
         return
-    click.echo(f"{len(slots)} slots added; `peewit provider run` offers them")
+    clinic.tell("clinic_added", count=len(slots))
     if doubled:
-        click.echo(f"{doubled} of them are at times that you had already: capacity there is higher now", err=True)
+        clinic.tell("clinic_doubled", count=doubled, err=True)
 
 
 @calendar.command()
@@ -85,10 +85,10 @@ def show(day: str, clinic: Clinic) -> None:
     if clinic.as_json:
         emit([{"day": d, "free": c[0], "offered": c[1], "booked": c[2]} for d, c in sorted(counts.items())])
         return
-    table = Table("day", "free", "offered", "booked")
+    table = Table(*map(clinic.say, ("column_day", "column_free", "column_offered", "column_booked")))
     for name, count in sorted(counts.items()):
         table.add_row(name, *map(str, count))
-    Console().print(table if counts else "No times yet; see `peewit provider calendar add --help`.")
+    Console().print(table if counts else clinic.say("clinic_no_times"))
 
 
 def _counts(state: PracticeState, day: str) -> dict[str, list[int]]:
@@ -125,8 +125,7 @@ def remove(day: str, service: str, text: str, clinic: Clinic) -> None:
     count = with_practice(clinic, act)
     if clinic.as_json:
         emit({"removed": count})
-    else:
-        click.echo(f"{count} times are gone")
+    clinic.tell("clinic_gone", count=count)
 
 
 @calendar.command()
@@ -140,5 +139,4 @@ def export(file: Path, clinic: Clinic) -> None:
         file.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise OperatorError(f"{file}: {error.strerror}") from None
-    if not clinic.as_json:
-        click.echo(f"{len(state.booked)} appointments in {file}")
+    clinic.tell("clinic_exported", count=len(state.booked), file=file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -34,19 +35,22 @@ def day(date: str | None, pdf: Path | None, clinic: Clinic) -> None:
         found = of_day(list(state.booked.values()), at, "")
     if pdf is not None:
         write_pdf(pdf, f"Appointments on {at}", found)
-        click.echo(f"{len(found)} appointments in {pdf}", err=clinic.as_json)
+        clinic.tell("clinic_exported", count=len(found), file=pdf)
     if clinic.as_json:
         emit([dict(zip(COLUMNS, row, strict=True)) for row in rows(found)])
         return
-    table = Table(*COLUMNS, title=f"Appointments on {at}")
+    table = Table(*map(clinic.say, HEADS), title=clinic.say("clinic_day", day=at))
     for row in rows(found):
         table.add_row(*map(escape, row))
-    Console().print(table if found else f"Nobody comes on {at}.")
+    Console().print(table if found else clinic.say("clinic_nobody", day=at))
     for booking in found:
         for at_s, theirs, text in booking.words:
-            who = booking.person.family_name if theirs else "you"
-            said = plain(f"{who}, {local_time(at_s)}: {text}")
-            Console().print(escape(said), highlight=False)
+            if theirs:
+                clinic.tell(
+                    "clinic_said", who=plain(booking.person.family_name), when=local_time(at_s), text=plain(text)
+                )
+            else:
+                clinic.tell("said_you", when=local_time(at_s), text=plain(text))
 
 
 @click.command()
@@ -66,8 +70,10 @@ def note(code: str, text: str, clinic: Clinic) -> None:
         await Appointments(practice).note(booking, text)
 
     with_practice(clinic, act)
-    if not clinic.as_json:
-        click.echo("sent")
+    clinic.tell("clinic_sent")
+
+
+HEADS: Final = ("column_time", "column_minutes", "column_service", "column_name", "column_born", "column_code")
 
 
 keep_open_option = click.option("--keep-open", is_flag=True, help="Offer the times of that day to others.")
@@ -98,8 +104,10 @@ def cancel(date: str, service: str, text: str, keep_open: bool, dry_run: bool, c
     count = with_practice(clinic, act)
     if clinic.as_json:
         emit({"cancelled": 0 if dry_run else count, "dry_run": dry_run})
+    if dry_run:
+        clinic.tell("clinic_would_cancel", count=count, day=date)
     else:
-        click.echo(f"{count} people {'would be' if dry_run else 'are'} told that they cannot come on {date}")
+        clinic.tell("clinic_cancelled", count=count, day=date)
 
 
 @click.command()
@@ -146,8 +154,8 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
     moves = with_practice(clinic, act)
     if clinic.as_json:
         emit({"moved": 0 if dry_run else len(moves), "dry_run": dry_run})
-    elif dry_run:
-        click.echo("Nobody was told (--dry-run).", err=True)
+    if dry_run:
+        clinic.tell("clinic_dry", err=True)
 
 
 async def _close(practice: Practice, date: str, service: str, text: str) -> None:

@@ -15,6 +15,7 @@ import click
 
 from peewit_clients.cli.common import charter_option, json_option, node_option, plain, read_charter, with_pool
 from peewit_clients.cli.passphrases import passphrase_for
+from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.pool import BackendPool
@@ -31,13 +32,12 @@ WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Clinic:
+class Clinic(Speaker):
     """What every command is told."""
 
     folder: Path
     charter_path: Path
     nodes: tuple[str, ...]
-    as_json: bool
 
     @property
     def path(self) -> Path:
@@ -60,7 +60,7 @@ def clinical(command: Callable[..., None]) -> Callable[..., None]:
         envvar="PEEWIT_PRACTICE",
         help="The practice's folder, encrypted.",
     )
-    for option in (json_option, node_option, charter_option, folder):
+    for option in (json_option, language_option, node_option, charter_option, folder):
         run = option(run)
     return run
 

@@ -25,6 +25,9 @@ from peewit_federation.appointment.messages import Accept
 from peewit_federation.errors import MalformedError, UnknownError
 
 COLUMNS: Final = ("time", "minutes", "service", "name", "birth date", "code", "decide until")
+HEADS: Final = (
+    "column_time", "column_minutes", "column_service", "column_name", "column_born", "column_code", "column_decide",
+)  # fmt: skip
 
 
 @click.command()
@@ -40,10 +43,10 @@ def asking(clinic: Clinic) -> None:
     if clinic.as_json:
         emit([dict(zip(COLUMNS, row, strict=True)) for row in found])
         return
-    table = Table(*COLUMNS, title="Waiting for your decision")
+    table = Table(*map(clinic.say, HEADS), title=clinic.say("clinic_asking_title"))
     for row in found:
         table.add_row(*map(escape, row))
-    Console().print(table if found else "Nobody waits for your decision.")
+    Console().print(table if found else clinic.say("clinic_nobody_asks"))
 
 
 def _row(one: Asking) -> tuple[str, ...]:
@@ -69,9 +72,10 @@ def confirm(codes: tuple[str, ...], everyone: bool, clinic: Clinic) -> None:
         emit({"booked": [check_in_code(booking.accept.nonce) for booking in made]})
         return
     for booking in made:
-        click.echo(plain(f"booked {local_time(booking.slot.begins_s)} {booking.person.family_name}"))
+        when, name = local_time(booking.slot.begins_s), plain(booking.person.family_name)
+        clinic.tell("clinic_booked_name", when=when, name=name)
     if not made:
-        click.echo("nobody was booked")
+        clinic.tell("clinic_nobody_booked")
 
 
 @click.command()
@@ -88,8 +92,7 @@ def decline(codes: tuple[str, ...], everyone: bool, clinic: Clinic) -> None:
     _decide(clinic, wanted, decide)
     if clinic.as_json:
         emit({"declined": sorted(wanted)})
-    else:
-        click.echo("told")
+    clinic.tell("clinic_told")
 
 
 def _wanted(codes: Collection[str], *, everyone: bool) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +13,10 @@ from peewit_clients.cli.common import emit, plain
 from peewit_clients.journal import BehindError
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
+
+HAS, BEHIND, SILENT = "has everything", "is behind", "does not answer"
+STATES: Final = {HAS: "clinic_has", BEHIND: "clinic_behind", SILENT: "clinic_silent"}
+ENOUGH: Final = 2
 
 
 @click.command()
@@ -42,19 +48,18 @@ def journal(go_on: bool, clinic: Clinic) -> None:
         for backend in backends:
             header = held.get(backend.operator.origin_hash)
             there = header is not None and (header.written, header.number) == (mine.written, mine.number)
-            found.append((backend.name, "has everything" if there else "is behind" if header else "does not answer"))
+            found.append((backend.name, HAS if there else BEHIND if header else SILENT))
         return found
 
     found = with_practice(clinic, look)
     if clinic.as_json:
         emit({"nodes": [{"node": name, "state": state} for name, state in found]})
         return
-    table = Table("node", "")
+    table = Table(clinic.say("column_node"), clinic.say("column_state"))
     for name, state in found:
-        table.add_row(plain(name), state)
+        table.add_row(plain(name), clinic.say(STATES[state]))
     Console().print(table)
-    good = sum(state == "has everything" for _, state in found)
-    click.echo(
-        f"{good} of {len(found)} nodes have all that this practice decided"
-        + ("" if good > 1 else "; nothing is told to anybody until two have it")
-    )
+    good = sum(state == HAS for _, state in found)
+    clinic.tell("clinic_keepers", good=good, count=len(found))
+    if good < ENOUGH:
+        clinic.tell("clinic_keepers_few")

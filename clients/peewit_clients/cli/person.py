@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console
 
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
 from peewit_clients.cli.passphrases import passphrase_for
+from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.letters import Letters
 from peewit_clients.pool import BackendError, BackendPool, UnreachableError
 from peewit_clients.recovery import Recovery
@@ -25,7 +25,6 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
-from peewit_clients.words import LANGUAGES, Words, usual_language, words_in
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, SenderError
 
@@ -34,20 +33,13 @@ PERSON: Final = r"[a-z0-9][a-z0-9-]{0,31}"
 
 
 @dataclass(frozen=True)
-class Me:
+class Me(Speaker):
     """What every command is told."""
 
     folder: Path
     person: str
     charter_path: Path
     nodes: tuple[str, ...]
-    language: str
-    as_json: bool
-
-    @property
-    def say(self) -> Words:
-        """Says things in the person's language."""
-        return words_in(self.language)
 
     @property
     def path(self) -> Path:
@@ -61,11 +53,6 @@ class Me:
         if not re.fullmatch(PERSON, name, re.ASCII):
             raise MalformedError(f"--person {name!r}: small letters, digits and hyphens, at most 32")
         return self.folder / f"{name}.request"
-
-    def tell(self, line: str, **values: object) -> None:
-        """One line for the person."""
-        if not self.as_json:
-            Console(highlight=False, soft_wrap=True).print(self.say(line, **values), markup=False)
 
 
 def personal(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,10 +71,7 @@ def personal(command: Callable[..., None]) -> Callable[..., None]:
         help="Where requests are kept, encrypted.",
     )
     person = click.option("--person", default="", help="Whose request, if there are several: any short name.")
-    language = click.option(
-        "--language", type=click.Choice(LANGUAGES), default=usual_language, help="Otherwise that of the system."
-    )
-    for option in (json_option, language, node_option, charter_option, person, folder):
+    for option in (json_option, language_option, node_option, charter_option, person, folder):
         run = option(run)
     return run
 

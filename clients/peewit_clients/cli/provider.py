@@ -16,6 +16,7 @@ from peewit_clients.cli.deciding import asking, confirm, decline
 from peewit_clients.cli.journal import journal
 from peewit_clients.cli.passphrases import new_passphrase
 from peewit_clients.cli.running import run
+from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
 from peewit_clients.facilities import fields as stated
@@ -69,9 +70,9 @@ def init(mediator: str, clinic: Clinic) -> None:
     if clinic.as_json:
         emit({"signing_key": state.key.public.hex(), "recovery_code": write_code(state.secret)})
         return
-    click.echo("Write this recovery code down and lock it away; it brings everything back if this machine is lost:")
+    clinic.tell("clinic_recovery")
     click.echo(f"  {write_code(state.secret)}")
-    click.echo(f"made {clinic.folder}; next: peewit provider apply")
+    clinic.tell("clinic_made", folder=clinic.folder)
 
 
 @provider.command()
@@ -108,9 +109,8 @@ def restore(code: str, clinic: Clinic) -> None:
     facts = {"slots": len(state.calendar), "offers": len(state.offered), "booked": len(state.booked)}
     if clinic.as_json:
         emit(facts)
-    else:
-        click.echo(f"{facts['slots']} slots, {facts['offers']} offers out, {facts['booked']} booked: all is back")
-        click.echo("next: peewit provider run")
+    clinic.tell("clinic_counts", slots=facts["slots"], offers=facts["offers"], booked=facts["booked"])
+    clinic.tell("clinic_back")
 
 
 @provider.command()
@@ -157,9 +157,7 @@ def apply(
     taken = with_practice(clinic, act)
     if clinic.as_json:
         emit({"taken_by": taken})
-    else:
-        click.echo(f"{' and '.join(taken)} hold your application; your health district decides. Look with:")
-        click.echo("  peewit provider status")
+    clinic.tell("clinic_applied", nodes=", ".join(taken))
 
 
 @provider.command()
@@ -186,15 +184,15 @@ def status(clinic: Clinic) -> None:
         emit(facts)
         return
     if state.rejected:
-        click.echo(plain(f"Your health district did not admit you: {state.rejected}"))
-        click.echo("You can apply again: peewit provider apply")
+        clinic.tell("clinic_rejected", reason=plain(state.rejected))
+        clinic.tell("clinic_apply_again")
     if state.data:
         if verdict == Verdict.ACTIVE.value:
-            click.echo(f"{name} is admitted, to {len(state.places)} catchment areas.")
+            clinic.tell("clinic_admitted", name=plain(name), count=len(state.places))
         else:
-            click.echo(f"{name} was admitted, and is {verdict} in the registry: ask your health district.")
+            clinic.tell("clinic_was_admitted", name=plain(name), verdict=clinic.say(verdict_line(Verdict(verdict))))
     elif state.application and not state.rejected:
-        click.echo("You have applied; your health district has not decided yet.")
+        clinic.tell("clinic_undecided")
     elif not state.application:
-        click.echo("You have not applied yet: peewit provider apply")
-    click.echo(f"{facts['slots']} slots, {facts['offers']} offers out, {facts['booked']} booked")
+        clinic.tell("clinic_not_applied")
+    clinic.tell("clinic_counts", slots=facts["slots"], offers=facts["offers"], booked=facts["booked"])

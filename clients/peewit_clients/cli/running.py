@@ -19,6 +19,7 @@ from rich.table import Table
 
 from peewit_clients.cli.clinic import Clinic, clinical, complain, local_time, opened
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
+from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.drawer import Drawer
 from peewit_clients.locks import InUseError
 from peewit_clients.office import Office
@@ -27,6 +28,7 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings, Turn
+from peewit_clients.words import Words
 from peewit_federation.appointment.notes import CANCEL, Note
 from peewit_federation.errors import OperatorError, RefusedError
 
@@ -65,14 +67,15 @@ def run(
                 server = await _begin(view, state, drawer, settings)
                 if once:
                     turn = await server.turn()
-                    emit(_facts(turn)) if clinic.as_json else _say(_lines(turn) or ["nothing new"])
+                    found = _lines(clinic.say, turn) or [clinic.say("clinic_nothing")]
+                    emit(_facts(turn)) if clinic.as_json else _say(found)
                     complain(server.practice)
                     return
-                await _go_on(server, view, drawer, every_s, as_json=clinic.as_json)
+                await _go_on(clinic, server, view, drawer, every_s)
 
             with_pool(charter, clinic.nodes, work)
     except KeyboardInterrupt:
-        click.echo("ended; `peewit provider run` goes on from here", err=clinic.as_json)
+        clinic.tell("clinic_ended")
 
 
 async def _begin(view: RegistryView, state: PracticeState, drawer: Drawer, settings: ServeSettings) -> Server:
@@ -91,14 +94,19 @@ async def _begin(view: RegistryView, state: PracticeState, drawer: Drawer, setti
     return Server(practice, office, settings)
 
 
-async def _go_on(server: Server, view: RegistryView, drawer: Drawer, every_s: float, *, as_json: bool) -> None:
+async def _go_on(clinic: Clinic, server: Server, view: RegistryView, drawer: Drawer, every_s: float) -> None:
     """Turn after turn."""
+    say, as_json = clinic.say, clinic.as_json
     console, log = Console(), list[str]()
     watched = console.is_terminal and not as_json
-    with Live(_table(server.practice, log), console=console, auto_refresh=False) if watched else nullcontext() as live:
+    with (
+        Live(_table(say, server.practice, log), console=console, auto_refresh=False)
+        if watched
+        else nullcontext() as live
+    ):
         while True:
             turn = await server.turn()
-            lines = _lines(turn) + [f"! {plain(line)}" for line in dict.fromkeys(server.practice.complaints)]
+            lines = _lines(say, turn) + [f"! {plain(line)}" for line in dict.fromkeys(server.practice.complaints)]
             if as_json:
                 emit(_facts(turn) | {"complaints": list(dict.fromkeys(server.practice.complaints))})
             elif live is None:
@@ -106,7 +114,7 @@ async def _go_on(server: Server, view: RegistryView, drawer: Drawer, every_s: fl
             server.practice.complaints.clear()
             log = [*log, *lines][-LINES:]
             if live is not None:
-                live.update(_table(server.practice, log), refresh=True)
+                live.update(_table(say, server.practice, log), refresh=True)
             drawer.pause()
             await asyncio.sleep(every_s)
             if await _resumed(drawer):
@@ -137,29 +145,30 @@ def _facts(turn: Turn) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _lines(turn: Turn) -> list[str]:
-    found = [f"from your health district: {turn.letter}"] if turn.letter else []
+def _lines(say: Words, turn: Turn) -> list[str]:
+    found = [say("clinic_letter", text=turn.letter)] if turn.letter else []
     if turn.stopped:
-        found += [f"your practice is {turn.verdict.value}: nothing is offered; ask your health district"]
-    found += [f"booked {local_time(b.slot.begins_s)} {b.slot.service}" for b in turn.bookings]
-    found += [f"note for {local_time(b.slot.begins_s)}: {_said(note)}" for b, note in turn.notes]
-    found += [f"asked again elsewhere, free again: {local_time(b.slot.begins_s)}" for b in turn.ended]
-    found += [f"{turn.asking} people wait for your decision: peewit provider asking"] if turn.asking else []
-    found += [f"{turn.offers} offers sent"] if turn.offers else []
-    found += [f"{turn.waiting} people whom no free time, way in or language suits"] if turn.waiting else []
+        found += [say("clinic_stopped", verdict=say(verdict_line(turn.verdict)))]
+    found += [say("clinic_booked", when=local_time(b.slot.begins_s), service=b.slot.service) for b in turn.bookings]
+    found += [say("clinic_note", when=local_time(b.slot.begins_s), text=_said(say, note)) for b, note in turn.notes]
+    found += [say("clinic_free_again", when=local_time(b.slot.begins_s)) for b in turn.ended]
+    found += [say("clinic_asking", count=turn.asking)] if turn.asking else []
+    found += [say("clinic_offers", count=turn.offers)] if turn.offers else []
+    found += [say("clinic_unsuited", count=turn.waiting)] if turn.waiting else []
     return [plain(line) for line in found]
 
 
-def _said(note: Note) -> str:
+def _said(say: Words, note: Note) -> str:
     if note.what == CANCEL:
-        return f"cancelled: {note.text}" if note.text else "cancelled"
+        return say("clinic_cancelled_by", text=note.text) if note.text else say("clinic_cancelled_word")
     return note.text
 
 
-def _table(practice: Practice, log: list[str]) -> Table:
+def _table(say: Words, practice: Practice, log: list[str]) -> Table:
     state, now_s = practice.state, practice.view.clock()
-    table = Table("free", "offered", "booked", "letters to send", "what happened", title="peewit provider run")
+    heads = ("column_free", "column_offered", "column_booked", "column_letters", "column_happened")
+    table = Table(*map(say, heads), title="peewit provider run")
     promised = sum(len(offer.slots) for offer in state.offered.values() if offer.until_s > now_s)
     counts = (len(state.free(now_s)), promised, len(state.booked), len(state.letters))
-    table.add_row(*map(str, counts), "\n".join(log) or "nothing yet")
+    table.add_row(*map(str, counts), "\n".join(log) or say("clinic_nothing_yet"))
     return table

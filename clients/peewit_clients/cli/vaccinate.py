@@ -17,6 +17,7 @@ from peewit_clients.calendar import read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
 from peewit_clients.cli.common import emit, plain
+from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.cli.wallet import passport_lines
 from peewit_clients.issuing import Issued, Issuing
 from peewit_clients.office import Office
@@ -25,7 +26,6 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import Booking
 from peewit_clients.recovery import read_code
 from peewit_clients.walk_in import read_walk_in, request_id
-from peewit_clients.words import LANGUAGES, usual_language, words_in
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.passports import pw1
@@ -35,29 +35,26 @@ from peewit_federation.registry.subjects import Verdict
 
 CHECK_IN_LETTERS = 10
 OUT_OF_SCOPE = Verdict.OUT_OF_SCOPE.value
-WAITING = {
-    Verdict.UNKNOWN.value: "waits for your health district",
-    OUT_OF_SCOPE: "vouched for, but too few operators admit your health district: it has to ask another one",
-}
+WAITING = {Verdict.UNKNOWN.value: "clinic_key_waits", OUT_OF_SCOPE: "clinic_key_scope"}
 country_option = click.option(
     "--country", default="DE", show_default=True, envvar="PEEWIT_COUNTRY", help="That stands in certificates."
 )
 
 
-def on_paper(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of a page for whoever has no device."""
-    language = click.option("--language", type=click.Choice(LANGUAGES), default=usual_language, help="Of the page.")
-    file = click.Path(path_type=Path, dir_okay=False)
-    return language(click.option("--pdf", type=file, help="Also a page to print, for who has no device.")(command))
+pdf_option = click.option(
+    "--pdf",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also a page to print, for who has no device; in the language of --language.",
+)
 
 
-def _print_out(pdf: Path | None, language: str, made: Passport) -> None:
+def _print_out(pdf: Path | None, clinic: Clinic, made: Passport) -> None:
     if pdf is None:
         return
-    say = words_in(language)
+    say = clinic.say
     until = time.strftime("%Y-%m-%d", time.localtime(made.expires_s))
     lines = [*passport_lines(say, pw1.unpack(made.pw1), made.hc1), (say("passport_until"), until)]
-    write_page(pdf, made.hc1, say("passport_title"), lines, say("passport_hint"), language)
+    write_page(pdf, made.hc1, say("passport_title"), lines, say("passport_hint"), clinic.language)
 
 
 def _name(person: Person) -> str:
@@ -118,16 +115,16 @@ def key(request: Path | None, certificate: Path | None, new: bool, country: str,
     known, taken = with_practice(clinic, act)
     if request is not None and asked:
         _write(request, asked[0])
-        click.echo(f"{request}: for an authority; bring what it makes of it with --certificate", err=clinic.as_json)
+        clinic.tell("clinic_key_request", file=request)
     if clinic.as_json:
         keys = [{"key": name, "verdict": verdict, "signs_until": until_s} for name, verdict, until_s in known]
         emit({"keys": keys, "taken_by": taken})
         return
     for name, verdict, until_s in known:
-        click.echo(f"key {name[:16]}…: {WAITING.get(verdict, verdict)}, signs until {local_day(until_s)}")
+        state = clinic.say(WAITING.get(verdict, verdict_line(Verdict(verdict))))
+        clinic.tell("clinic_key", key=name[:16], state=state, day=local_day(until_s))
     if taken:
-        click.echo(f"{' and '.join(taken)} hold your letter; your health district decides. Look again with:")
-        click.echo("  peewit provider passport key")
+        clinic.tell("clinic_key_asked", nodes=", ".join(taken))
 
 
 @passport.command()
@@ -144,12 +141,12 @@ def key(request: Path | None, certificate: Path | None, new: bool, country: str,
 )
 @click.option("--again", is_flag=True, help="Though there is one for this dose already.")
 @click.option("--yes", is_flag=True, help="The identity document was compared.")
-@on_paper
+@pdf_option
 @country_option
 @clinical
 def issue(
     code: str, vaccine: str, doses: str, day: str, replaces: str, machine: str, again: bool, yes: bool, country: str,
-    pdf: Path | None, language: str, clinic: Clinic,
+    pdf: Path | None, clinic: Clinic,
 ) -> None:  # fmt: skip
     """Sign a passport for the person who checked in with CODE, and send it, sealed, to that person's device.
 
@@ -182,8 +179,8 @@ def issue(
         else:
             booking = _booking(practice, code)
             person, sign = booking.person, partial(issuing.issue, booking)
-        shown = plain(f"{_name(person)}, born {person.born.isoformat()}")
-        if not yes and not click.confirm(f"{shown}: is that what the identity document says?", err=True):
+        shown = plain(clinic.say("clinic_born", name=_name(person), born=person.born.isoformat()))
+        if not yes and not click.confirm(clinic.say("clinic_identity", shown=shown), err=True):
             raise RefusedError("nothing was signed")
         if old:
             issuing.require_same(old, person)
@@ -198,15 +195,13 @@ def issue(
         return facts, made
 
     made, signed = with_practice(clinic, act)
-    _print_out(pdf, language, signed)
+    _print_out(pdf, clinic, signed)
     if clinic.as_json:
         emit(made)
-    else:
-        click.echo(f"Signed for {made['person']}. It is in that person's mailbox: `peewit user passport` shows it")
-        click.echo("(or `peewit wallet show`, for who came without an appointment).")
-        click.echo(f"Passport {made['passport']}\nIdentifier {made['uvci']}")
-        if pdf is not None:
-            click.echo(f"On paper: {pdf}")
+    clinic.tell("clinic_signed", person=made["person"])
+    clinic.tell("clinic_passport", passport=made["passport"], uvci=made["uvci"])
+    if pdf is not None:
+        clinic.tell("clinic_paper", file=pdf)
 
 
 @passport.command(name="list")
@@ -226,17 +221,19 @@ def list_(clinic: Clinic) -> None:
              "revocation_asked": one.revoked, "renewal_due": one.id in due} for one in issued
         ])  # fmt: skip
         return
-    table = Table(Column("passport", no_wrap=True, min_width=10), "name", "dose", "signed", "until", "")
+    say = clinic.say
+    heads = map(say, ("column_name", "column_dose", "column_signed", "column_until", "column_state"))
+    table = Table(Column(say("column_passport"), no_wrap=True, min_width=10), *heads)
     for one in issued:
-        asked = "revocation asked" if one.revoked else "renew" if one.id in due else ""
-        state = "revoked" if one.id in revoked else asked
+        asked = say("passport_asked") if one.revoked else say("passport_renew") if one.id in due else ""
+        state = say("passport_gone") if one.id in revoked else asked
         until = time.strftime("%Y-%m-%d", time.localtime(one.expires_s))
         dose = f"{one.dose.product.name} {one.dose.number}/{one.dose.series}"
         name = escape(plain(_name(one.person)))
         table.add_row(one.id.hex()[:10], name, dose, local_day(one.issued_s), until, state)
-    Console().print(table if issued else "This practice has signed no passport yet.")
+    Console().print(table if issued else say("clinic_no_passports"))
     if issued:
-        click.echo("The first letters of an id are enough for --replaces, `revoke` and `reprint`.")
+        clinic.tell("clinic_first_letters")
 
 
 @passport.command()
@@ -256,20 +253,20 @@ def renew(country: str, clinic: Clinic) -> None:
     if clinic.as_json:
         emit({"renewed": count, "letters_to_send": waiting})
         return
-    click.echo(f"{count} passports were signed anew for their holders" if count else "none is due")
+    if count:
+        clinic.tell("clinic_renewed", count=count)
+    else:
+        clinic.tell("clinic_none_due")
     if waiting:
-        click.echo(
-            f"{waiting} letters could not be delivered yet (their mailboxes hold two unread ones of yours, or no node "
-            "answered); `peewit provider run` goes on sending them", err=True
-        )  # fmt: skip
+        clinic.tell("clinic_letters_wait", count=waiting, err=True)
 
 
 @passport.command()
 @click.argument("passport_id")
-@on_paper
+@pdf_option
 @country_option
 @clinical
-def reprint(passport_id: str, pdf: Path | None, language: str, country: str, clinic: Clinic) -> None:
+def reprint(passport_id: str, pdf: Path | None, country: str, clinic: Clinic) -> None:
     """Sign a passport anew under its old identifier, for its holder who lost it; with --pdf also on paper.
 
     PASSPORT_ID: its id, the first letters of it, or its identifier (URN:UVCI:…).
@@ -281,13 +278,12 @@ def reprint(passport_id: str, pdf: Path | None, language: str, country: str, cli
         return _name(one.person), await issuing.renew(one)
 
     name, made = with_practice(clinic, act)
-    _print_out(pdf, language, made)
+    _print_out(pdf, clinic, made)
     if clinic.as_json:
         emit({"passport": made.id.hex(), "expires": made.expires_s})
-    else:
-        click.echo(f"Signed anew for {plain(name)}, and sent to that person's mailbox.")
-        if pdf is not None:
-            click.echo(f"On paper: {pdf}")
+    clinic.tell("clinic_reprinted", name=plain(name))
+    if pdf is not None:
+        clinic.tell("clinic_paper", file=pdf)
 
 
 @passport.command()
@@ -306,8 +302,7 @@ def revoke(passport_id: str, clinic: Clinic) -> None:
     taken = with_practice(clinic, act)
     if clinic.as_json:
         emit({"taken_by": taken})
-    else:
-        click.echo(f"{' and '.join(taken)} hold your letter; it counts as soon as your health district has signed it")
+    clinic.tell("clinic_revocation", nodes=", ".join(taken))
 
 
 def _write(path: Path, data: bytes) -> None:
