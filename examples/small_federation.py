@@ -18,7 +18,7 @@ import structlog
 from peewit_clients.charters import Card, compose_charter, usual_draw
 from peewit_clients.device_log import DeviceLog
 from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import add_device, init_mediator, root_key
+from peewit_clients.identity import add_device, init_mediator, root_key
 from peewit_clients.plans import Planner
 from peewit_clients.pool import BackendPool
 from peewit_clients.tables import CatchmentRow, ProviderRow

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot
 from peewit_clients.practice import KEPT_S, Practice
-from peewit_clients.practice_state import BOOKING, DAY_S, OFFER, SLOT, TAKEN_OUT, Booking
+from peewit_clients.practice_state import BOOKING, DAY_S, OFFER, SLOT, TAKEN_OUT
 from peewit_federation.appointment.notes import (
     CANCEL,
     MOVE,

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from peewit_clients.bookings import Booking
 from peewit_clients.checkin import check_in_code
-from peewit_clients.practice_state import Booking
 from peewit_federation.errors import OperatorError
 
 COLUMNS = ("time", "min", "service", "name", "born", "code")

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from peewit_clients.bookings import Booking
 from peewit_clients.certificates import make_request, read_certificate
 from peewit_clients.office import post_letter
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import ISSUER_KEY, PASSPORT, Booking
+from peewit_clients.practice_state import ISSUER_KEY, PASSPORT
 from peewit_clients.walk_in import WalkIn
 from peewit_federation import cbor
 from peewit_federation.draw.hashes import Person

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from peewit_clients.bookings import Letter
 from peewit_clients.journal import BehindError, Journal
+from peewit_clients.journal_state import Name
 from peewit_clients.letters import Letters
-from peewit_clients.practice_state import LETTER, Item, Letter, Name, PracticeState
+from peewit_clients.practice_state import LETTER, Item, PracticeState
 from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, sha256
 

@@ -5,8 +5,7 @@
                7: secret of the recovery code, 8: why it was not admitted}
     items     (kind, name, CBOR): a slot, an offer, a booking, a letter, an issuer key, a passport (`issuing`), or of
               each day (its number since 1970, 4 bytes) which slots were taken out: 8 bytes of each name, ascending
-    journal   [term, written, number, head, settled, [origin hash, …], head of a write that was begun, whether all is
-              to be written, names that are to be written: kind (1 byte), size (1 byte), name, …] (`journal`)
+    journal   `journal_state`
 
 Rules kept here: a letter stands here, sealed, before it is sent, and goes when a node has it; so whatever step is cut
 short, what was promised is kept and what was decided is told. What changes stands among what the journal does not know
@@ -19,15 +18,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from peewit_clients.bookings import (
+    Booking,
+    Letter,
+    Offered,
+    booking_fields,
+    offered_fields,
+    read_booking,
+    read_offered,
+    slot_fields,
+)
 from peewit_clients.calendar import Slot
+from peewit_clients.journal_state import JournalState, Name
 from peewit_clients.recovery import SECRET_BYTES
 from peewit_federation import cbor
 from peewit_federation.appointment.applications import Application
-from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
-from peewit_federation.appointment.request import Request
 from peewit_federation.cose import Sign1
-from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError
 from peewit_federation.keys import SigningKey, sha256
 
@@ -40,109 +47,8 @@ DAY_S: Final = 86_400
 PENDING_MAX: Final = 10_000
 SLOTS_KEPT: Final = 40_000
 READ_MAX: Final = 200
-Name = tuple[int, bytes]
 Item = tuple[int, bytes, bytes | None]
 "(kind, name, body); no body: it goes."
-
-
-@dataclass(frozen=True)
-class Letter:
-    """A sealed message on its way."""
-
-    address: bytes
-    origins: tuple[bytes, ...]
-    leave: bytes
-    message: bytes = field(repr=False)
-    until_s: int
-    "Later it need not be sent any more."
-
-
-@dataclass
-class Offered:
-    """An offer that is out."""
-
-    request: Request
-    reply_key: bytes
-    "Of the wishes: to which the offer was sealed."
-    place: Place
-    slots: dict[bytes, Slot]
-    until_s: int
-    seed: bytes = field(repr=False)
-    "To which accepts and notes are sealed."
-    mail_seed: bytes = field(repr=False)
-    boxes: tuple[bytes, ...]
-    told: bool = False
-    "Whether the nodes of the queue know of it."
-
-    @property
-    def mail_key(self) -> SigningKey:
-        """Of the mailbox to which accepts and notes come."""
-        return SigningKey(self.mail_seed)
-
-
-@dataclass
-class Booking:
-    """A slot and who will come."""
-
-    slot: Slot
-    accept: Accept = field(repr=False)
-    offered: Offered = field(repr=False)
-    sent: int = 0
-    "Number of the last note to its holder."
-    seen: int = 0
-    "Number of the last note of its holder."
-    words: list[tuple[int, bool, str]] = field(default_factory=list)
-    "(time, whether the holder said it, what)"
-
-    @property
-    def person(self) -> Person:
-        """Who will come."""
-        return self.accept.person
-
-    @property
-    def request(self) -> bytes:
-        """H."""
-        return self.accept.request
-
-
-@dataclass
-class JournalState:
-    """How far the practice's journal is, as this device knows it."""
-
-    term: int = 0
-    "The highest that it had; 0: it has not written yet."
-    written: int = 0
-    "The term of the last write that counts."
-    number: int = 0
-    "And its number and head."
-    head: bytes = b""
-    settled: int = 0
-    "The last term in which enough nodes took a write of this device,"
-    origins: tuple[bytes, ...] = ()
-    "and the operators who kept the journal then."
-    begun: bytes = b""
-    "The head of a write that may count."
-    whole: bool = True
-    "Whether everything is to be written, not only what is pending."
-    pending: dict[Name, None] = field(default_factory=dict)
-    "What changed and is not in it yet."
-    flying: dict[Name, None] = field(default_factory=dict)
-    "What is in the write that was begun."
-
-    def encode(self) -> bytes:
-        names = b"".join(bytes([kind, len(name)]) + name for kind, name in {**self.flying, **self.pending})
-        numbers = [self.term, self.written, self.number, self.head, self.settled]
-        return cbor.encode([*numbers, list(self.origins), self.begun, self.whole, names])
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        term, written, number, head, settled, origins, begun, whole, names = cbor.decode(data)
-        found, at = cls(term, written, number, head, settled, tuple(origins), begun, whole), 0
-        while at < len(names):
-            end = at + 2 + names[at + 1]
-            found.pending[names[at], names[at + 2 : end]] = None
-            at = end
-        return found
 
 
 @dataclass
@@ -278,13 +184,13 @@ class PracticeState:
                 8: self.rejected,
             }  # fmt: skip
         elif kind == SLOT and name in self.calendar:
-            body = _slot(self.calendar[name])
+            body = slot_fields(self.calendar[name])
         elif kind == TAKEN_OUT and name in self.taken_out:
             body = b"".join(self.taken_out[name])
         elif kind == OFFER and name in self.offered:
-            body = _offered(self.offered[name])
+            body = offered_fields(self.offered[name])
         elif kind == BOOKING and name in self.booked:
-            body = _booking(self.booked[name])
+            body = booking_fields(self.booked[name])
         elif kind == LETTER and name in self.letters:
             letter = self.letters[name]
             body = [letter.address, list(letter.origins), letter.leave, letter.message, letter.until_s]
@@ -317,9 +223,9 @@ class PracticeState:
             elif kind == TAKEN_OUT:
                 found.taken_out[name] = [value[i : i + SHORT_BYTES] for i in range(0, len(value), SHORT_BYTES)]
             elif kind == OFFER:
-                found.offered[name] = _read_offered(*value)
+                found.offered[name] = read_offered(*value)
             elif kind == BOOKING:
-                found.booked[name] = _read_booking(*value)
+                found.booked[name] = read_booking(*value)
             elif kind == LETTER:
                 address, origins, leave, message, until_s = value
                 found.letters[name] = Letter(address, tuple(origins), leave, message, until_s)
@@ -340,36 +246,3 @@ class PracticeState:
                     rejected=str(later.get(8, "")),
                 )  # fmt: skip
         raise MalformedError("not the state of a practice")
-
-
-def _slot(slot: Slot) -> list[object]:
-    return [slot.name, slot.begins_s, slot.minutes, slot.service]
-
-
-def _offered(offer: Offered) -> list[object]:
-    return [
-        offer.request.encode(), offer.reply_key, offer.place.mediator, offer.place.area,
-        [_slot(slot) for slot in offer.slots.values()],
-        offer.until_s, offer.seed, offer.mail_seed, list(offer.boxes), offer.told,
-    ]  # fmt: skip
-
-
-def _read_offered(
-    request: bytes, reply_key: bytes, mediator: bytes, area: bytes, slots: list[Any], until_s: int, seed: bytes,
-    mail_seed: bytes, boxes: list[bytes], told: bool,
-) -> Offered:  # fmt: skip
-    return Offered(
-        Request.decode(request), reply_key, Place(mediator, area), {slot[0]: Slot(*slot) for slot in slots}, until_s,
-        seed, mail_seed, tuple(boxes), told,
-    )  # fmt: skip
-
-
-def _booking(b: Booking) -> list[object]:
-    return [_slot(b.slot), b.accept.encode(), _offered(b.offered), b.sent, b.seen, [list(w) for w in b.words]]
-
-
-def _read_booking(
-    slot: list[Any], accept: bytes, offered: list[Any], sent: int, seen: int, words: list[Any]
-) -> Booking:
-    said = [(at_s, theirs, text) for at_s, theirs, text in words]
-    return Booking(Slot(*slot), Accept.decode(accept), _read_offered(*offered), sent, seen, said)

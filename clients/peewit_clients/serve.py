@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot, fitting
 from peewit_clients.drawing import Drawn
 from peewit_clients.facilities import Facilities
 from peewit_clients.issuing import Issuing
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice, everybody
-from peewit_clients.practice_state import Booking
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.notes import Note
 from peewit_federation.appointment.queue_api import Place

@@ -14,7 +14,7 @@ from pathlib import Path
 from examples.demo.cluster import REGIONS, Cluster
 from peewit_clients.device_log import DeviceLog
 from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import add_device, init_mediator
+from peewit_clients.identity import add_device, init_mediator
 from peewit_clients.plans import Planner
 from peewit_clients.pool import BackendPool
 from peewit_clients.tables import CatchmentRow, ProviderRow

@@ -14,9 +14,11 @@ from rich.table import Table
 from examples.demo.appointments import Appointments
 from examples.demo.cluster import POSTCODES, QUORUM, Cluster
 from examples.demo.country import District, admit_all, make_districts, publish_all
+from peewit_clients.closes import close_device, hand_in, statement_effective
 from peewit_clients.device_log import DeviceLog
 from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import Identity, Mediator, close_device, hand_in, statement_effective
+from peewit_clients.identity import Identity
+from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
 from peewit_clients.pool import HEDGE_S, BackendPool
 from peewit_clients.registry_view import MEANING, RegistryView

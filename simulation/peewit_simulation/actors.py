@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from peewit_clients.closes import bring_branch, close_device, hand_in
 from peewit_clients.device_log import ForkedDeviceError
 from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import Identity, Mediator, add_device, bring_branch, close_device, hand_in, init_mediator
+from peewit_clients.identity import Identity, add_device, init_mediator
+from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
 from peewit_clients.pool import Backend, BackendError, BackendPool
 from peewit_clients.registry_view import RegistryView

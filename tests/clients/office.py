@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import Mediator, add_device, init_mediator
+from peewit_clients.identity import add_device, init_mediator
+from peewit_clients.mediator import Mediator
 from peewit_clients.tables import read_catchments, read_providers
 from peewit_federation.charter import Charter
 from peewit_federation.keys import SigningKey, key_id

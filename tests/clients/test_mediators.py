@@ -9,7 +9,8 @@ import pytest
 
 from peewit_clients.device_log import DeviceLog, ForkedDeviceError
 from peewit_clients.device_state import DeviceState, log_of
-from peewit_clients.mediator import Mediator, add_device, init_mediator
+from peewit_clients.identity import add_device, init_mediator
+from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView

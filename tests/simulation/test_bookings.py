@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from peewit_clients.bookings import Booking, Offered
 from peewit_clients.calendar import Slot
 from peewit_clients.drawing import Drawn
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import BOOKING, Booking, Offered
+from peewit_clients.practice_state import BOOKING
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
 from peewit_node.appointment.queue_sql import DRAW

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot, read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, local_time, of_day, opened, with_practice
@@ -19,7 +20,6 @@ from peewit_clients.cli.common import dry_run_option, emit, plain
 from peewit_clients.day_list import COLUMNS, rows, write_pdf
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import Booking
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from peewit_clients.bookings import Booking
 from peewit_clients.cli.common import charter_option, json_option, node_option, plain, read_charter, with_pool
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.speaking import Speaker, language_option
@@ -20,7 +21,7 @@ from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import Booking, PracticeState
+from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.vault import key_path
 from peewit_federation.errors import OperatorError

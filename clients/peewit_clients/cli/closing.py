@@ -24,16 +24,9 @@ from peewit_clients.cli.common import (
 )
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.publishing import folder_option, open_state, root_option, wait_option
+from peewit_clients.closes import bring_branch, close_device, hand_in, origin_of_device, statement_effective
+from peewit_clients.identity import Identity, root_key
 from peewit_clients.log_words import WORDS, Line, read_lines, undone
-from peewit_clients.mediator import (
-    Identity,
-    bring_branch,
-    close_device,
-    hand_in,
-    origin_of_device,
-    root_key,
-    statement_effective,
-)
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.errors import OperatorError

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from peewit_clients.bookings import Booking
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, with_practice
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.office import Office
 from peewit_clients.practice import Asking, Decide, Practice
-from peewit_clients.practice_state import Booking
 from peewit_clients.serve import nobody_yet
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.errors import MalformedError, UnknownError

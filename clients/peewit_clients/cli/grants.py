@@ -8,7 +8,8 @@ import click
 
 from peewit_clients.cli.common import read_text
 from peewit_clients.cli.publishing import Work, act_on, publishing
-from peewit_clients.mediator import Identity, Mediator
+from peewit_clients.identity import Identity
+from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_clients.tables import read_catchments, read_providers
 from peewit_clients.vouching import stop_signing

@@ -38,14 +38,9 @@ from peewit_clients.cli.publishing import (
     with_device,
     would,
 )
-from peewit_clients.mediator import (
-    Identity,
-    Mediator,
-    add_device,
-    hand_in,
-    init_mediator,
-    root_key,
-)
+from peewit_clients.closes import hand_in
+from peewit_clients.identity import Identity, add_device, init_mediator, root_key
+from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
 from peewit_federation.errors import PeewitError
 from peewit_federation.log.checkpoint import origin_hash, origin_of

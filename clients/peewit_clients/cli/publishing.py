@@ -24,7 +24,8 @@ from peewit_clients.cli.common import (
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.device_log import Progress
 from peewit_clients.device_state import KEY, DeviceState
-from peewit_clients.mediator import Identity, Mediator
+from peewit_clients.identity import Identity
+from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_federation.charter import Charter
 from peewit_federation.errors import OperatorError, RefusedError

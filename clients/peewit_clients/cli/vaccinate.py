@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from peewit_clients.bookings import Booking
 from peewit_clients.calendar import read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
@@ -23,7 +24,6 @@ from peewit_clients.issuing import Issued, Issuing
 from peewit_clients.office import Office
 from peewit_clients.paper import write_page
 from peewit_clients.practice import Practice
-from peewit_clients.practice_state import Booking
 from peewit_clients.recovery import read_code
 from peewit_clients.walk_in import read_walk_in, request_id
 from peewit_federation.draw.hashes import Person
