@@ -304,7 +304,7 @@ async def test_status_health_and_metrics_tell_what_there_is(federation: Federati
     assert b"Registry digest" in page
     assert b"caught lying" in page
     await federation.stop("east")
-    await until(lambda: federation.nodes["north"].peers.all["east"].last_error != "")
+    await until(lambda: "nobody listens" in federation.nodes["north"].peers.all["east"].last_error)
     assert b"east: nobody listens there" in (await get(url + "/"))[1]
 
 
