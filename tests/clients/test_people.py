@@ -286,6 +286,13 @@ async def test_a_deputy_opens_what_was_written_to_the_desk_and_gets_its_keys(peo
     await done(folder, "mediator", "provider", "revoke", "Clinic A", "--device", "deputy")
     await done(folder, "provider", "apply", *words)
     approve = ("mediator", "approve", "--all", "--device", "deputy")
+    (signup,) = (await done(folder, "mediator", "codes", "new", "--count", "1")).split()
+    code, _, errors = await peewit(folder, *approve, "--readmit", env=NO_PASSPHRASE)
+    assert (code, "has no good code" in errors) == (0, True), errors
+    await asyncio.sleep(1)  # an application has its second
+    await done(folder, "provider", "apply", *words, "--code", signup.lower())
+    (application,) = await found(folder, "mediator", "applications", "--device", "deputy")
+    assert application["code_holds"] is True
     code, _, errors = await peewit(folder, *approve, env=NO_PASSPHRASE)
     assert (code, "was revoked; --readmit admits it again" in errors) == (0, True), errors
     shown = await found(folder, *approve, "--readmit", "--dry-run")

@@ -25,7 +25,8 @@ from peewit_clients.desk import Desk, Filed
 from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
-from peewit_federation.errors import UnknownError
+from peewit_clients.practice_codes import PracticeCodes
+from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.statements.mediator import Catchment, Provider
 
 DAYS = 365
@@ -38,7 +39,7 @@ def applications(work: Work) -> None:
     """Practices that want to be admitted: look each up before you approve it."""
 
     async def look(role: Mediator) -> None:
-        planner = await role.prepare()
+        planner, codes = await role.prepare(), PracticeCodes.load(work.folder)
         desk = Desk(role)
         found = await desk.applications()
         names = role.state.names(Catchment.KIND)
@@ -55,6 +56,7 @@ def applications(work: Work) -> None:
                     "number": one.number, "data": one.data, "areas": areas[one.number], "code": one.application.code,
                     "services": list(one.application.services), "time": one.application.time,
                     "first_yes": one.digest in desk.yes,
+                    "code_holds": codes.holds(one.application.code, one.subject) if codes else None,
                 }
                 for one in found
             ])  # fmt: skip
@@ -69,7 +71,7 @@ def applications(work: Work) -> None:
                 escape(plain(said, "\n")),
                 ", ".join(areas[one.number]),
                 services,
-                one.application.code,
+                _of_code(codes, one),
                 f"{when}\na first yes" if one.digest in desk.yes else when,
             )
         Console().print(table if found else "No application waits.")
@@ -84,8 +86,11 @@ def applications(work: Work) -> None:
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option("--days", type=click.IntRange(1, 400), default=DAYS, show_default=True, help="For how long.")
 @click.option("--readmit", is_flag=True, help="Also practices that were revoked; --all leaves them out otherwise.")
+@click.option("--without-code", is_flag=True, help="Also practices without a good code, if your office sends codes.")
 @publishing
-def approve(numbers: tuple[str, ...], everything: bool, days: int, readmit: bool, work: Work) -> None:
+def approve(
+    numbers: tuple[str, ...], everything: bool, days: int, readmit: bool, without_code: bool, work: Work
+) -> None:  # fmt: skip
     """Admit the practices behind these applications, and send them what they need."""
     if not numbers and not everything:
         raise click.UsageError("name applications (see `peewit mediator applications`), or say --all")
@@ -99,6 +104,14 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, readmit: bool
             for one in [one for one in chosen if planner.revoked(Provider.KIND, one.subject)]:
                 click.echo(plain(f"left out: {one.number} was revoked; --readmit admits it again"), err=True)
                 chosen.remove(one)
+        codes = PracticeCodes.load(work.folder)
+        for one in [one for one in chosen if codes and not codes.holds(one.application.code, one.subject)]:
+            if without_code:
+                continue
+            if not everything:
+                raise RefusedError(f"{one.number} has no good code: look into it, and admit it with --without-code")
+            click.echo(f"left out: {one.number} has no good code; --without-code admits it all the same", err=True)
+            chosen.remove(one)
         plan = desk.approve(planner, chosen, days, readmit=readmit)
         if not _show(plan, work):
             return None
@@ -114,6 +127,9 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, readmit: bool
         for line in await desk.tell(chosen):
             click.echo(f"could not be told yet, say `peewit mediator keys` later: {line}", err=True)
         await desk.drop_yes(both)
+        if codes:
+            for one in chosen:
+                codes.spend(one.application.code, one.subject)
         return progress
 
     _finish(with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act), work)
@@ -184,6 +200,14 @@ def trail(folder: Path, device: str, as_json: bool) -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
         table.add_row(when, what, name, escape(plain(detail)))
     Console().print(table if rows else "Nothing was decided here yet.")
+
+
+def _of_code(codes: PracticeCodes | None, one: Filed) -> str:
+    """The code of an application, and what is to be thought of it."""
+    code = escape(plain(one.application.code))
+    if codes is None:
+        return code
+    return f"{code}\ngood" if codes.holds(one.application.code, one.subject) else f"{code}\n[red]not good[/]"
 
 
 def _chosen(found: list[Filed], numbers: tuple[str, ...], *, everything: bool) -> list[Filed]:

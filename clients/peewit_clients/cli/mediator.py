@@ -27,6 +27,7 @@ from peewit_clients.cli.desk import applications, approve, keys, reject, trail
 from peewit_clients.cli.grants import catchments, provider
 from peewit_clients.cli.passphrases import new_passphrase, passphrase_for
 from peewit_clients.cli.passports import passports
+from peewit_clients.cli.practice_codes import practice_codes
 from peewit_clients.cli.publishing import (
     Work,
     act_on,
@@ -65,7 +66,19 @@ def mediator() -> None:
     """
 
 
-for command in (log, close, catchments, provider, applications, approve, reject, keys, trail, passports):
+for command in (
+    log,
+    close,
+    practice_codes,
+    catchments,
+    provider,
+    applications,
+    approve,
+    reject,
+    keys,
+    trail,
+    passports,
+):
     mediator.add_command(command)
 
 
