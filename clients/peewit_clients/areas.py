@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from peewit_clients.pool import BackendError
+from peewit_clients.backend import BackendError
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import Place

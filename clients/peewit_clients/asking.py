@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.place import Admitter, Place, Prove
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing

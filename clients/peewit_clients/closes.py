@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.device_state import DeviceState, log_of
 from peewit_clients.identity import Identity
-from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.api import Append
 from peewit_federation.errors import RefusedError, UnknownError

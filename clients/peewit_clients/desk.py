@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from peewit_clients.backend import BackendError
 from peewit_clients.letters import Letters
 from peewit_clients.mediator import Mediator
 from peewit_clients.office import device_key, letter_nodes, post_letter
 from peewit_clients.plans import DAY_S, Plan, Planner
-from peewit_clients.pool import BackendError
 from peewit_clients.tables import ProviderRow
 from peewit_clients.vouching import Asked
 from peewit_federation import cbor

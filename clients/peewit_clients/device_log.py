@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.device_state import DeviceState
 from peewit_clients.follower import Copy, Follower
-from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_federation.api import Append
 from peewit_federation.charter import Charter
 from peewit_federation.errors import AuthorError, PeewitError, SenderError

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.letters import Letters
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor

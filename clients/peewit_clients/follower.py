@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from peewit_clients.pool import Backend, BackendError, BackendPool
+from peewit_clients.backend import Backend, BackendError
+from peewit_clients.pool import BackendPool
 from peewit_federation import cbor
 from peewit_federation.api import HEADS_MAX, open_heads
 from peewit_federation.charter import Charter

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.journal_nodes import WAIT_S, JournalNodes, quorum
 from peewit_clients.journal_rows import Sealer, in_parts
 from peewit_clients.journal_state import Name
 from peewit_clients.letters import Letters, Randomness
-from peewit_clients.pool import Backend, BackendError, UnreachableError
 from peewit_clients.practice_state import JOURNAL, JOURNALED, SLOT, Item, PracticeState
 from peewit_clients.together import together
 from peewit_federation.appointment.journal import (

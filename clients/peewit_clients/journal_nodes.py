@@ -20,9 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.journal_rows import Sealer
 from peewit_clients.letters import Letters
-from peewit_clients.pool import Backend, BackendError, UnreachableError
 from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.journal import (

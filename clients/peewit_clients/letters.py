@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_clients.backend import Backend, BackendError, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope

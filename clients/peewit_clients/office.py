@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.letters import Letters, Randomness
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.practice_state import FACTS, Item, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.appointment.applications import (

@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from peewit_clients.pool import Backend, BackendError, BackendPool
+from peewit_clients.backend import Backend, BackendError
+from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.charter import Operator

@@ -9,66 +9,23 @@ remembered as a complaint with its name. Answers are bounded in bytes and time.
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import aiohttp
 
-from peewit_federation.charter import Charter, Operator
-from peewit_federation.errors import PeewitError, SenderError, network_words
-from peewit_federation.keys import sha256
-from peewit_federation.oblivious.bhttp import PADDED_BYTES, Request, Response, pad
-from peewit_federation.oblivious.encapsulation import seal_request
+from peewit_clients.backend import Backend, BackendError, UnreachableError
+from peewit_clients.transport import Transport
+from peewit_federation.charter import Charter
+from peewit_federation.errors import PeewitError, SenderError
 
 T = TypeVar("T")
 HEDGE_S: Final = 0.25
 TIMEOUT_S: Final = 10.0
-CONNECT_S: Final = 2.5
-"Long enough for a first packet that is lost."
-BREAK_S: Final = 1.0
-BREAK_MAX_S: Final = 60.0
 BODY_BYTES_MAX: Final = 16 << 20
-
-RELAYS: Final = 3
-"So many other nodes are tried as carriers."
-RELAYED_BYTES_MAX: Final = PADDED_BYTES[-1] + 1024
-BAD_GATEWAY: Final = 502
-PUBLIC: Final = ("/log/", "/v1/views", "/v1/heads", "/v1/evidence/")
-"What is asked directly while no keys are known: the operators' logs, which name them."
-
-
-class BackendError(PeewitError):
-    """A node could not be used: `status` is its HTTP status, or 0 if it did not answer."""
-
-    def __init__(self, message: str, status: int = 0, body: bytes = b"") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = body
-
-
-class UnreachableError(PeewitError):
-    """No node gave an answer that could be used."""
-
-
-@dataclass
-class Backend:
-    """What is known of one node."""
-
-    operator: Operator
-    latency_s: float = 0.05
-    "Smoothed time to answer."
-    failures: int = 0
-    open_until_s: float = 0.0
-    "Not asked before this time, unless nobody else is left."
-
-    @property
-    def name(self) -> str:
-        return self.operator.name
 
 
 @dataclass(frozen=True)
@@ -90,30 +47,23 @@ class BackendPool:
     only: Sequence[str] = ()
     "Names of the nodes to use; all if empty."
     timeout_s: float = TIMEOUT_S
-    veil: Callable[[Backend], bytes] | None = None
-    "If set, nodes are asked through one another; gives a node's key for it, or nothing while it is not known."
-    guard: bytes = b""
-    "If set, the same nodes carry as long as they can: so fewer pairs of nodes see both ends in the course of time."
     complaints: dict[str, list[str]] = field(default_factory=dict)
     "By node: what it was caught at."
 
     def __post_init__(self) -> None:
         self.backends = [Backend(o) for o in self.charter.operators if not self.only or o.name in self.only]
         self.random.shuffle(self.backends)
-        self._session: aiohttp.ClientSession | None = None
+        self.transport = Transport(self.order, self.connector, self.clock, self.random, self.timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self.transport.close()
 
     async def reconnect(self) -> None:
         """Forget all connections: what follows shall not be known by them as coming from whom it came before."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self.transport.close()
 
     def complain(self, name: str, what: str) -> None:
         """Remember what a node was caught at."""
@@ -212,11 +162,11 @@ class BackendPool:
 
     async def post(self, backend: Backend, path: str, body: bytes) -> bytes:
         """Give something to one node. Raises `BackendError`."""
-        return await self._request(backend, "POST", path, body, BODY_BYTES_MAX)
+        return await self.transport.request(backend, "POST", path, body, BODY_BYTES_MAX)
 
     async def fetch(self, backend: Backend, path: str, size_bytes_max: int = BODY_BYTES_MAX) -> bytes:
         """Get something from one node. Raises `BackendError`."""
-        return await self._request(backend, "GET", path, None, size_bytes_max)
+        return await self.transport.request(backend, "GET", path, None, size_bytes_max)
 
     def _hedge_s(self, backend: Backend) -> float:
         return min(HEDGE_S, 3 * backend.latency_s)
@@ -225,97 +175,13 @@ class BackendPool:
         self, backend: Backend, path: str, check: Callable[[bytes], T], size_bytes_max: int = BODY_BYTES_MAX
     ) -> T:
         """Get something from one node; what does not pass the check is remembered. Raises `BackendError` or its own."""
-        data = await self._request(backend, "GET", path, None, size_bytes_max)
+        data = await self.transport.request(backend, "GET", path, None, size_bytes_max)
         try:
             return check(data)
         except SenderError as error:
-            self._failed(backend, self.clock())
+            self.transport.failed(backend, self.clock())
             self.complain(backend.name, f"{path.split('?', maxsplit=1)[0]}: {error}")
             raise
-
-    async def _request(
-        self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int
-    ) -> bytes:
-        key = self.veil(backend) if self.veil else b""
-        if key:
-            return await self._through(backend, key, Request(method, path, body or b""), size_bytes_max)
-        if self.veil and (method == "POST" or not path.startswith(PUBLIC)):
-            raise BackendError("its log names no key for requests that come through another node")
-        return await self._direct(backend, method, path, body, size_bytes_max)
-
-    async def _through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
-        """Ask a node through another one (RFC 9458): one sees the address, the other the content."""
-        start, path = self.clock(), f"/v1/relay/{backend.operator.origin_hash.hex()}"
-        others = [b for b in self.order() if b is not backend and not self.broken(b)] or self.order()
-        relays = [b for b in others if b is not backend]
-        self.random.shuffle(relays)
-        if self.guard:
-            relays.sort(key=lambda relay: (relay.failures > 0, sha256(self.guard, relay.operator.origin_hash)))
-        reasons = []
-        for relay in relays[:RELAYS]:
-            try:
-                sealed, answering = seal_request(key, pad(request.encode()), self.random.randbytes(32))
-                answer = await self._direct(relay, "POST", path, sealed, RELAYED_BYTES_MAX)
-                response = Response.decode(answering.open(answer))
-            except BackendError as error:
-                reasons.append(f"{relay.name}: {error}")
-                continue
-            except SenderError as error:
-                reasons.append(f"{relay.name} or {backend.name}: {error}")
-                continue
-            self._succeeded(backend, start)
-            if len(response.content) > size_bytes_max:
-                raise BackendError(f"an answer of more than {size_bytes_max} bytes")
-            if response.status != 200:
-                title = _title(response.content) or f"HTTP status {response.status}"
-                raise BackendError(title, response.status, response.content)
-            return response.content
-        self._failed(backend, start)
-        raise BackendError("not reached through another node: " + ("; ".join(reasons) or "there is none"))
-
-    async def _direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
-        start = self.clock()
-        data_in = io.BytesIO(body) if body is not None else None
-        try:
-            async with self._client().request(
-                method, backend.operator.url + path, data=data_in, allow_redirects=False
-            ) as response:
-                data = await _read(response, size_bytes_max)
-        except TimeoutError:
-            self._failed(backend, start)
-            raise BackendError(f"no answer within {self.clock() - start:.1f} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            self._failed(backend, start)
-            raise BackendError(network_words(error)) from error
-        if response.status >= 500:
-            if response.status != BAD_GATEWAY:  # which is about another node
-                self._failed(backend, start)
-        else:
-            self._succeeded(backend, start)
-        if response.status != 200:
-            raise BackendError(_title(data) or f"HTTP status {response.status}", response.status, data)
-        return data
-
-    def _succeeded(self, backend: Backend, start: float) -> None:
-        backend.failures, backend.open_until_s = 0, 0.0
-        backend.latency_s += 0.2 * (self.clock() - start - backend.latency_s)
-
-    def _failed(self, backend: Backend, start: float) -> None:
-        backend.failures += 1
-        # Who let us wait is left out for longer: a node that swallows requests takes a fifth of our time.
-        pause = max(BREAK_S * 2.0 ** min(backend.failures - 1, 10), 4 * (self.clock() - start))
-        pause = min(BREAK_MAX_S, pause)
-        backend.open_until_s = self.clock() + pause * (0.75 + 0.5 * self.random.random())
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=self.connector() if self.connector else aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=CONNECT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "peewit"},
-            )
-        return self._session
 
 
 def _drop(running: Iterable[asyncio.Future[T]]) -> None:
@@ -323,21 +189,3 @@ def _drop(running: Iterable[asyncio.Future[T]]) -> None:
     for task in running:
         task.cancel()
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-async def _read(response: aiohttp.ClientResponse, size_bytes_max: int) -> bytes:
-    parts, size = [], 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > size_bytes_max:
-            raise BackendError(f"an answer of more than {size_bytes_max} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _title(body: bytes) -> str:
-    try:
-        fields: Any = json.loads(body[:10_000])
-        return str(fields["title"])[:500]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""

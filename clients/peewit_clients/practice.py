@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.bookings import Booking, Offered
 from peewit_clients.calendar import Slot
 from peewit_clients.drawing import RECENT_S, Drawing, Drawn
@@ -26,7 +27,6 @@ from peewit_clients.journal import Journal
 from peewit_clients.journal_state import Name
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.outbox import Outbox
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.practice_state import BOOKING, OFFER, Item, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together

@@ -19,8 +19,8 @@ from typing import Final
 import nacl.exceptions
 import nacl.secret
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.letters import Letters
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_federation import cbor
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.errors import LimitError, MalformedError, SenderError, UnknownError

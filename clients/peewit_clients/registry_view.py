@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.follower import Copy, Follower
 from peewit_clients.freshness import Freshness, Seen, ViewBook, open_views
-from peewit_clients.pool import Backend, BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_federation.api import Answer, Proven
 from peewit_federation.charter import Charter
 from peewit_federation.errors import ForgeryError
@@ -225,7 +226,7 @@ class RegistryView:
             node = self.registry.nodes.get(backend.operator.origin_hash)
             return node.oblivious_key if node else b""
 
-        self.pool.veil, self.pool.guard = key, guard
+        self.pool.transport.veil, self.pool.transport.guard = key, guard
 
     # Questions
 

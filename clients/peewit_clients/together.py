@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
-from peewit_clients.pool import BackendError
+from peewit_clients.backend import BackendError
 
 T = TypeVar("T")
 PATIENCE_S: Final = 1.0

@@ -18,6 +18,7 @@ from rich.table import Table
 from examples.demo.cluster import ROUND_S
 from examples.demo.passports import Passports
 from examples.demo.recording import Ledger, RecordedPool
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.calendar import Slot
 from peewit_clients.device_state import DeviceState
 from peewit_clients.journal import Journal
@@ -25,7 +26,7 @@ from peewit_clients.letters import Letters
 from peewit_clients.mediator import Mediator
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
-from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.recovery import read_code, write_code

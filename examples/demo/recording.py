@@ -7,7 +7,9 @@ from itertools import combinations
 
 from rich.table import Table
 
-from peewit_clients.pool import Backend, BackendPool
+from peewit_clients.backend import Backend
+from peewit_clients.pool import BackendPool
+from peewit_clients.transport import Transport
 from peewit_federation.appointment.request import open_request
 from peewit_federation.draw.api import DrawAsk
 from peewit_federation.errors import PeewitError
@@ -82,19 +84,31 @@ class RecordedPool(BackendPool):
     ledger: Ledger
     person: int
 
-    async def _through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
-        self._asked = backend.name, request
-        return await super()._through(backend, key, request, size_bytes_max)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.transport = RecordedTransport(self)
 
-    async def _direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
+
+class RecordedTransport(Transport):
+    """Writes down what leaves the device."""
+
+    def __init__(self, pool: RecordedPool) -> None:
+        super().__init__(pool.order, pool.connector, pool.clock, pool.random, pool.timeout_s)
+        self._pool = pool
+
+    async def through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
+        self._asked = request
+        return await super().through(backend, key, request, size_bytes_max)
+
+    async def direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
+        ledger, person = self._pool.ledger, self._pool.person
         if path.startswith(RELAY):
-            target, request = self._asked_for(path), self._asked[1]
-            self.ledger.carried(self.person, backend.name, target, len(body or b""), request)
+            ledger.carried(person, backend.name, self._target(path), len(body or b""), self._asked)
         else:
-            self.ledger.direct += 1
-            self.ledger.addresses.setdefault(backend.name, set()).add(self.person)
-        return await super()._direct(backend, method, path, body, size_bytes_max)
+            ledger.direct += 1
+            ledger.addresses.setdefault(backend.name, set()).add(person)
+        return await super().direct(backend, method, path, body, size_bytes_max)
 
-    def _asked_for(self, path: str) -> str:
+    def _target(self, path: str) -> str:
         origin = bytes.fromhex(path.removeprefix(RELAY))
-        return next(b.name for b in self.backends if b.operator.origin_hash == origin)
+        return next(b.name for b in self._pool.backends if b.operator.origin_hash == origin)

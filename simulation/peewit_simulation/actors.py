@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from peewit_clients.backend import Backend, BackendError
 from peewit_clients.closes import bring_branch, close_device, hand_in
 from peewit_clients.device_log import ForkedDeviceError
 from peewit_clients.device_state import DeviceState
 from peewit_clients.identity import Identity, add_device, init_mediator
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
-from peewit_clients.pool import Backend, BackendError, BackendPool
+from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.tables import CatchmentRow, ProviderRow
 from peewit_federation.charter import Charter

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from peewit_clients.backend import BackendError
 from peewit_clients.place import with_work
-from peewit_clients.pool import BackendError
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import SLOT, Item, PracticeState
 from peewit_clients.registry_view import RegistryView

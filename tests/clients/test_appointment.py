@@ -16,8 +16,8 @@ from random import Random
 import pytest
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.place import with_code, with_work
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing, UserState
 from peewit_clients.vault import Vault

@@ -9,10 +9,10 @@ from copy import deepcopy
 import pytest
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.journal import BehindError, Journal
 from peewit_clients.letters import Letters
 from peewit_clients.office import Office
-from peewit_clients.pool import BackendError, UnreachableError
 from peewit_clients.practice_state import SLOT, PracticeState
 from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user_state import Standing

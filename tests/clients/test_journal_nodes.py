@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.journal import BehindError
-from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView

@@ -9,10 +9,10 @@ from copy import deepcopy
 import pytest
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.backend import BackendError
 from peewit_clients.journal import BehindError, Journal
 from peewit_clients.letters import Letters
 from peewit_clients.office import Office, letter_nodes
-from peewit_clients.pool import BackendError
 from peewit_clients.practice_state import SLOT, PracticeState
 from peewit_federation import cbor
 from peewit_federation.appointment.journal import Header, decode_page, encode_page, encode_read

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.backend import BackendError, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_federation.errors import ForgeryError
 from tests.clients.office import charter_of
 from tests.federation_kit import Federation

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from peewit_clients import together as module
-from peewit_clients.pool import BackendError
+from peewit_clients.backend import BackendError
 from peewit_clients.together import together
 
 

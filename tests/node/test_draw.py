@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from peewit_clients.backend import Backend, BackendError
 from peewit_clients.charters import Draw
 from peewit_clients.place import Admitter, Asked, with_code, with_work
-from peewit_clients.pool import Backend, BackendError, BackendPool
+from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.draw.api import CODE, WORK, Conditions, DrawAsk, TokenAsk, code_at, new_code
 from peewit_federation.draw.blind_rsa import Blinded

@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from peewit_clients.backend import BackendError
 from peewit_clients.place import with_work
-from peewit_clients.pool import BackendError, BackendPool
+from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
 from peewit_federation.oblivious.bhttp import Request, Response, pad
@@ -99,13 +100,13 @@ async def test_a_relay_that_failed_is_not_the_first_again_until_it_answered(surg
         view.go_through_others(b"guard")
         pool = view.pool
         asked: list[str] = []
-        real = pool._direct
+        real = pool.transport.direct
 
         async def direct(backend, *arguments):  # type: ignore[no-untyped-def]
             asked.append(backend.name)
             return await real(backend, *arguments)
 
-        pool._direct = direct  # type: ignore[method-assign]
+        pool.transport.direct = direct  # type: ignore[method-assign]
         target = pool.backends[0]
         path = f"/v1/views?mediator={surgery.mediator.id.hex()}"
         await pool.fetch(target, path)
@@ -197,7 +198,7 @@ async def test_without_a_key_in_the_log_nothing_is_posted(federation: Federation
         view.go_through_others(seed("guard"))
         with pytest.raises(BackendError, match="names no key"):
             await pool.post(pool.backends[0], "/v1/requests", cbor.encode([]))
-        veil = pool.veil
+        veil = pool.transport.veil
         assert veil is not None
         async with asyncio.timeout(30):
             while not all(veil(backend) for backend in pool.backends):

@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from peewit_clients.areas import Area, label, waiting
+from peewit_clients.backend import UnreachableError
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
 from peewit_clients.cli.receipt import receipt
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
-from peewit_clients.pool import UnreachableError
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX

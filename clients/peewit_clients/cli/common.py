@@ -13,8 +13,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.device_log import ForkedDeviceError, Progress
-from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_federation.charter import Charter
 from peewit_federation.charter_file import parse_charter

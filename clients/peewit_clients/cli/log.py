@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from peewit_clients.backend import UnreachableError
 from peewit_clients.cli.common import emit, json_option
 from peewit_clients.log_check import Checked, check_log
-from peewit_clients.pool import UnreachableError
 from peewit_federation.errors import MalformedError, OperatorError, SenderError, network_words
 from peewit_federation.log.note import Note, VerifierKey
 

@@ -14,12 +14,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.letters import Letters
-from peewit_clients.pool import BackendError, BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.recovery import Recovery
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import click
 import segno
 
+from peewit_clients.backend import UnreachableError
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
 from peewit_clients.cli.passphrases import new_passphrase
 from peewit_clients.cli.person import Me, passphrase, personal, read_person, with_user
 from peewit_clients.letters import Letters
 from peewit_clients.paper import show_in_terminal, write_page, write_picture
-from peewit_clients.pool import BackendPool, UnreachableError
+from peewit_clients.pool import BackendPool
 from peewit_clients.recovery import write_code
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
