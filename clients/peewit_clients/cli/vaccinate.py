@@ -20,7 +20,8 @@ from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.cli.wallet import passport_lines
-from peewit_clients.issuing import Issued, Issuing
+from peewit_clients.issued import Issued
+from peewit_clients.issuing import Issuing
 from peewit_clients.office import Office
 from peewit_clients.paper import write_page
 from peewit_clients.practice import Practice
