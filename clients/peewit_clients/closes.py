@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peewit_clients.backend import BackendError, UnreachableError
-from peewit_clients.device_state import DeviceState, log_of
+from peewit_clients.device_file import DeviceFile
 from peewit_clients.identity import Identity
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
@@ -70,7 +70,7 @@ async def hand_in(pool: BackendPool, statement: bytes, write: int = 2) -> tuple[
     return taken, failures
 
 
-async def bring_branch(pool: BackendPool, device: DeviceState, close: Close, names: Sequence[str]) -> list[str]:
+async def bring_branch(pool: BackendPool, device: DeviceFile, close: Close, names: Sequence[str]) -> list[str]:
     """Give the entries that a close picked to nodes that have the close, for perhaps none has them all; who took it."""
     head = device.head_after(close.size - 1)
     if head is None or (head.size, head.root) != (close.size, close.root_hash):
@@ -103,7 +103,8 @@ def origin_of_device(folder: Path, name: str) -> bytes:
     """The origin hash of a device that is known here, or given in hexadecimal."""
     path = folder / "devices" / name
     if path.is_dir():
-        return origin_hash(origin_of(log_of(path)))
+        with DeviceFile.look(path) as device:
+            return origin_hash(origin_of(device.log))
     try:
         found = bytes.fromhex(name)
     except ValueError:

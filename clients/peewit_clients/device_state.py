@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +19,14 @@ import nacl.hash
 import nacl.secret
 import nacl.utils
 
+from peewit_clients.device_file import DATABASE, DeviceFile
 from peewit_clients.locks import take_lock
 from peewit_clients.secret_file import read_secret, write_secret
 from peewit_federation import cbor
-from peewit_federation.errors import OperatorError, SenderError
+from peewit_federation.errors import OperatorError
 from peewit_federation.keys import SigningKey
-from peewit_federation.log.checkpoint import Head, log_key, open_head
-from peewit_federation.statements.carried import Device, open_carried
+from peewit_federation.log.checkpoint import Head
 
-DATABASE: Final = "device.sqlite"
 TRAIL: Final = b"trail"
 COUNTER: Final = "starts"
 KEY: Final = "device.key"
@@ -48,19 +46,18 @@ SCHEMA: Final = (
 )
 
 
-class DeviceState:
+class DeviceState(DeviceFile):
     """An open state. Close it, or use it as a context manager."""
 
     def __init__(self, folder: Path, passphrase: str | None = None) -> None:
         """Raises `OperatorError`."""
-        self.folder = folder
         if not (folder / DATABASE).exists():
             raise OperatorError(f"{folder} holds no device; make one with `peewit mediator device`")
         self._key = read_secret(folder / KEY, passphrase)
         self._box = nacl.secret.Aead(self._key)
         self._lock = take_lock(folder / "lock", folder)
         try:
-            self._database = _connect(folder / DATABASE)
+            super().__init__(folder, _connect(folder / DATABASE))
             self._load()
         except sqlite3.Error as error:
             self._lock.close()
@@ -73,10 +70,8 @@ class DeviceState:
             raise
 
     def _load(self) -> None:
-        self.key = SigningKey(self._fact("seed"))
-        self.device = self._fact("device")
-        "The carried device statement."
-        self.encryption_seed = self._fact("encryption")
+        self.key = SigningKey(self._secret_fact("seed"))
+        self.encryption_seed = self._secret_fact("encryption")
         self.restored = self._count()
         "Whether the file was put back from a backup since it was last used."
 
@@ -103,22 +98,12 @@ class DeviceState:
         (folder / COUNTER).write_text("0", encoding="ascii")
         return cls(folder, passphrase)
 
-    def __enter__(self) -> DeviceState:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        self._database.close()
+        super().close()
         self._lock.close()
 
-    def _fact(self, name: str) -> bytes:
-        rows = self._database.execute("SELECT body FROM facts WHERE name = ?", (name,)).fetchall()
-        if not rows:
-            raise OperatorError(f"{self.folder / DATABASE} is damaged: {name} is missing")
-        body: bytes = rows[0][0]
-        return self._open(body, name.encode()) if name in SEALED else body
+    def _secret_fact(self, name: str) -> bytes:
+        return self._open(self.fact(name), name.encode())
 
     def _open(self, box: bytes, about: bytes) -> bytes:
         try:
@@ -131,7 +116,7 @@ class DeviceState:
 
     def _count(self) -> bool:
         beside = self.folder / COUNTER
-        inside = int(self._fact("starts"))
+        inside = int(self.fact("starts"))
         try:
             outside = int(beside.read_text(encoding="ascii"))
         except (OSError, ValueError):
@@ -152,29 +137,6 @@ class DeviceState:
         self.restored = False
 
     # The log
-
-    @property
-    def size(self) -> int:
-        """Entries in the log."""
-        (size,) = self._database.execute("SELECT count(*) FROM entries").fetchone()
-        return int(size)
-
-    def entries(self, start: int = 0, end: int | None = None) -> list[bytes]:
-        """Entries of the log."""
-        last = (1 << 62) if end is None else end
-        query = "SELECT entry FROM entries WHERE place >= ? AND place < ? ORDER BY place"
-        return [row[0] for row in self._database.execute(query, (start, last))]
-
-    def head(self) -> Head | None:
-        """The newest head that this device signed, or took over from nodes."""
-        rows = self._database.execute("SELECT note FROM heads ORDER BY size DESC LIMIT 1").fetchall()
-        return open_head(rows[0][0], log_key(self.key.public), {}) if rows else None
-
-    def head_after(self, size: int) -> Head | None:
-        """The smallest stored head that is larger than `size`."""
-        query = "SELECT note FROM heads WHERE size > ? ORDER BY size LIMIT 1"
-        rows = self._database.execute(query, (size,)).fetchall()
-        return open_head(rows[0][0], log_key(self.key.public), {}) if rows else None
 
     def append(self, entries: Sequence[bytes], head: Head, names: Sequence[tuple[int, str, bytes, bytes]] = ()) -> None:
         """Store entries, the head that covers them, and names (kind, name, subject, secret), all or none."""
@@ -235,19 +197,6 @@ class DeviceState:
         """(time, what, of which application, detail), oldest first."""
         rows = self._database.execute("SELECT time, box FROM trail ORDER BY time, rowid").fetchall()
         return [(at_s, *map(str, cbor.decode(self._open(box, TRAIL)))) for at_s, box in rows]
-
-
-def log_of(folder: Path) -> bytes:
-    """The log key of a device (32 bytes), which anybody may know; its folder stays locked. Raises `OperatorError`."""
-    try:
-        with closing(sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True)) as database:
-            ((statement,),) = database.execute("SELECT body FROM facts WHERE name = 'device'").fetchall()
-        device = open_carried(statement)
-    except (sqlite3.Error, ValueError, SenderError) as error:
-        raise OperatorError(f"{folder / DATABASE} is damaged: {error}") from None
-    if not isinstance(device, Device):
-        raise OperatorError(f"{folder / DATABASE} is damaged: it has no device statement")
-    return device.log_key
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from peewit_clients.device_file import DeviceFile
 from peewit_clients.device_log import DeviceLog, ForkedDeviceError
-from peewit_clients.device_state import DeviceState, log_of
+from peewit_clients.device_state import DeviceState
 from peewit_clients.identity import add_device, init_mediator
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
@@ -366,7 +367,10 @@ def test_what_a_device_keeps_to_itself_is_in_no_file_of_it(tmp_path: Path) -> No
     for secret in (*seeds, b"mitte", b"salt of", b"clinic-a", b"licence", b"rejected"):
         assert secret not in stored, secret
     assert entry in stored
-    assert log_of(folder) == SigningKey(seeds[0]).public
+    with DeviceFile.look(folder) as device:
+        assert device.log == SigningKey(seeds[0]).public, "a device whose passphrase is forgotten can be closed"
+        assert device.entries() == [entry]
+        assert device.head() == head
 
 
 async def test_admission_alone_does_not_reach_further_than_its_scope(federation: Federation) -> None:

@@ -23,12 +23,15 @@ from peewit_clients.cli.common import (
     with_pool,
 )
 from peewit_clients.cli.passphrases import passphrase_for
-from peewit_clients.cli.publishing import folder_option, open_state, root_option, wait_option
+from peewit_clients.cli.publishing import folder_option, root_option, wait_option
 from peewit_clients.closes import bring_branch, close_device, hand_in, origin_of_device, statement_effective
+from peewit_clients.device_file import DATABASE, DeviceFile
+from peewit_clients.device_state import KEY, DeviceState
 from peewit_clients.identity import Identity, root_key
 from peewit_clients.log_words import WORDS, Line, read_lines, undone
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.secret_file import is_sealed
 from peewit_federation.errors import OperatorError
 
 SHOWN_MAX: Final = 20
@@ -141,8 +144,8 @@ def close(
             return
         taken, _ = await hand_in(pool, statement)
         if entries is not None:
-            with open_state(folder / "devices" / name) as state:
-                await bring_branch(pool, state, made, taken)
+            with DeviceFile.look(folder / "devices" / name) as device:
+                await bring_branch(pool, device, made, taken)
         end = time.monotonic() + wait_s
         count, needed = 0, charter.policy.needed()
         while count < needed and time.monotonic() < end:
@@ -184,15 +187,16 @@ def _entries_here(folder: Path, name: str) -> list[bytes] | None:
     path = folder / "devices" / name
     if not path.is_dir():
         return None
-    with open_state(path) as state:
-        return state.entries()
+    with DeviceFile.look(path) as device:
+        return device.entries()
 
 
 def _names(folder: Path) -> dict[bytes, str]:
-    """What the devices of this folder call practices, areas and keys."""
+    """What the devices of this folder call practices, areas and keys, as far as no passphrase is needed for it."""
     found: dict[bytes, str] = {}
-    for path in sorted((folder / "devices").glob("*/device.sqlite")):
-        with open_state(path.parent) as state:
-            for kind in WORDS:
-                found |= state.names(kind)
+    for path in sorted((folder / "devices").glob(f"*/{DATABASE}")):
+        if not is_sealed(path.with_name(KEY)):
+            with DeviceState(path.parent) as state:
+                for kind in WORDS:
+                    found |= state.names(kind)
     return found
