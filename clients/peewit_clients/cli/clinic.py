@@ -18,6 +18,7 @@ from peewit_clients.cli.common import charter_option, json_option, node_option, 
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.drawer import Drawer
+from peewit_clients.locks import InUseError
 from peewit_clients.office import Office
 from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
@@ -72,7 +73,13 @@ def opened(clinic: Clinic) -> Iterator[tuple[Drawer, PracticeState]]:
     path = clinic.path
     if not key_path(path).exists():
         raise OperatorError(f"{clinic.folder} holds no practice; make one with `peewit provider init`")
-    with Drawer(path, passphrase_for(key_path(path), "of this practice"), WAIT_S) as drawer:
+    passphrase = passphrase_for(key_path(path), "of this practice")
+    try:
+        opening = Drawer(path, passphrase)
+    except InUseError:
+        clinic.tell("clinic_waiting", err=True)
+        opening = Drawer(path, passphrase, WAIT_S)
+    with opening as drawer:
         state = PracticeState.load(drawer.read())
         if state is None:
             raise OperatorError(f"{path} is empty; delete it and say `peewit provider init` again")
