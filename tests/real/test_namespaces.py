@@ -28,7 +28,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 *("--data", str(made.folder / name)),
             )
             assert admitted.returncode == 0, admitted.stderr
-        wait(lambda: made.peewit("mediator", "device", "desk", "--no-passphrase").returncode == 0, "no node vouches for the device")
+        wait(
+            lambda: made.peewit("mediator", "device", "desk", "--no-passphrase").returncode == 0,
+            "no node vouches for the device",
+        )
         areas = made.folder / "areas.csv"
         areas.write_text("name,postcodes,services,groups,nodes,days\nmitte,10115,flu,,north west,400\n")
         practices = made.folder / "practices.csv"
