@@ -177,7 +177,7 @@ def test_a_program_that_is_killed_while_it_brings_an_old_database_up_loses_none_
             assert database.execute("SELECT count(*) FROM messages").fetchone() == (rows,)
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         delay_s += 0.01 + delay_s / 4
-    assert killed > 3
+    assert killed
     file = SqliteFile(path)
     assert file.fetch("SELECT max(number) FROM migrations", ()) == [(migrations()[-1][0],)]
     assert file.fetch("SELECT count(*), sum(number) FROM messages", ()) == [(rows, rows * (rows - 1) // 2)]
