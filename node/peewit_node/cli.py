@@ -41,13 +41,17 @@ def node() -> None:
 @click.option("--listen", default="127.0.0.1:8100", show_default=True, help="Address and port to listen on.")
 @click.option("--region", default="", help="Postcode prefixes of its own region, separated by commas.")
 @click.option("--charter", default="charter.toml", show_default=True, help="Where the charter will be.")
-def init(folder: Path, operator: str, url: str, listen: str, region: str, charter: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For programs: the card.")
+def init(folder: Path, operator: str, url: str, listen: str, region: str, charter: str, as_json: bool) -> None:
     """Make keys (readable by you only), a commented configuration, an empty database, and a card."""
     from peewit_node.setup import init_node
 
     prefixes = tuple(sorted(filter(None, region.split(","))))
     seeds = tuple(secrets.token_bytes(32) for _ in range(3))
     init_node(folder, operator, url.rstrip("/"), listen, prefixes, charter, seeds)
+    if as_json:
+        click.echo(json.dumps(json.loads((folder / "card.json").read_text(encoding="utf-8"))))
+        return
     click.echo(
         f"Made {folder}/node.toml, three keys, an empty database, and {folder}/card.json.\n"
         f"Next: move {folder}/charter.key to a place that is offline (it signs charters, the node does not need it),\n"

@@ -151,6 +151,14 @@ async def test_errors_say_what_to_do_and_have_documented_exit_codes(
     assert "Traceback" not in errors
 
 
+async def test_a_node_that_is_made_gives_programs_its_card(tmp_path: Path) -> None:
+    words = ("node", "init", "north", "--operator", "north", "--url", "https://north.example", "--json")
+    code, output, errors = await peewit(tmp_path, *words)
+    assert code == 0, errors
+    assert json.loads(output) == json.loads((tmp_path / "north" / "card.json").read_text())
+    assert json.loads(output)["url"] == "https://north.example"
+
+
 async def test_operators_sign_a_charter_one_after_the_other_and_see_whether_it_follows(tmp_path: Path) -> None:
     Federation.make(tmp_path)
     first = (tmp_path / "charter.toml").read_text()

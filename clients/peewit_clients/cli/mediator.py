@@ -110,13 +110,17 @@ def init(folder: Path, no_passphrase: bool, two_persons: bool, dry_run: bool, as
 @mediator.command(name="two-persons")
 @click.argument("state", type=click.Choice(["on", "off"]))
 @folder_option
-def two_persons_(state: str, folder: Path) -> None:
+@json_option
+def two_persons_(state: str, folder: Path, as_json: bool) -> None:
     """Whether it takes two devices to admit a practice, or to vouch for its key. Say it on each machine.
 
     It is a rule of your office, kept by this program: whoever takes over a device can break it, and the log shows
     which device signed. Suspending and revoking take one.
     """
     replace(Identity.load(folder), two_persons=state == "on").save(folder)
+    if as_json:
+        emit({"two_persons": state == "on"})
+        return
     click.echo(f"{folder}: it takes {'two devices' if state == 'on' else 'one device'} to admit")
 
 
