@@ -22,6 +22,8 @@ from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 
+HEADS: Final = ("column_time", "column_minutes", "column_service", "column_name", "column_born", "column_code")
+
 
 @click.command()
 @click.argument("date", required=False)
@@ -71,9 +73,6 @@ def note(code: str, text: str, clinic: Clinic) -> None:
 
     with_practice(clinic, act)
     clinic.tell("clinic_sent")
-
-
-HEADS: Final = ("column_time", "column_minutes", "column_service", "column_name", "column_born", "column_code")
 
 
 keep_open_option = click.option("--keep-open", is_flag=True, help="Offer the times of that day to others.")

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from peewit_clients.bookings import Booking
 from peewit_clients.checkin import check_in_code
+from peewit_clients.cli.changes import HEADS
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, with_practice
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.office import Office
@@ -25,9 +26,6 @@ from peewit_federation.appointment.messages import Accept
 from peewit_federation.errors import MalformedError, UnknownError
 
 COLUMNS: Final = ("time", "minutes", "service", "name", "birth date", "code", "decide until")
-HEADS: Final = (
-    "column_time", "column_minutes", "column_service", "column_name", "column_born", "column_code", "column_decide",
-)  # fmt: skip
 
 
 @click.command()
@@ -43,7 +41,7 @@ def asking(clinic: Clinic) -> None:
     if clinic.as_json:
         emit([dict(zip(COLUMNS, row, strict=True)) for row in found])
         return
-    table = Table(*map(clinic.say, HEADS), title=clinic.say("clinic_asking_title"))
+    table = Table(*map(clinic.say, (*HEADS, "column_decide")), title=clinic.say("clinic_asking_title"))
     for row in found:
         table.add_row(*map(escape, row))
     Console().print(table if found else clinic.say("clinic_nobody_asks"))

@@ -79,19 +79,24 @@ def run(
 
 
 async def _begin(view: RegistryView, state: PracticeState, drawer: Drawer, settings: ServeSettings) -> Server:
-    """A practice that may begin its next turn. Raises `RefusedError` if it is not admitted."""
-    practice = Practice(view, state, os.urandom, drawer.write)
+    """A practice that may begin its first turn. Raises `RefusedError` if it is not admitted."""
+    server = _server(view, state, drawer, settings)
     if state.data:
-        await practice.ready()
-    office = Office(view, state, os.urandom, drawer.write, practice.deal_with)
-    if not state.data:
-        await office.receive()
+        await server.practice.ready()
+    else:
+        await server.office.receive()
         if state.rejected and not state.data:
             raise RefusedError(f"your health district did not admit you: {state.rejected}")
         if not state.data:
             raise RefusedError("you are not admitted yet; see `peewit provider status`")
-    await office.open()
-    return Server(practice, office, settings)
+    await server.office.open()
+    return server
+
+
+def _server(view: RegistryView, state: PracticeState, drawer: Drawer, settings: ServeSettings) -> Server:
+    """Made anew from what is kept; asks nobody, so that a network that is down ends no work."""
+    practice = Practice(view, state, os.urandom, drawer.write)
+    return Server(practice, Office(view, state, os.urandom, drawer.write, practice.deal_with), settings)
 
 
 async def _go_on(clinic: Clinic, server: Server, view: RegistryView, drawer: Drawer, every_s: float) -> None:
@@ -121,7 +126,7 @@ async def _go_on(clinic: Clinic, server: Server, view: RegistryView, drawer: Dra
                 state = PracticeState.load(drawer.read())
                 if state is None:
                     raise OperatorError(f"{drawer.path} was emptied by another command")
-                server = await _begin(view, state, drawer, server.settings)
+                server = _server(view, state, drawer, server.settings)
 
 
 async def _resumed(drawer: Drawer) -> bool:
