@@ -20,6 +20,7 @@ from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot
 from peewit_clients.practice import KEPT_S, Practice
 from peewit_clients.practice_state import BOOKING, DAY_S, OFFER, SLOT, TAKEN_OUT
+from peewit_clients.words import said
 from peewit_federation.appointment.notes import (
     CANCEL,
     MOVE,
@@ -77,7 +78,7 @@ class Appointments:
             changed, planned = [], list(moves)
             free = {slot.name for slot in self._state.free(self._practice.view.clock())}
             if len({slot.name for _, slot in planned} & free) < len(planned):
-                raise RefusedError("a slot is promised or booked already; nobody was moved")
+                raise RefusedError(said("error_nobody_moved"))
             for booking, slot in planned:
                 old = booking.slot.name
                 changed += [(BOOKING, old), *self._state.take_out(old), self._letter(booking, MOVE, text, slot)]

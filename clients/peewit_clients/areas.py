@@ -13,6 +13,7 @@ from typing import Final
 
 from peewit_clients.backend import BackendError
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
@@ -49,7 +50,7 @@ def read_postcode(text: str) -> str:
     try:
         POSTCODE.check(text)
     except MalformedError:
-        raise MalformedError(f"{text[:20]!r} is not a postcode: four or five digits") from None
+        raise MalformedError(said("error_postcode", text=text[:20])) from None
     return text
 
 
@@ -68,7 +69,7 @@ def read_areas(words: Sequence[str], found: Sequence[Area], every: Sequence[Area
         if not named and word.isdecimal() and 1 <= int(word) <= len(found):
             named = [found[int(word) - 1]]
         if not named:
-            raise UnknownError(f"there is no area {word[:SHORT]!r}; `peewit user find` shows 1 to {len(found)}")
+            raise UnknownError(said("error_no_such_area", area=word[:SHORT], count=len(found)))
         chosen.append(named[0])
     return chosen
 

@@ -14,6 +14,7 @@ from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing
+from peewit_clients.words import said
 from peewit_federation.appointment.queue_api import ROUNDS_MAX, decode_states
 from peewit_federation.appointment.request import (
     OPENINGS,
@@ -148,7 +149,7 @@ class Asking:
             # Nodes tell each other; who knows of more that happened has the larger state.
             self._told |= {area: max(state, self._told.get(area, state)) for area, state in told.items()}
         if not taken and not claimed:
-            raise UnreachableError("no node of these areas took the request: " + "; ".join(refusals))
+            raise UnreachableError(said("error_untaken", why="; ".join(refusals)))
         return claimed
 
     async def change(self, services: tuple[str, ...], wishes: Extra) -> None:
@@ -158,7 +159,7 @@ class Asking:
         """
         side, request = self._side, self._side.asked()
         if side.state.chosen is not None or side.state.withdrawn:
-            raise RefusedError("only a request that waits can be changed; see `peewit user status`")
+            raise RefusedError(said("error_not_waiting"))
         sealed = self._sealed(services, wishes)
         side.state.services, side.state.wishes = services, wishes
         await self._bring(replace(request, wishes=sealed))
@@ -180,7 +181,7 @@ class Asking:
         """
         request, chosen = self._side.asked(), self._side.state.chosen
         if chosen is not None and chosen.state in (Standing.SENT, Standing.BOOKED):
-            raise RefusedError("an appointment stands, or is being made; cancel it first")
+            raise RefusedError(said("error_stands"))
         self._side.state.withdrawn = True
         if chosen is not None and chosen.state is Standing.CANCELLED:
             self._side.save()  # a practice has claimed it, so it is in no queue
@@ -196,10 +197,10 @@ class Asking:
         silent = chosen is not None and chosen.state is Standing.SENT and self._side.view.clock() > chosen.offer.until
         lost = silent or self._side.practice_verdict() in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
         if chosen is not None and not lost and chosen.state in (Standing.SENT, Standing.BOOKED):
-            raise RefusedError("an appointment stands, or is being made; cancel it first")
+            raise RefusedError(said("error_stands"))
         if chosen is not None and chosen.state is not Standing.DECLINED:
             if request.opened + 1 >= OPENINGS:
-                raise RefusedError("this request was opened again twice; ask anew with another code")
+                raise RefusedError(said("error_opened_twice"))
             request = replace(request, opened=request.opened + 1)
         if chosen is not None:
             self._side.state.done.append(chosen.offer.mailbox)

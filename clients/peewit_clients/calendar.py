@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 
+from peewit_clients.words import said
 from peewit_federation.appointment.request import Wishes
 from peewit_federation.errors import MalformedError, RefusedError
 
@@ -48,9 +49,9 @@ class Series:
     def slots(self, zone: tzinfo | None, randomness: Callable[[int], bytes]) -> list[Slot]:
         """All of them, in order. Raises `MalformedError` or `RefusedError`."""
         if self.last < self.first or self.ends <= self.begins:
-            raise MalformedError("a series ends after it begins, on its days and on each of them")
+            raise MalformedError(said("error_series"))
         if not 1 <= self.minutes <= 1440 or not 1 <= self.capacity <= 100:
-            raise MalformedError("slots last 1 to 1440 minutes, for 1 to 100 people at a time")
+            raise MalformedError(said("error_minutes"))
         found: list[Slot] = []
         for number in range((self.last - self.first).days + 1):
             day = self.first + timedelta(number)
@@ -62,10 +63,10 @@ class Series:
                 names = (randomness(SLOT_BYTES) for _ in range(self.capacity))
                 found += [Slot(name, begins_s, self.minutes, self.service) for name in names]
                 if len(found) > SLOTS_MAX:
-                    raise RefusedError(f"more than {SLOTS_MAX} slots at once; make the series shorter")
+                    raise RefusedError(said("error_slots", count=SLOTS_MAX))
                 at += timedelta(minutes=self.minutes)
         if not found:
-            raise MalformedError("no slot fits: look at the days, and at the time from the first to the last")
+            raise MalformedError(said("error_no_slot"))
         return found
 
 
@@ -74,14 +75,14 @@ def read_day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise MalformedError(f"{text!r} is not a day; write it as 2026-12-24") from None
+        raise MalformedError(said("error_day", text=text)) from None
 
 
 def read_time(text: str) -> time:
     """`09:30`. Raises `MalformedError`."""
     if re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text, re.ASCII):
         return time.fromisoformat(text)
-    raise MalformedError(f"{text!r} is not a time; write it as 09:30")
+    raise MalformedError(said("error_time", text=text))
 
 
 def read_weekdays(text: str) -> frozenset[int]:
@@ -89,7 +90,7 @@ def read_weekdays(text: str) -> frozenset[int]:
     words = [word.strip().lower() for word in text.split(",")]
     unknown = [word for word in words if word not in WEEKDAYS]
     if unknown:
-        raise MalformedError(f"{unknown[0]!r} is not a day of the week; write {', '.join(WEEKDAYS)}")
+        raise MalformedError(said("error_weekday", text=unknown[0], days=", ".join(WEEKDAYS)))
     return frozenset(WEEKDAYS.index(word) for word in words)
 
 

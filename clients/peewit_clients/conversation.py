@@ -12,6 +12,7 @@ from peewit_clients.asking import MAILBOX_NODES, MAILBOX_S
 from peewit_clients.offers import Found, Offers
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Chosen, Standing
+from peewit_clients.words import said, told
 from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, give_leave
 from peewit_federation.appointment.messages import (
     DECLINED,
@@ -49,18 +50,18 @@ class Conversation:
         """
         offer = found.offer
         if slot not in [known for known, *_ in offer.slots]:
-            raise UnknownError("that slot was not offered")
+            raise UnknownError(said("error_not_offered"))
         chosen = self._side.state.chosen
         if chosen is not None and chosen.offer == offer and chosen.state is Standing.DECLINED:
-            raise RefusedError("that offer cannot be accepted any more: its practice has declined")
+            raise RefusedError(said("error_offer_declined"))
         if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):
             if await self.check() is not Standing.DECLINED:
-                raise RefusedError("another offer was accepted; only if its practice declines another can be chosen")
+                raise RefusedError(said("error_other_accepted"))
             self._side.state.done.append(chosen.offer.mailbox)
             chosen = None
         if chosen is None:
             if offer not in [item.offer for item in await self._offers.collect()]:
-                raise RefusedError("that offer cannot be accepted any more: " + "; ".join(self._offers.dropped))
+                raise RefusedError(said("error_offer_gone", why="; ".join(map(str, self._offers.dropped))))
             self._offers.require_acting(offer, found.practice.subject)
             chosen = Chosen(
                 offer, found.practice, slot, self._side.randomness(32), self._side.randomness(32), found.data
@@ -73,7 +74,7 @@ class Conversation:
         """Send the accept again, for whoever does not know whether it was sent. Harmless if it was."""
         chosen = self._side.state.chosen
         if chosen is None:
-            raise UnknownError("no offer was accepted yet")
+            raise UnknownError(said("error_none_accepted"))
         self._offers.require_acting(chosen.offer, chosen.practice.subject)
         await self._send(chosen)
 
@@ -105,7 +106,7 @@ class Conversation:
         """Read what the chosen practice has said, and how the appointment stands. Its words are kept in the state."""
         chosen = self._side.state.chosen
         if chosen is None:
-            raise UnknownError("no offer was accepted yet")
+            raise UnknownError(said("error_none_accepted"))
         mail_key = SigningKey(chosen.mail_seed)
         address, public = key_id(mail_key.public), xwing_public(chosen.reply_seed)
         if not chosen.boxes:
@@ -121,7 +122,7 @@ class Conversation:
                     notes.append(read_practice_note(plain, chosen.practice.signing_key))
                 except SenderError:
                     if not self._delivered(chosen, message, address, public):
-                        self._offers.dropped.append(str(error))
+                        self._offers.dropped.append(told(error))
         for note in sorted(notes, key=lambda note: note.number):
             self._noted(chosen, note)
         if messages:
@@ -179,7 +180,7 @@ class Conversation:
     async def _say(self, what: int, text: str) -> Chosen:
         chosen = self._side.state.chosen
         if chosen is None or chosen.state not in (Standing.SENT, Standing.BOOKED):
-            raise UnknownError("there is no appointment")
+            raise UnknownError(said("error_no_appointment"))
         offer = chosen.offer
         chosen.sent = max(chosen.sent + 1, int(self._side.view.clock()))
         note = Note(self._side.asked().name, chosen.slot, chosen.sent, what, text, self._side.state.nonce)

@@ -26,6 +26,7 @@ from peewit_clients.office import device_key, letter_nodes, post_letter
 from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_clients.tables import ProviderRow
 from peewit_clients.vouching import Asked
+from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.applications import (
     Application,
@@ -311,5 +312,5 @@ class Desk:
             plan.statements.append(planner.next_version(fresh).encode())
             name = names.get(area, area.hex())
             plan.names.append((Catchment.KIND, name, area, seed))
-            plan.consequences.append(f"a new key for requests in {name}, in use from {(due - now_s) // 3600} hours on")
+            plan.consequences.append(said("office_next_key", name=name, hours=(due - now_s) // 3600))
         return plan

@@ -19,6 +19,7 @@ from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.device_state import DeviceState
 from peewit_clients.follower import Copy, Follower
 from peewit_clients.pool import BackendPool
+from peewit_clients.words import Said, said
 from peewit_federation.api import Append
 from peewit_federation.charter import Charter
 from peewit_federation.errors import AuthorError, PeewitError, SenderError
@@ -61,11 +62,10 @@ class Progress:
     failures: dict[str, str]
     "By node: why it did not take it."
 
-    def words(self) -> str:
+    def words(self) -> Said:
         """For people."""
-        if self.effective:
-            return f"effective: {len(self.cosigned_by)} nodes have cosigned it"
-        return f"not yet effective: {len(self.cosigned_by)} of {self.needed} nodes"
+        line = "office_effective" if self.effective else "office_not_yet"
+        return said(line, count=len(self.cosigned_by), needed=self.needed)
 
 
 class DeviceLog:

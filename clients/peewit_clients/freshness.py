@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from peewit_clients.words import Said, said
 from peewit_federation import cbor
 from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
@@ -45,14 +46,13 @@ class Freshness:
         """Whether it is fresh enough for a new booking."""
         return self.age_s is not None and self.age_s <= self.limits_s[1]
 
-    def words(self) -> str:
+    def words(self) -> Said:
         """For people."""
         if self.age_s is None:
-            return f"not confirmed by a quorum (complete at {', '.join(self.complete) or 'no node'})"
-        text = f"confirmed by a quorum as of {self.age_s} s ago"
+            return said("fresh_nowhere", nodes=", ".join(self.complete) or said("no_node"))
         if self.age_s > self.limits_s[1]:
-            return text + ": too old for a new booking"
-        return text + (": older than it should be" if self.age_s > self.limits_s[0] else "")
+            return said("fresh_too_old", age=self.age_s)
+        return said("fresh_old" if self.age_s > self.limits_s[0] else "fresh", age=self.age_s)
 
 
 def open_views(data: bytes, charter: Charter, mediators: Sequence[bytes]) -> list[Seen]:

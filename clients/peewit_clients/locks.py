@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from peewit_clients.words import said
 from peewit_federation.errors import OperatorError
 
 PAUSE_S = 0.05
@@ -27,5 +28,5 @@ def take_lock(path: Path, what: Path, wait_s: float = 0.0) -> IO[bytes]:
                 time.sleep(PAUSE_S)
                 continue
             lock.close()
-            raise InUseError(f"{what} is in use by another command; wait until it has ended") from None
+            raise InUseError(said("error_in_use", path=what)) from None
         return lock

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from peewit_clients.words import Said, said
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import REASONS, SUSPENDED, Catchment, Grant, Issuer, Provider, Revocation
 
-WORDS: Final = {Catchment.KIND: "catchment area", Provider.KIND: "practice", Issuer.KIND: "signing key"}
+WORDS: Final = {Catchment.KIND: "kind_area", Provider.KIND: "kind_practice", Issuer.KIND: "kind_signing_key"}
 Key = tuple[int, bytes]
 
 
@@ -22,10 +23,10 @@ class Line:
     """One entry."""
 
     place: int
-    what: str
+    what: Said
     "For example: admits, suspends, revokes (key lost or stolen)."
-    kind: str
-    "Of whom: practice, catchment area, signing key."
+    kind: str | Said
+    "Of whom: practice, catchment area, signing key; a number if we know no word, empty if it counts for nothing."
     subject: bytes
     name: str
     begins_s: int = 0
@@ -47,30 +48,39 @@ def read_lines(entries: Sequence[bytes], names: Mapping[bytes, str]) -> list[Lin
             key = statement.KIND, statement.subject
             name = names.get(statement.subject, "")
             lines.append(
-                Line(place, _what(held.get(key), statement), WORDS[key[0]], key[1], name, statement.not_before)
+                Line(place, _what(held.get(key), statement), kind_word(key[0]), key[1], name, statement.not_before)
             )
             held[key] = statement
         elif isinstance(statement, Revocation):
-            subject, reason = statement.subject, REASONS.get(statement.reason, str(statement.reason))
-            kind = WORDS.get(statement.subject_kind, str(statement.subject_kind))
-            lines.append(Line(place, f"revokes ({reason})", kind, subject, names.get(subject, "")))
+            subject, what = statement.subject, said("entry_revokes", reason=reason_word(statement.reason))
+            lines.append(Line(place, what, kind_word(statement.subject_kind), subject, names.get(subject, "")))
         else:
-            lines.append(Line(place, "nothing that counts", "", b"", ""))
+            lines.append(Line(place, said("entry_nothing"), "", b"", ""))
     return lines
 
 
-def undone(lines: Sequence[Line], size: int) -> list[str]:
+def undone(lines: Sequence[Line], size: int) -> list[Said]:
     """What closing at `size` takes back, in words."""
     return [
-        f"entry {line.place} counts for nothing: {line.what} {line.kind} {line.who}"
+        said("entry_undone", place=line.place, what=line.what, kind=line.kind, who=line.who)
         for line in lines[size:]
         if line.subject
     ]
 
 
-def _what(before: Grant | None, grant: Grant) -> str:
+def kind_word(kind: int) -> Said | str:
+    """Of what an entry speaks; a number if we know no word."""
+    return said(WORDS[kind]) if kind in WORDS else str(kind)
+
+
+def reason_word(reason: int) -> Said | str:
+    """Why something was revoked; a number if we know no word."""
+    return said(f"reason_{reason}") if reason in REASONS else str(reason)
+
+
+def _what(before: Grant | None, grant: Grant) -> Said:
     if grant.status == SUSPENDED:
-        return "suspends"
+        return said("entry_suspends")
     if before is None:
-        return "opens" if isinstance(grant, Catchment) else "admits"
-    return "lifts the suspension of" if before.status == SUSPENDED else "changes"
+        return said("entry_opens" if isinstance(grant, Catchment) else "entry_admits")
+    return said("entry_lifts" if before.status == SUSPENDED else "entry_changes")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from peewit_clients.registry_view import MEANING
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Standing
+from peewit_clients.words import Said, said, told, verdict_line
 from peewit_federation.appointment.messages import (
     Offer,
     offer_context,
@@ -47,7 +48,7 @@ class Offers:
 
     def __init__(self, side: UserSide) -> None:
         self._side = side
-        self.dropped: list[str] = []
+        self.dropped: list[Said | str] = []
         "Why offers were not shown."
 
     async def collect(self) -> list[Found]:
@@ -64,14 +65,14 @@ class Offers:
             try:
                 found[message] = self._check(request, message)
             except OverError as error:
-                self.dropped.append(str(error))
+                self.dropped.append(told(error))
                 gone.append(message)
             except SenderError as error:
                 try:
                     notes.append(open_sealed(self._side.state.reply_seed, message, self._note_context(request)))
                     noted.append(message)
                 except SenderError:
-                    self.dropped.append(str(error))
+                    self.dropped.append(told(error))
                     if not self._opens(request, message):
                         gone.append(message)
         back = [message for message, item in found.items() if self._withdrawn(item, notes)]
@@ -100,7 +101,7 @@ class Offers:
             with suppress(SenderError):
                 note = read_practice_note(data, found.practice.signing_key)
                 if (note.what, note.request) == (WITHDRAW, found.offer.request) and note.slot in offered:
-                    self.dropped.append(f"an offer that its practice took back: {note.text or 'no reason was given'}")
+                    self.dropped.append(said("error_taken_back", text=note.text or said("no_reason")))
                     return True
         return False
 
@@ -108,15 +109,15 @@ class Offers:
         context = offer_context(request.mailbox, xwing_public(self._side.state.reply_seed))
         offer, signed = open_message(open_sealed(self._side.state.reply_seed, message, context), Offer)
         if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
-            raise ForgeryError("an offer for another request, or by a practice of another mediator")
+            raise ForgeryError(said("error_foreign_offer"))
         chosen = self._side.state.chosen
         declined = {chosen.offer.mailbox} if chosen is not None and chosen.state is Standing.DECLINED else set()
         if self._side.view.clock() >= offer.until or offer.mailbox in {*self._side.state.done, *declined}:
-            raise OverError("an offer that has ended, or was accepted before and came to nothing")
+            raise OverError(said("error_offer_spent"))
         practice = self.require_acting(offer, signed.kid)
         verify_message(signed, Offer, practice.signing_key)
         if not any(area in practice.areas for mediator, area in request.areas if mediator == offer.mediator):
-            raise RefusedError("an offer of a practice of another catchment area")
+            raise RefusedError(said("error_offer_elsewhere"))
         return Found(offer, practice, read_practice_data(offer.data, offer.salt, practice.commitment))
 
     def require_acting(self, offer: Offer, subject: bytes) -> Provider:
@@ -125,10 +126,11 @@ class Offers:
         found = self._side.view.finder.look(offer.mediator, Provider.KIND, subject, int(now_s))
         practice = read_entry(self._side.view.standing_entry(found) or b"", MEDIATOR_KINDS)
         if found.verdict is not Verdict.ACTIVE or not isinstance(practice, Provider):
-            raise RefusedError(f"an offer of a practice that is {found.verdict.value}: {MEANING[found.verdict]}")
+            verdict, meaning = said(verdict_line(found.verdict)), MEANING[found.verdict]
+            raise RefusedError(said("error_offer_verdict", verdict=verdict, meaning=meaning))
         fresh = self._side.view.freshness.get(offer.mediator)
         if fresh is None or not fresh.may_book:
-            raise RefusedError("what is known of this practice is too old to send it a name; try again")
+            raise RefusedError(said("error_too_old"))
         if now_s >= offer.until:
-            raise OverError("an offer that has ended")
+            raise OverError(said("error_offer_over"))
         return practice

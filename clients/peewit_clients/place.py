@@ -19,6 +19,7 @@ from typing import Final
 from peewit_clients.backend import Backend, BackendError
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.charter import Operator
 from peewit_federation.draw.api import CODE, OPEN, WORK, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at, work_done
@@ -84,7 +85,7 @@ class Admitter:
         now_s = self._view.clock()
         number = self._rounds.open_round(self._schedule, now_s)
         if number is None:
-            raise RefusedError("no round is open; the nodes are still making its keys, or cannot be reached")
+            raise RefusedError(said("error_no_round"))
         tokens = await self.tokens(request, number, group, prove)
         return await self.draw(request, number, group, tokens)
 
@@ -93,6 +94,7 @@ class Admitter:
         wanted = self._schedule.seats_of(number).committee.threshold
         found: list[tuple[bytes, bytes]] = []
         refusals: list[str] = []
+        later = False
         for backend in self._pool.order():
             operator = backend.operator
             key = self._rounds.token_key(operator.origin_hash, number, group)
@@ -101,6 +103,7 @@ class Admitter:
             try:
                 found.append((operator.origin_hash, await self._token(backend, key, request, number, group, prove)))
             except BackendError as error:
+                later = later or not 400 <= error.status < 500
                 refusals.append(f"{operator.name}: {error}")
             except RefusedError as error:
                 refusals.append(f"{operator.name}: {error}")
@@ -109,8 +112,9 @@ class Admitter:
                 refusals.append(f"{operator.name}: {error}")
             if len(found) == wanted:
                 return tuple(found)
-        others = "; ".join(refusals) or f"no other has a key for group {group!r} in round {number}"
-        raise RefusedError(f"{len(found)} of {wanted} nodes admitted this request; {others}")
+        others = "; ".join(refusals) or said("error_no_key", group=group, round=number)
+        line = "error_admitted_later" if later else "error_admitted"
+        raise RefusedError(said(line, count=len(found), wanted=wanted, why=others))
 
     async def _token(
         self, backend: Backend, key: TokenPublicKey, request: bytes, number: int, group: str, prove: Prove
@@ -181,7 +185,7 @@ class Admitter:
             except SenderError:
                 continue
             return Place(request, number, group, tuple(tokens), ticket, ticket.priority(request, publics))
-        raise RefusedError("too few members of the committee gave proofs: " + "; ".join(refusals or ["none answered"]))
+        raise RefusedError(said("error_no_draw", why="; ".join(refusals or ["none answered"])))
 
 
 def with_code(code: str) -> Prove:
@@ -200,7 +204,7 @@ def with_code(code: str) -> Prove:
 async def with_work(operator: Operator, ask: TokenAsk, offer: Conditions) -> TokenAsk:
     """For nodes that ask for nothing, or for a proof of work."""
     if offer.kind == CODE:
-        raise RefusedError(f"{operator.name} asks for a signup code")
+        raise RefusedError(said("error_code_needed", node=operator.name))
     if offer.kind == OPEN:
         return ask
     for attempt in range(1 << 63):

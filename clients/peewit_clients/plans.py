@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
+from peewit_clients.log_words import reason_word
 from peewit_clients.tables import CatchmentRow, ProviderRow
+from peewit_clients.words import Said, said
 from peewit_federation import cbor
 from peewit_federation.charter import Charter
 from peewit_federation.errors import MalformedError, RefusedError
@@ -44,7 +46,7 @@ class Plan:
 
     statements: list[bytes] = field(default_factory=list)
     names: list[Name] = field(default_factory=list)
-    consequences: list[str] = field(default_factory=list)
+    consequences: list[Said] = field(default_factory=list)
 
     def __add__(self, other: Plan) -> Plan:
         """Both, the other one after this."""
@@ -119,24 +121,26 @@ class Planner:
                 nodes=nodes,
                 groups=row.groups,
             )
-            word = self._word(state, last, statement, "opens")
+            word = self._word(state, last, statement, "office_opens")
             if word is not None:
                 plan.statements.append(statement.encode())
                 if last is None:
                     plan.names.append((Catchment.KIND, row.name, area, key_seed))
             if not self.knowledge.in_scope(row.postcodes, row.services):
-                plan.consequences.append(
-                    f"WARNING: line {row.line}: {row.name} is outside what operators admit this mediator for; "
-                    f"it will not count"
-                )
+                plan.consequences.append(said("office_outside", number=row.line, name=row.name))
             if len(nodes) == 1 and len(self.charter.operators) > 1:
-                plan.consequences.append(
-                    f"WARNING: line {row.line}: the queue of {row.name} is at one node only; when that is down, nobody "
-                    f"there gets an appointment"
-                )
+                plan.consequences.append(said("office_one_node", number=row.line, name=row.name))
+            count, services, queue = len(row.postcodes), ", ".join(row.services), ", ".join(row.nodes)
             plan.consequences.append(
-                f"{word or 'leaves as it is'} catchment area {row.name}: {len(row.postcodes)} postcodes, "
-                f"{', '.join(row.services)}, queue at {', '.join(row.nodes)}, for {row.days} days"
+                said(
+                    "office_area",
+                    what=said(word or "office_leaves"),
+                    name=row.name,
+                    count=count,
+                    services=services,
+                    nodes=queue,
+                    days=row.days,
+                )
             )
         return plan
 
@@ -148,12 +152,12 @@ class Planner:
         return operator.origin_hash
 
     def _word(self, state: Subject, last: Grant | None, grant: Grant, first: str) -> str | None:
-        """What saying this does, in a word; None if it stands already and would not last a day longer."""
+        """The word for what saying this does; None if it stands already and would not last a day longer."""
         if last is None:
-            return "changes" if state.standing else first
+            return "office_changes" if state.standing else first
         if replace(grant, version=last.version, not_before=last.not_before, not_after=last.not_after) != last:
-            return "changes"
-        return "renews" if abs(grant.not_after - last.not_after) >= DAY_S else None
+            return "office_changes"
+        return "office_renews" if abs(grant.not_after - last.not_after) >= DAY_S else None
 
     def providers(
         self, rows: Sequence[ProviderRow], area: Callable[[str], bytes | None], *, readmit: bool, replace: bool = False
@@ -184,7 +188,7 @@ class Planner:
                         f"line {row.line}: {row.name} stands with another signing key; to end that one and admit this, "
                         f"use --replace"
                     )
-                plan += self.revoke(f"the older key of {row.name}", Provider.KIND, older or b"", REPLACED)
+                plan += self.revoke(said("office_older_key", name=row.name), Provider.KIND, older or b"", REPLACED)
             nonce = self._nonce(subject, row.data)
             statement = Provider(
                 version=self._version(state),
@@ -200,15 +204,14 @@ class Planner:
             )
             entry = _located(statement.encode, row.line)
             last = self.knowledge.standing(Provider.KIND, subject)
-            word = self._word(state, last, statement, "admits")
+            word = self._word(state, last, statement, "office_admits")
             if word is not None:
                 plan.statements.append(entry)
                 plan.names.append((Provider.KIND, row.name, subject, cbor.encode([nonce, row.data])))
             if after != _carried_over(state):
-                word = "admits again"
-            plan.consequences.append(
-                f"{word or 'leaves as it is'} {row.name} in {', '.join(row.areas)} for {row.days} days"
-            )
+                word = "office_admits_again"
+            what, where = said(word or "office_leaves"), ", ".join(row.areas)
+            plan.consequences.append(said("office_practice", what=what, name=row.name, areas=where, days=row.days))
         return plan
 
     def revoked(self, kind: int, subject: bytes) -> bool:
@@ -236,23 +239,15 @@ class Planner:
         """Suspend what `last`, the standing grant, permits."""
         state = self._state(kind, subject)
         statement = replace(last, version=self._version(state), status=SUSPENDED, after=_carried_over(state))
-        text = (
-            f"suspends {name}: it can make no new bookings as soon as clients see this (no quorum is needed); "
-            f"its patients are told. Lift it with: provider admit"
-        )
-        return Plan([statement.encode()], [], [text])
+        return Plan([statement.encode()], [], [said("office_suspends", name=name)])
 
-    def revoke(self, name: str, kind: int, subject: bytes, reason: int) -> Plan:
+    def revoke(self, name: str | Said, kind: int, subject: bytes, reason: int) -> Plan:
         """End all grants of a subject."""
         if reason not in REASONS:
             known = ", ".join(f"{code} {text}" for code, text in REASONS.items())
             raise MalformedError(f"reason {reason} is not known; there are {known}")
         revocation = Revocation(kind, subject, reason, self.random_bytes(16))
-        text = (
-            f"revokes {name} for the reason {REASONS[reason]!r}: every grant of it ends as soon as clients "
-            f"see this. Only admitting it again deliberately (--readmit) undoes it. "
-            f"Would suspending be enough?"
-        )
+        text = said("office_revokes", name=name, reason=reason_word(reason))
         return Plan([revocation.encode()], [], [text])
 
 

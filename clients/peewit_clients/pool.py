@@ -19,6 +19,7 @@ import aiohttp
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.transport import Transport
+from peewit_clients.words import said
 from peewit_federation.charter import Charter
 from peewit_federation.errors import PeewitError, SenderError
 
@@ -127,7 +128,7 @@ class BackendPool:
             _drop(running)
         if missing and any(isinstance(e, BackendError) and e.status == 404 for _, e in errors):
             raise BackendError(f"no node has {missing}", 404)
-        raise UnreachableError("no node could be used: " + "; ".join(f"{name}: {error}" for name, error in errors))
+        raise UnreachableError(said("error_no_node", why="; ".join(f"{name}: {error}" for name, error in errors)))
 
     async def get_several(
         self, path: str, check: Callable[[bytes], T], count: int, *, size_bytes_max: int = BODY_BYTES_MAX

@@ -30,6 +30,7 @@ from peewit_clients.outbox import Outbox
 from peewit_clients.practice_state import BOOKING, OFFER, Item, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
+from peewit_clients.words import said
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
     CONFIRMED,
@@ -173,7 +174,7 @@ class Practice:
             for slot in slots:
                 promised = any(slot.name in offer.slots and offer.until_s > now_s for offer in state.offered.values())
                 if promised or slot.name in state.booked:
-                    raise RefusedError("that slot is promised or booked already")
+                    raise RefusedError(said("error_slot_taken"))
             seed, mail_key = self.randomness(32), SigningKey(self.randomness(32))
             request = drawn.request
             context = offer_context(request.mailbox, drawn.wishes.reply_key)

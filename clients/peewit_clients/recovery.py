@@ -21,6 +21,7 @@ import nacl.secret
 
 from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.letters import Letters
+from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.errors import LimitError, MalformedError, SenderError, UnknownError
@@ -49,10 +50,10 @@ def read_code(code: str) -> bytes:
         data = b""
     secret = data[:SECRET_BYTES]
     if len(data) != SECRET_BYTES + CHECK_BYTES:
-        raise MalformedError("that is no recovery code: it has 31 letters and digits, in groups of five")
+        raise MalformedError(said("error_recovery_code"))
     # Also the bits of the last letter that mean nothing have to be as they were written.
     if write_code(secret).replace("-", "") != text:
-        raise MalformedError("a letter of the recovery code is wrong; compare it with your note")
+        raise MalformedError(said("error_recovery_letter"))
     return secret
 
 
@@ -107,7 +108,7 @@ class Recovery:
                     self._letters.pool.complain(backend.name, f"a recovery copy: {error}")
         if not found:
             reasons = "; ".join(failures) or "their mailboxes are empty"
-            raise UnknownError(f"no node has a copy for this code ({reasons})")
+            raise UnknownError(said("error_no_copy", why=reasons))
         return max(found)
 
     def _open(self, message: bytes) -> tuple[int, bytes]:

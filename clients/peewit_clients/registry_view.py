@@ -22,6 +22,7 @@ from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.follower import Copy, Follower
 from peewit_clients.freshness import Freshness, Seen, ViewBook, open_views
 from peewit_clients.pool import BackendPool
+from peewit_clients.words import said
 from peewit_federation.api import Answer, Proven
 from peewit_federation.charter import Charter
 from peewit_federation.errors import ForgeryError
@@ -48,17 +49,8 @@ PAGES_EACH: Final = 8
 BEHIND: Final = b"\xff" * 16
 "Behind all areas of a mediator."
 
-MEANING: Final = {
-    Verdict.ACTIVE: "You can book with this practice.",
-    Verdict.SUSPENDED: "The practice is suspended for now. Appointments you have with it may be moved; wait for word, "
-    "or cancel without losing your place.",
-    Verdict.REVOKED: "The practice may not vaccinate any more. Do not go there and do not send it your data; "
-    "cancel, and your place in the queue is kept.",
-    Verdict.EXPIRED: "The practice's admission has ended. Ask the mediator before you rely on an appointment.",
-    Verdict.NOT_YET: "The practice's admission has not begun yet.",
-    Verdict.OUT_OF_SCOPE: "Its mediator may not admit practices for this area. Do not book.",
-    Verdict.UNKNOWN: "No mediator vouches for this practice. Do not send it your data.",
-}
+MEANING: Final = {verdict: said(f"meaning_{verdict.name.lower()}") for verdict in Verdict}
+"What a verdict on a practice means for who has, or wants, an appointment there."
 
 
 class RegistryView:

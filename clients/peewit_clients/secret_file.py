@@ -18,6 +18,7 @@ import nacl.pwhash.argon2id as argon2
 import nacl.secret
 import nacl.utils
 
+from peewit_clients.words import said
 from peewit_federation.errors import OperatorError
 
 OPS = argon2.OPSLIMIT_MODERATE
@@ -62,7 +63,7 @@ def read_secret(path: Path, passphrase: str | None = None) -> bytes:
             return bytes.fromhex(str(fields["bare"]))
         ops, memory = int(str(fields["ops"])), int(str(fields["memory"]))
         if not passphrase:
-            raise OperatorError(f"{path} is sealed: a passphrase is needed")
+            raise OperatorError(said("error_sealed", path=path))
         if ops > 16 or memory > 2 << 30:
             raise OperatorError(f"{path} asks for more work than any file of ours")
         salt, box = bytes.fromhex(str(fields["salt"])), bytes.fromhex(str(fields["box"]))
@@ -71,13 +72,13 @@ def read_secret(path: Path, passphrase: str | None = None) -> bytes:
     except (KeyError, ValueError):
         raise OperatorError(f"{path} is damaged, or not a secret of this program") from None
     except nacl.exceptions.CryptoError:
-        raise OperatorError(f"{path}: wrong passphrase, or the file is damaged") from None
+        raise OperatorError(said("error_passphrase", path=path)) from None
 
 
 def _fields(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_mode & 0o077:
-            raise OperatorError(f"{path} may be read by others; run: chmod 600 {path}")
+            raise OperatorError(said("error_readable", path=path))
         text = path.read_text(encoding="utf-8")
         if re.fullmatch(r"[0-9a-f]{64}\n?", text, re.ASCII):
             return {"bare": text.strip()}  # as `peewit node init` writes keys

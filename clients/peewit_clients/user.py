@@ -25,6 +25,7 @@ from peewit_clients.place import Place, Prove
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing, UserState
+from peewit_clients.words import Said, said
 from peewit_federation.appointment.request import Request
 from peewit_federation.errors import RefusedError
 from peewit_federation.registry.subjects import Verdict
@@ -53,7 +54,7 @@ class User:
         return self._asking.place
 
     @property
-    def dropped(self) -> list[str]:
+    def dropped(self) -> list[Said | str]:
         """Why offers were not shown."""
         return self._offers.dropped
 
@@ -103,9 +104,7 @@ class User:
     async def accept(self, found: Found, slot: bytes) -> None:
         """Choose a slot, and tell this one practice who will come. May be repeated. Raises `RefusedError`."""
         if self.ended and self.state.chosen is None:
-            raise RefusedError(
-                "this request has ended, so no practice can book it; `peewit user request --anew` asks anew"
-            )
+            raise RefusedError(said("error_ended"))
         await self._conversation.accept(found, slot)
 
     async def again(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user_state import UserState
+from peewit_clients.words import said
 from peewit_federation.appointment.request import Request
 from peewit_federation.errors import UnknownError
 from peewit_federation.registry.subjects import Verdict
@@ -42,5 +43,5 @@ class UserSide:
     def asked(self) -> Request:
         """The request as it stands. Raises `UnknownError` if there is none."""
         if self.state.request is None:
-            raise UnknownError("nothing was asked for yet")
+            raise UnknownError(said("error_nothing_asked"))
         return self.state.request

@@ -18,6 +18,7 @@ import nacl.utils
 
 from peewit_clients.locks import take_lock
 from peewit_clients.secret_file import read_secret, write_secret
+from peewit_clients.words import said
 from peewit_federation.errors import OperatorError
 
 
@@ -58,7 +59,7 @@ class Vault:
         try:
             return bytes(self._box.decrypt(data))
         except (nacl.exceptions.CryptoError, ValueError):
-            raise OperatorError(f"{self.path} is damaged, or belongs to another key") from None
+            raise OperatorError(said("error_damaged", path=self.path)) from None
 
     def write(self, state: bytes) -> None:
         """Replace what was written before, durably. Raises `OperatorError`."""

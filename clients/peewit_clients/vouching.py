@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from peewit_clients.certificates import AUTHORITY_DAYS, certify, make_authority, read_certificate
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import DAY_S, Plan, Planner
+from peewit_clients.words import Said, said
 from peewit_federation import cbor
 from peewit_federation.errors import RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id, sha256
@@ -59,13 +60,13 @@ class Asked:
         return key_id(self.ask.signing_key)
 
 
-def words(role: Mediator, one: Asked) -> str:
+def words(role: Mediator, one: Asked) -> Said:
     """What is asked, for people."""
     name = role.state.names(Provider.KIND).get(one.practice, one.practice.hex()[:16] + "…")
     if one.ask.what == CERTIFY:
-        certified = ", with a certificate from outside" if one.ask.certificate else ""
-        return f"{name} asks for a key that signs passports: {key_id(one.ask.subject).hex()[:8]}{certified}"
-    return f"{name} asks to revoke the passport {one.ask.subject.hex()}"
+        line = "office_asks_certified" if one.ask.certificate else "office_asks_key"
+        return said(line, name=name, key=key_id(one.ask.subject).hex()[:8])
+    return said("office_asks_revocation", name=name, passport=one.ask.subject.hex())
 
 
 def vouch(
@@ -80,10 +81,7 @@ def vouch(
     names = role.state.names(Provider.KIND)
     admissions = role.view.registry.admissions.get(role.identity.id)
     if admissions is None or not admissions.widely_standing(role.view.charter.constitution):
-        plan.consequences.append(
-            "WARNING: too few operators admit this mediator. Passports count everywhere, so it takes as many as the "
-            "charter's threshold: ask another operator for `peewit operator admit`; until then no key counts"
-        )
+        plan.consequences.append(said("office_too_few"))
     authority = _authority(role, plan, country, now_s) if country else None
     for one in asked:
         try:
@@ -102,10 +100,10 @@ def vouch(
                 grant = replace(grant, certificate=certify(*authority, one.ask.subject, now_s, days))
             plan.statements.append(grant.encode())
             plan.names.append((Issuer.KIND, f"{name} {one.number}", key_id(one.ask.subject), one.practice))
-            plan.consequences.append(f"{name} may sign passports for 30 days; they count for up to {days} days")
+            plan.consequences.append(said("office_may_sign", name=name, days=days))
         else:
             plan.statements.append(_revocation(planner, one.ask.subject, REPLACED).encode())
-            plan.consequences.append(f"revokes the passport {one.ask.subject.hex()}, as {name} asks")
+            plan.consequences.append(said("office_passport_asked", passport=one.ask.subject.hex(), name=name))
     return plan
 
 
@@ -125,7 +123,7 @@ def _authority(role: Mediator, plan: Plan, country: str, now_s: int) -> tuple[by
     end_s = now_s + AUTHORITY_DAYS * DAY_S
     plan.statements.append(Issuer(1, ACTIVE, now_s, end_s, (), ES256_NUMBER, public, certificate).encode())
     plan.names.append((Issuer.KIND, AUTHORITY, key_id(public), scalar))
-    plan.consequences.append("makes this mediator's own authority for certificates; its key stays on this device")
+    plan.consequences.append(said("office_authority"))
     return certificate, key
 
 
@@ -189,10 +187,7 @@ def revoke_passport(planner: Planner, name: str) -> Plan:
         passport = b""
     if len(passport) != ID_BYTES:
         raise UnknownError("give the identifier of the passport (URN:UVCI:…), or its id of 32 hexadecimal digits")
-    words = (
-        f"revokes the passport {passport.hex()}: verifiers refuse it as soon as they see this. It counts for passports "
-        "of your own practices only"
-    )
+    words = said("office_passport", passport=passport.hex())
     return Plan([_revocation(planner, passport, REPLACED).encode()], [], [words])
 
 
@@ -207,10 +202,7 @@ def stop_signing(role: Mediator, planner: Planner, practice: bytes) -> Plan:
         if isinstance(standing, Issuer) and found.verdict is Verdict.ACTIVE and standing.signs_until > now_s:
             plan.statements.append(planner.next_version(replace(standing, signs_until=now_s)).encode())
     if plan.statements:
-        plan.consequences.append(
-            "it signs no more passports; those that it signed count on. To end them too: peewit mediator passports "
-            "revoke-keys (keys that another of your devices vouched for are known only there)"
-        )
+        plan.consequences.append(said("office_stops_signing"))
     return plan
 
 
@@ -222,10 +214,8 @@ def revoke_keys(role: Mediator, planner: Planner, name: str, reason: int = LOST)
         named = label == name or (len(short) >= NAMED_LETTERS and subject.hex().startswith(short))
         if named or (practice is not None and practice in role.state.secrets(Issuer.KIND, subject)):
             plan.statements += planner.revoke(label, Issuer.KIND, subject, reason).statements
-            plan.consequences.append(
-                f"revokes the issuer key {subject.hex()[:16]}… of {label.rpartition(' ')[0]}: every passport that it "
-                "signed is refused as soon as verifiers see this; the practice signs honest ones anew with a new key"
-            )
+            short_key, of = subject.hex()[:16], label.rpartition(" ")[0]
+            plan.consequences.append(said("office_key_revoked", key=short_key, name=of))
     if not plan.statements:
         raise UnknownError(f"this device vouched for no issuer key of {name!r}; see `peewit mediator passports list`")
     return plan

@@ -171,7 +171,7 @@ class Story:
             view = RegistryView(self.cluster.charter, pool)
             await view.refresh([district.id])
             found = view.finder.look(district.id, Provider.KIND, subject, int(time.time()))
-            return found.verdict, view.freshness[district.id].words()
+            return found.verdict, str(view.freshness[district.id].words())
 
     async def revoked_at(self, node: str, district: District, subject: bytes) -> bool:
         return (await self.look((node,), district, subject))[0] is Verdict.REVOKED

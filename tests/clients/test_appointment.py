@@ -138,7 +138,7 @@ async def test_offers_that_should_not_be_accepted_are_dropped_and_say_why(surger
         practice.state.data = practice_data({"name": "clinic-a", "street": "Somewhere else 7"})
         await practice.offer(surgery.place, drawn, [slot(1)], until_s)
         assert await user.offers() == []
-        assert "did not commit to" in user.dropped[-1]
+        assert "did not commit to" in str(user.dropped[-1])
         evil = surgery.practice(view, "clinic-b")
         await evil.offer(surgery.place, drawn, [slot(2)], until_s)
         (found,) = await user.offers()
@@ -148,7 +148,7 @@ async def test_offers_that_should_not_be_accepted_are_dropped_and_say_why(surger
         with pytest.raises(RefusedError, match="suspended"):
             await user.accept(found, slot(2).name)
         assert await user.offers() == []
-        assert "suspended" in user.dropped[-1]
+        assert "suspended" in str(user.dropped[-1])
         assert found.practice.subject == key_id(evil.state.key.public)
 
 

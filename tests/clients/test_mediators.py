@@ -93,7 +93,7 @@ async def test_publishing_in_a_minority_says_how_far_it_is_and_goes_on_later(fed
             planner = await role.prepare()
             plan = planner.catchments(read_catchments(AREAS), lambda _: None)
             progress = await role.publish(plan, wait_s=1)
-            assert progress.words() == "not yet effective: 2 of 3 nodes"
+            assert str(progress.words()) == "not yet effective: 2 of 3 nodes"
             await federation.start("south")
             progress = await role.log.publish(wait_s=10)
             assert progress.effective
@@ -234,10 +234,10 @@ async def test_the_same_tables_again_change_nothing_until_they_would_last_a_day_
 
             plan = await again()
             assert plan.statements == []
-            assert [line.split(" ", 4)[:4] for line in plan.consequences] == [["leaves", "as", "it", "is"]] * 2
+            assert [str(line).split(" ", 4)[:4] for line in plan.consequences] == [["leaves", "as", "it", "is"]] * 2
             later_s = 90_000.0
             plan = await again()
-            assert [line.split(" ")[0] for line in plan.consequences] == ["renews", "renews"]
+            assert [str(line).split(" ")[0] for line in plan.consequences] == ["renews", "renews"]
             after = [read_entry(entry, MEDIATOR_KINDS) for entry in plan.statements]
             assert isinstance(before[0], Catchment)
             assert isinstance(after[0], Catchment)

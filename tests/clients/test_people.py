@@ -70,7 +70,10 @@ async def admitted(folder: Path) -> None:
     (application,) = await found(folder, "mediator", "applications", "--device", "desk")
     assert application["data"]["street"] == "Example Street 1"
     number = application["number"]
-    await done(folder, "mediator", "approve", number, "--device", "desk")
+    assert "eigene Angaben" in await done(folder, "mediator", "applications", "--device", "desk", "--language", "de")
+    approved = await done(folder, "mediator", "approve", number, "--device", "desk", "--language", "de")
+    assert "lässt zu: Clinic A" in approved
+    assert "wirksam" in approved
     assert await found(folder, "mediator", "applications", "--device", "desk") == [], "nor the one that it replaced"
     assert "Clinic A is admitted" in await done(folder, "provider", "status")
 
@@ -303,6 +306,8 @@ async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -
     folder, bad = people.folder, refused
     await bad(folder, 3, "is not a postcode", "user", "find", "1011x")
     await bad(folder, 3, "no catchment area for 99999", "user", "request", *PERSON, "--postcode", "99999")
+    german = ("--language", "de", "--postcode", "99999")
+    await bad(folder, 3, "Fehler: kein Einzugsgebiet für 99999", "user", "request", *PERSON, *german)
     await bad(folder, 3, "is not a day", "user", "request", *PERSON, "--born", "12.8.1940")
     await bad(folder, 3, "write it as 9-12", "user", "request", *PERSON, "--hours", "12-9")
     await bad(folder, 3, "a signup code has", "user", "request", *PERSON, "--code", "ABC")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from peewit_clients.cli.speaking import verdict_line
-from peewit_clients.words import LANGUAGES, catalogue, words_in
+from peewit_clients.words import LANGUAGES, catalogue, verdict_line, words_in
 from peewit_federation.passports.pw1 import CLAIMS
 from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.mediator import REASONS
 
-USED = re.compile(r'(?:tell|say)\(\s*"([a-z_]+)"')
+USED = re.compile(r'(?:tell|say|said)\(\s*"([a-z_]+)"')
 CLI = Path(__file__).parents[2] / "clients" / "peewit_clients" / "cli"
 
 
@@ -27,8 +27,11 @@ def test_every_language_says_the_same_with_the_same_values() -> None:
 def test_every_line_is_used_and_every_line_that_is_used_is_there() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (*CLI.glob("*.py"), *CLI.parent.glob("*.py")))
     used = set(USED.findall(source)) | set(re.findall(r'"((?:column|said|practice)_[a-z]+)"', source))
-    used |= set(re.findall(r'"(clinic_[a-z_]+)"', source)) | {verdict_line(verdict) for verdict in Verdict}
-    used |= {f"claim_{name}" for name in CLAIMS.values()}
+    used |= set(re.findall(r'"((?:clinic|office|entry|fresh|kind|trail|passphrase|error)_[a-z_]+)"', source)) | {
+        verdict_line(verdict) for verdict in Verdict
+    }
+    used |= {f"claim_{name}" for name in CLAIMS.values()} | {f"reason_{number}" for number in REASONS} | {"fresh", "error"}
+    used |= {f"meaning_{verdict.name.lower()}" for verdict in Verdict}
     assert used - {"practice_data"} <= set(catalogue("en"))
     assert set(catalogue("en")) <= used
 

@@ -19,6 +19,7 @@ from peewit_clients.cli.receipt import receipt
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
+from peewit_clients.words import in_words, said
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
@@ -175,7 +176,7 @@ def offers(me: Me) -> None:
         else:
             me.tell("offers_none")
         for reason in user.dropped:
-            me.tell("offers_dropped", reason=plain(reason))
+            me.tell("offers_dropped", reason=plain(in_words(reason, me.language)))
 
     with_user(me, look)
 
@@ -196,7 +197,7 @@ def accept(number: int, me: Me) -> None:
         else:
             listed = _listed(await user.offers())
             if not 1 <= number <= len(listed):
-                raise UnknownError(f"there is no offer {number}; see `peewit user offers`")
+                raise UnknownError(said("error_no_offer", number=number))
             item, slot = listed[number - 1]
             await user.accept(item, slot[0])
         if me.as_json:
@@ -214,7 +215,7 @@ def show(me: Me) -> None:
     async def look(user: User) -> None:
         chosen = user.state.chosen
         if chosen is None or await user.check() is not Standing.BOOKED:
-            raise RefusedError("there is no confirmed appointment; see `peewit user status`")
+            raise RefusedError(said("error_unconfirmed"))
         code = check_in_code(user.state.nonce)
         if me.as_json:
             emit({"check_in": code, **_times(chosen)})
@@ -238,7 +239,7 @@ def note(text: str, me: Me) -> None:
 
     async def act(user: User) -> None:
         if not text.strip():
-            raise MalformedError("nothing to say: write a word to the practice")
+            raise MalformedError(said("error_no_word"))
         await user.note(text)
         me.tell("note_done")
 

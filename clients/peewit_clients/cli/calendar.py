@@ -17,6 +17,7 @@ from peewit_clients.cli.common import emit
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import SLOT, PracticeState
+from peewit_clients.words import said
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.statements.codec import SERVICE
 
@@ -55,13 +56,10 @@ def add(
     )  # fmt: skip
     slots = [slot for slot in series.slots(None, os.urandom) if slot.begins_s > time.time()]
     if not slots:
-        raise MalformedError(f"--day {first}: there are no such times, or they have passed")
+        raise MalformedError(said("error_passed", day=first))
     with opened(clinic) as (drawer, state):
         if state.services and service not in state.services:
-            raise MalformedError(
-                f"you applied for {', '.join(state.services)}: nobody is offered {service} before your health district "
-                f"has admitted you for it, too (peewit provider apply)"
-            )
+            raise MalformedError(said("error_service", services=", ".join(state.services), service=service))
         taken = {(slot.begins_s, slot.minutes, slot.service) for slot in state.calendar.values()}
         doubled = sum((slot.begins_s, slot.minutes, slot.service) in taken for slot in slots)
         for slot in slots:
@@ -118,7 +116,7 @@ def remove(day: str, service: str, text: str, clinic: Clinic) -> None:
             if local_day(slot.begins_s) == day and service in ("", slot.service)
         ]  # fmt: skip
         if not names:
-            raise UnknownError(f"there is no time on {day}; see `peewit provider calendar show`")
+            raise UnknownError(said("error_no_time", day=day))
         await Appointments(practice).withdraw(names, text)
         return len(names)
 

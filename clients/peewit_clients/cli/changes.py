@@ -20,6 +20,7 @@ from peewit_clients.cli.common import dry_run_option, emit, plain
 from peewit_clients.day_list import COLUMNS, rows, write_pdf
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
+from peewit_clients.words import said
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 
 HEADS: Final = ("column_time", "column_minutes", "column_service", "column_name", "column_born", "column_code")
@@ -64,11 +65,11 @@ def note(code: str, text: str, clinic: Clinic) -> None:
 
     async def act(practice: Practice, _: Office) -> None:
         if not text.strip():
-            raise MalformedError("nothing to say: write a word to the holder")
+            raise MalformedError(said("error_no_word_holder"))
         held = {check_in_code(booking.accept.nonce): booking for booking in practice.state.booked.values()}
         booking = held.get(code.upper())
         if booking is None:
-            raise UnknownError(f"nobody with the code {code}; see `peewit provider day`")
+            raise UnknownError(said("error_nobody", code=code))
         await Appointments(practice).note(booking, text)
 
     with_practice(clinic, act)
@@ -134,10 +135,7 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
         for booking in found:
             slot = next((slot for slot in free if slot.service == booking.slot.service), None)
             if slot is None:
-                raise RefusedError(
-                    f"{target} has too few free times for the {len(found)} people of {date}; nobody was moved. "
-                    f"Add some with `peewit provider calendar add`"
-                )
+                raise RefusedError(said("error_too_few_times", day=target, count=len(found), date=date))
             free.remove(slot)
             moves.append((booking, slot))
         shown = [(booking.slot.begins_s, slot.begins_s) for booking, slot in moves]
@@ -166,5 +164,5 @@ async def _close(practice: Practice, date: str, service: str, text: str) -> None
 def _found(practice: Practice, date: str, service: str) -> list[Booking]:
     found = of_day(list(practice.state.booked.values()), date, service)
     if not found:
-        raise UnknownError(f"nobody comes on {date}; see `peewit provider day {date}`")
+        raise UnknownError(said("error_nobody_comes", date=date))
     return found

@@ -25,6 +25,7 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.vault import key_path
+from peewit_clients.words import said
 from peewit_federation.errors import OperatorError
 
 T = TypeVar("T")
@@ -72,8 +73,8 @@ def opened(clinic: Clinic) -> Iterator[tuple[Drawer, PracticeState]]:
     """The practice's store, and what is in it. Raises `OperatorError`."""
     path = clinic.path
     if not key_path(path).exists():
-        raise OperatorError(f"{clinic.folder} holds no practice; make one with `peewit provider init`")
-    passphrase = passphrase_for(key_path(path), "of this practice")
+        raise OperatorError(said("error_no_practice", folder=clinic.folder))
+    passphrase = passphrase_for(key_path(path), said("of_practice"))
     try:
         opening = Drawer(path, passphrase)
     except InUseError:
@@ -82,7 +83,7 @@ def opened(clinic: Clinic) -> Iterator[tuple[Drawer, PracticeState]]:
     with opening as drawer:
         state = PracticeState.load(drawer.read())
         if state is None:
-            raise OperatorError(f"{path} is empty; delete it and say `peewit provider init` again")
+            raise OperatorError(said("error_empty_practice", path=path))
         yield drawer, state
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from peewit_clients.cli.common import (
@@ -19,11 +20,13 @@ from peewit_clients.cli.common import (
     emit,
     json_option,
     node_option,
+    plain,
     read_charter,
     with_pool,
 )
 from peewit_clients.cli.passphrases import passphrase_for
-from peewit_clients.cli.publishing import folder_option, root_option, wait_option
+from peewit_clients.cli.publishing import folder_option, proposes, root_option, wait_option
+from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.closes import bring_branch, close_device, hand_in, origin_of_device, statement_effective
 from peewit_clients.device_file import DATABASE, DeviceFile
 from peewit_clients.device_state import KEY, DeviceState
@@ -32,6 +35,7 @@ from peewit_clients.log_words import WORDS, Line, read_lines, undone
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import is_sealed
+from peewit_clients.words import Said, in_words, said, words_in
 from peewit_federation.errors import OperatorError
 
 SHOWN_MAX: Final = 20
@@ -43,8 +47,11 @@ SHOWN_MAX: Final = 20
 @folder_option
 @charter_option
 @node_option
+@language_option
 @json_option
-def log(name: str, folder: Path, charter_path: Path, nodes: tuple[str, ...], as_json: bool) -> None:
+def log(
+    name: str, folder: Path, charter_path: Path, nodes: tuple[str, ...], language: str, as_json: bool
+) -> None:  # fmt: skip
     """What a device wrote (NAME, or its log's origin hash), entry by entry, with its position.
 
     Entries that only this device's folder has, or only nodes, are marked: whoever else signs with its key wrote the
@@ -67,23 +74,32 @@ def log(name: str, folder: Path, charter_path: Path, nodes: tuple[str, ...], as_
             [
                 {
                     "entry": line.place,
-                    "what": line.what,
-                    "kind": line.kind,
+                    "what": str(line.what),
+                    "kind": str(line.kind),
                     "subject": line.subject.hex(),
                     "name": line.name,
                     "begins": line.begins_s,
-                    "where": where or "everywhere",
+                    "where": str(where) if where else "everywhere",
                 }
                 for line, where in rows
             ]
         )
         return
-    table = Table("entry", "what", "of whom", Column("name or subject", overflow="fold"), "says it begins", "")
+    say = words_in(language)
+    table = Table(
+        say("column_entry"),
+        say("column_what"),
+        say("column_whom"),
+        Column(say("column_named"), overflow="fold"),
+        say("column_begins"),
+        "",
+    )
     for line, where in rows:
         begins = time.strftime("%Y-%m-%d %H:%M", time.gmtime(line.begins_s)) if line.begins_s else ""
-        table.add_row(str(line.place), line.what, line.kind, line.name or line.subject.hex(), begins, where)
+        what, kind, there_only = (in_words(part, language) for part in (line.what, line.kind, where))
+        table.add_row(str(line.place), what, kind, escape(plain(line.name or line.subject.hex())), begins, there_only)
     Console().print(table)
-    click.echo("close --at N keeps the entries before N; what is from N on counts for nothing.", err=True)
+    click.echo(say("office_log_hint"), err=True)
 
 
 @click.command()
@@ -95,6 +111,7 @@ def log(name: str, folder: Path, charter_path: Path, nodes: tuple[str, ...], as_
 @node_option
 @wait_option
 @dry_run_option
+@language_option
 @json_option
 def close(
     name: str,
@@ -105,6 +122,7 @@ def close(
     nodes: tuple[str, ...],
     wait_s: float,
     dry_run: bool,
+    language: str,
     as_json: bool,
 ) -> None:
     """End a lost, stolen, retired or forked device's log (NAME, or the log's origin hash) at a position.
@@ -122,10 +140,10 @@ def close(
             f"look at `peewit mediator log {name}`, and say with --at how many entries are to be kept"
         )
     path = root_path or folder / "root.key"
-    identity, root = Identity.load(folder), root_key(path, passphrase_for(path, "of the root key"))
+    identity, root = Identity.load(folder), root_key(path, passphrase_for(path, said("of_root")))
     if root.public != identity.root:
         raise OperatorError(f"{path} is not the root key of the mediator in {folder}")
-    names = _names(folder)
+    names, speaker = _names(folder), Speaker(language, as_json)
 
     async def work(pool: BackendPool) -> None:
         view = RegistryView(charter, pool)
@@ -133,14 +151,7 @@ def close(
         statement, made = await close_device(view, identity, root, origin, entries=entries, size=size)
         held = view.follower.copies.get(origin)
         lines = read_lines(held.entries if held else [], names)
-        consequences = _consequences(name, made.size, lines)
-        if dry_run and as_json:
-            emit({"dry_run": True, "consequences": consequences})
-            return
-        for line in consequences:
-            click.echo(line, err=not dry_run)
-        if dry_run:
-            click.echo("Nothing was signed or sent (--dry-run).", err=True)
+        if not proposes(speaker, _consequences(name, made.size, lines), 1, dry_run=dry_run):
             return
         taken, _ = await hand_in(pool, statement)
         if entries is not None:
@@ -154,31 +165,31 @@ def close(
             await asyncio.sleep(0.2)
         if as_json:
             emit({"closed_at": made.size, "stored_at": taken, "cosignatures": count, "needed": needed})
-        elif count >= needed:
-            click.echo(f"effective: {count} nodes have cosigned it")
         else:
-            click.echo(f"not yet effective: {count} of {needed} nodes")
+            speaker.tell("office_effective" if count >= needed else "office_not_yet", count=count, needed=needed)
         if count < needed:
             raise SystemExit(NOT_YET)
 
     with_pool(charter, nodes, work)
 
 
-def _marked(here: list[bytes] | None, there: list[bytes], names: dict[bytes, str]) -> list[tuple[Line, str]]:
+def _marked(here: list[bytes] | None, there: list[bytes], names: dict[bytes, str]) -> list[tuple[Line, Said | str]]:
     """All entries, and who alone has them if not everybody."""
     if here is None:
         return [(line, "") for line in read_lines(there, names)]
+    only_here, only_there = said("only_here"), said("only_there")
     pairs = zip(here, there, strict=False)
     shared = next((place for place, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(here), len(there)))
-    mine = [(line, "" if line.place < shared else "only here") for line in read_lines(here, names)]
-    return mine + [(line, "only at nodes") for line in read_lines(there, names)[shared:]]
+    mine: list[tuple[Line, Said | str]] = [
+        (line, "" if line.place < shared else only_here) for line in read_lines(here, names)
+    ]
+    return mine + [(line, only_there) for line in read_lines(there, names)[shared:]]
 
 
-def _consequences(name: str, size: int, lines: Sequence[Line]) -> list[str]:
+def _consequences(name: str, size: int, lines: Sequence[Line]) -> list[Said]:
     gone = undone(lines, size)
-    more = [f"… and {len(gone) - SHOWN_MAX} more"] if len(gone) > SHOWN_MAX else []
-    count = max(0, len(lines) - size)
-    first = f"closes {name} at {size} entries; {count} entries that nodes have now will count for nothing"
+    more = [said("entries_more", count=len(gone) - SHOWN_MAX)] if len(gone) > SHOWN_MAX else []
+    first = said("office_closes", name=name, size=size, count=max(0, len(lines) - size))
     return [first, *gone[:SHOWN_MAX], *more]
 
 

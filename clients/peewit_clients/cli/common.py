@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from peewit_clients.backend import BackendError, UnreachableError
-from peewit_clients.device_log import ForkedDeviceError, Progress
+from peewit_clients.cli.speaking import asked_language
+from peewit_clients.device_log import ForkedDeviceError
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.words import in_words, said, told, words_in
 from peewit_federation.charter import Charter
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.errors import AuthorError, ForgeryError, OperatorError, SenderError
@@ -57,7 +59,7 @@ def read_charter(path: Path) -> Charter:
     try:
         return parse_charter(path.read_bytes())
     except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; name the charter with --charter or PEEWIT_CHARTER") from None
+        raise OperatorError(said("error_charter", path=path, why=error.strerror)) from None
     except OperatorError as error:
         raise OperatorError(f"{path}: {error}") from None
 
@@ -78,7 +80,10 @@ def report(error: Exception, *, as_json: bool) -> int:
         kind = type(error).__name__.removesuffix("Error").lower()
         click.echo(json.dumps({"error": str(error), "kind": kind, "exit_code": code}), err=True)
     else:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_escape(str(error))}")
+        language = asked_language()
+        what = _escape(in_words(told(error), language))
+        word = words_in(language)("error")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]{word}[/] {what}")
     return code
 
 
@@ -110,31 +115,6 @@ def complain(view: RegistryView) -> None:
     for name, what in sorted(view.complaints.items()):
         for each in what:
             console.print(f"[yellow]node {name}:[/] {_escape(each)}")
-
-
-def show_progress(progress: Progress, *, as_json: bool) -> None:
-    """How far a publication is; ends with exit code 6 if it is not yet effective."""
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "size": progress.size,
-                    "stored_at": progress.stored_at,
-                    "cosigned_by": progress.cosigned_by,
-                    "needed": progress.needed,
-                    "effective": progress.effective,
-                    "failures": progress.failures,
-                }
-            )
-        )
-    else:
-        click.echo(progress.words())
-        for name, why in progress.failures.items():
-            click.echo(f"  {name} did not take it: {why}", err=True)
-    if not progress.effective:
-        if not as_json:
-            click.echo("It is kept on this device; `peewit mediator publish` goes on sending it.", err=True)
-        raise SystemExit(NOT_YET)
 
 
 def emit(value: Any) -> None:

@@ -22,6 +22,7 @@ from peewit_clients.cli.common import emit, plain
 from peewit_clients.office import Office
 from peewit_clients.practice import Asking, Decide, Practice
 from peewit_clients.serve import nobody_yet
+from peewit_clients.words import said
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.errors import MalformedError, UnknownError
 
@@ -95,7 +96,7 @@ def decline(codes: tuple[str, ...], everyone: bool, clinic: Clinic) -> None:
 
 def _wanted(codes: Collection[str], *, everyone: bool) -> set[str]:
     if bool(codes) == everyone:
-        raise MalformedError("name the codes that `peewit provider asking` shows, or --all")
+        raise MalformedError(said("error_which_codes"))
     return {code.upper() for code in codes}
 
 
@@ -106,7 +107,7 @@ def _decide(clinic: Clinic, wanted: set[str], decide: Decide) -> list[Booking]:
         await practice.confirm(nobody_yet)
         unknown = wanted - {check_in_code(one.accept.nonce) for one in practice.asking}
         if unknown:
-            raise UnknownError(f"nobody with the code {min(unknown)} waits; see `peewit provider asking`")
+            raise UnknownError(said("error_nobody_waits", code=min(unknown)))
         return await practice.confirm(decide)
 
     return with_practice(clinic, act)

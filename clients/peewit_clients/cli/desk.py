@@ -11,26 +11,36 @@ from rich.markup import escape
 from rich.table import Table
 
 from peewit_clients.areas import label
-from peewit_clients.cli.common import emit, plain, read_charter, show_progress
+from peewit_clients.cli.common import emit, json_option, plain, read_charter
 from peewit_clients.cli.publishing import (
     Work,
     device_option,
     folder_option,
     open_device,
+    proposes,
     publishing,
     require_open,
+    show_progress,
     with_device,
 )
+from peewit_clients.cli.speaking import language_option
 from peewit_clients.desk import Desk, Filed
 from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
-from peewit_clients.plans import Plan
 from peewit_clients.practice_codes import PracticeCodes
+from peewit_clients.words import Words, said, words_in
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.statements.mediator import Catchment, Provider
 
 DAYS = 365
-FIRST_YES = "{count} of them wait for a second person now: nothing is signed before another device says approve, too."
+TRAIL = {
+    "admitted": "trail_admitted",
+    "rejected": "trail_rejected",
+    "first yes": "trail_first_yes",
+    "passports": "trail_passports",
+    "passports rejected": "trail_passports_rejected",
+}
+"What devices write down, and the lines for it."
 
 
 @click.command()
@@ -61,20 +71,28 @@ def applications(work: Work) -> None:
                 for one in found
             ])  # fmt: skip
             return
-        table = Table("number", "what it says of itself", "areas", "services", "code", "asked")
+        table = Table(
+            work.say("column_number"),
+            work.say("column_says"),
+            work.say("column_areas"),
+            work.say("column_services"),
+            work.say("column_code"),
+            work.say("column_asked"),
+        )
+        first_yes = work.say("office_first_yes")
         for one in found:
-            said = "\n".join(f"{key}: {value}" for key, value in one.data.items())
+            says = "\n".join(f"{key}: {value}" for key, value in one.data.items())
             when = time.strftime("%Y-%m-%d", time.localtime(one.application.time))
             services = ", ".join(one.application.services)
             table.add_row(
                 one.number,
-                escape(plain(said, "\n")),
+                escape(plain(says, "\n")),
                 ", ".join(areas[one.number]),
                 services,
-                _of_code(codes, one),
-                f"{when}\na first yes" if one.digest in desk.yes else when,
+                _of_code(codes, one, work.say),
+                f"{when}\n{first_yes}" if one.digest in desk.yes else when,
             )
-        Console().print(table if found else "No application waits.")
+        Console().print(table if found else work.say("office_no_application"))
         for line in desk.complaints:
             click.echo(plain(line), err=True)
 
@@ -102,22 +120,22 @@ def approve(
         chosen = _chosen(await desk.applications(), numbers, everything=everything)
         if everything and not readmit:
             for one in [one for one in chosen if planner.revoked(Provider.KIND, one.subject)]:
-                click.echo(plain(f"left out: {one.number} was revoked; --readmit admits it again"), err=True)
+                click.echo(work.say("office_left_revoked", number=one.number), err=True)
                 chosen.remove(one)
         codes = PracticeCodes.load(work.folder)
         for one in [one for one in chosen if codes and not codes.holds(one.application.code, one.subject)]:
             if without_code:
                 continue
             if not everything:
-                raise RefusedError(f"{one.number} has no good code: look into it, and admit it with --without-code")
-            click.echo(f"left out: {one.number} has no good code; --without-code admits it all the same", err=True)
+                raise RefusedError(said("error_no_good_code", number=one.number))
+            click.echo(work.say("office_left_codeless", number=one.number), err=True)
             chosen.remove(one)
         plan = desk.approve(planner, chosen, days, readmit=readmit)
-        if not _show(plan, work):
+        if not work.proposes(plan):
             return None
         both = await desk.require_two([one.digest for one in chosen])
         if len(both) < len(chosen):
-            click.echo(FIRST_YES.format(count=len(chosen) - len(both)), err=work.as_json)
+            click.echo(work.say("office_second_person", count=len(chosen) - len(both)), err=work.as_json)
             chosen = [one for one in chosen if one.digest in both]
             plan = desk.approve(planner, chosen, days, readmit=readmit)
             if not chosen:
@@ -125,7 +143,7 @@ def approve(
         progress = await role.publish(plan, wait_s=work.wait_s)
         await role.prepare()
         for line in await desk.tell(chosen):
-            click.echo(f"could not be told yet, say `peewit mediator keys` later: {line}", err=True)
+            click.echo(work.say("office_untold_admitted", who=plain(line)), err=True)
         await desk.drop_yes(both)
         if codes:
             for one in chosen:
@@ -148,13 +166,13 @@ def reject(number: str, reason: str, work: Work) -> None:
         (filed,) = _chosen(await desk.applications(), (number,), everything=False)
         name = filed.data.get("name", number)
         if work.dry_run:
-            click.echo(f"would tell {plain(name)}: {reason}\nNothing was sent (--dry-run).")
+            proposes(work, [said("office_would_reject", name=name, reason=reason)], 0, dry_run=True)
             return
         await desk.reject(filed, reason)
         if work.as_json:
             emit({"rejected": filed.number})
         else:
-            click.echo(f"{plain(name)} was told.")
+            click.echo(work.say("office_was_told", name=plain(name)))
 
     with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
 
@@ -173,12 +191,12 @@ def keys(work: Work) -> None:
         desk = Desk(role)
         await desk.applications()  # with what other devices share
         plan = desk.rotate(planner)
-        if not _show(plan, work):
+        if not work.proposes(plan):
             return None
         progress = await role.publish(plan, wait_s=work.wait_s)
         await role.prepare()
         for line in await desk.deliver():
-            click.echo(f"could not be told yet: {line}", err=True)
+            click.echo(work.say("office_untold", who=plain(line)), err=True)
         return progress
 
     _finish(with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act), work)
@@ -187,27 +205,31 @@ def keys(work: Work) -> None:
 @click.command()
 @folder_option
 @device_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def trail(folder: Path, device: str, as_json: bool) -> None:
+@language_option
+@json_option
+def trail(folder: Path, device: str, language: str, as_json: bool) -> None:
     """What was decided at this device, when."""
     with open_device(folder, device) as state:
         rows = state.trail()
     if as_json:
         emit([{"time": at_s, "what": what, "application": name, "detail": detail} for at_s, what, name, detail in rows])
         return
-    table = Table("time", "what", "application", "")
+    say = words_in(language)
+    table = Table(say("column_time"), say("column_what"), say("column_number"), "")
     for at_s, what, name, detail in rows:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
-        table.add_row(when, what, name, escape(plain(detail)))
-    Console().print(table if rows else "Nothing was decided here yet.")
+        table.add_row(when, say(TRAIL[what]) if what in TRAIL else what, name, escape(plain(detail)))
+    Console().print(table if rows else say("office_no_trail"))
 
 
-def _of_code(codes: PracticeCodes | None, one: Filed) -> str:
+def _of_code(codes: PracticeCodes | None, one: Filed, say: Words) -> str:
     """The code of an application, and what is to be thought of it."""
     code = escape(plain(one.application.code))
     if codes is None:
         return code
-    return f"{code}\ngood" if codes.holds(one.application.code, one.subject) else f"{code}\n[red]not good[/]"
+    if codes.holds(one.application.code, one.subject):
+        return code + "\n" + say("office_good_code")
+    return code + "\n[red]" + say("office_bad_code") + "[/]"
 
 
 def _chosen(found: list[Filed], numbers: tuple[str, ...], *, everything: bool) -> list[Filed]:
@@ -216,22 +238,10 @@ def _chosen(found: list[Filed], numbers: tuple[str, ...], *, everything: bool) -
     known = {one.number: one for one in found}
     for number in numbers:
         if number not in known:
-            raise UnknownError(f"no application {number!r} waits; see `peewit mediator applications`")
+            raise UnknownError(said("error_no_application", number=number))
     return [known[number] for number in numbers]
-
-
-def _show(plan: Plan, work: Work) -> bool:
-    """Show consequences; whether to go on."""
-    if work.dry_run and work.as_json:
-        emit({"dry_run": True, "consequences": plan.consequences, "statements": len(plan.statements)})
-        return False
-    for line in plan.consequences:
-        click.echo(plain(line), err=work.as_json)
-    if work.dry_run:
-        click.echo("Nothing was signed or sent (--dry-run).", err=True)
-    return not work.dry_run
 
 
 def _finish(progress: Progress | None, work: Work) -> None:
     if progress is not None:
-        show_progress(progress, as_json=work.as_json)
+        show_progress(progress, work)

@@ -19,6 +19,7 @@ from peewit_clients.cli.nearby import near, places_option, within_option
 from peewit_clients.cli.person import Me, personal
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.words import said
 from peewit_federation.draw.hashes import AREAS_MAX
 from peewit_federation.errors import MalformedError, UnknownError
 
@@ -81,7 +82,7 @@ async def _ask_of(view: RegistryView, areas: list[Area]) -> None:
 def choose(me: Me, postcode: str, services: tuple[str, ...], words: tuple[str, ...]) -> tuple[tuple[bytes, bytes], ...]:
     """The areas of a request. Raises `UnknownError` or `MalformedError`."""
     if len(set(words)) != len(words) or len(words) > AREAS_MAX:
-        raise MalformedError(f"--area: up to {AREAS_MAX} different ones")
+        raise MalformedError(said("error_areas", count=AREAS_MAX))
     charter = read_charter(me.charter_path)
 
     async def look(pool: BackendPool) -> list[Area]:
@@ -92,11 +93,11 @@ def choose(me: Me, postcode: str, services: tuple[str, ...], words: tuple[str, .
             chosen = read_areas(words, found, every)
             lacking = [area for area in chosen if not set(services) & set(area.catchment.services)]
             if lacking:
-                raise UnknownError(f"the area {lacking[0].short} does not offer {', '.join(services)}")
+                raise UnknownError(said("error_area_lacks", area=lacking[0].short, services=", ".join(services)))
             return chosen
         found = [area for area in found if set(services) & set(area.catchment.services)]
         if not found:
-            raise UnknownError(f"no catchment area for {postcode} offers that; see `peewit user find {postcode}`")
+            raise UnknownError(said("error_no_area", postcode=postcode))
         await _ask_of(view, found)
         return sorted(found, key=lambda area: practices(view, area, services) == 0)[:1]
 

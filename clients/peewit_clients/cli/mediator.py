@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from peewit_clients.cli.closing import close, log
@@ -20,6 +21,7 @@ from peewit_clients.cli.common import (
     emit,
     json_option,
     node_option,
+    plain,
     read_charter,
     with_pool,
 )
@@ -34,15 +36,18 @@ from peewit_clients.cli.publishing import (
     device_option,
     folder_option,
     open_state,
+    proposes,
     publishing,
     root_option,
     with_device,
-    would,
 )
+from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.closes import hand_in
 from peewit_clients.identity import Identity, add_device, init_mediator, root_key
+from peewit_clients.log_words import kind_word
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
+from peewit_clients.words import in_words, said, verdict_line, words_in
 from peewit_federation.errors import PeewitError
 from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.registry.subjects import Verdict
@@ -87,31 +92,31 @@ for command in (
 @click.option("--no-passphrase", is_flag=True, help="Keep the root key bare, on a medium that is itself locked away.")
 @click.option("--two-persons", is_flag=True, help="It takes two devices to admit a practice, or vouch for its key.")
 @dry_run_option
+@language_option
 @json_option
-def init(folder: Path, no_passphrase: bool, two_persons: bool, dry_run: bool, as_json: bool) -> None:
+def init(
+    folder: Path, no_passphrase: bool, two_persons: bool, dry_run: bool, language: str, as_json: bool
+) -> None:  # fmt: skip
     """Make a mediator: a root key that is kept offline."""
+    speaker = Speaker(language, as_json)
     if dry_run:
-        line = f"makes a root key in {folder}/root.key and the mediator's public facts in {folder}/mediator.json"
-        would(line, as_json=as_json)
+        proposes(speaker, [said("office_would_init", folder=folder)], 0, dry_run=True)
         return
-    passphrase = None if no_passphrase else new_passphrase("for the root key", empty_ok=False)
+    passphrase = None if no_passphrase else new_passphrase(said("for_root"), empty_ok=False)
     identity = init_mediator(folder, os.urandom(32), passphrase, two_persons=two_persons)
     if as_json:
         emit({"id": identity.id.hex(), "root": identity.root.hex()})
         return
-    click.echo(f"mediator {identity.id.hex()}\nroot key {identity.root.hex()}")
-    click.echo(
-        f"Give both to the operators of your region (peewit operator admit), and keep {folder}/root.key offline: "
-        f"only `device` and `close` need it.",
-        err=True,
-    )
+    click.echo(speaker.say("office_made", mediator=identity.id.hex(), root=identity.root.hex()))
+    click.echo(speaker.say("office_made_hint", folder=folder), err=True)
 
 
 @mediator.command(name="two-persons")
 @click.argument("state", type=click.Choice(["on", "off"]))
 @folder_option
+@language_option
 @json_option
-def two_persons_(state: str, folder: Path, as_json: bool) -> None:
+def two_persons_(state: str, folder: Path, language: str, as_json: bool) -> None:
     """Whether it takes two devices to admit a practice, or to vouch for its key. Say it on each machine.
 
     It is a rule of your office, kept by this program: whoever takes over a device can break it, and the log shows
@@ -121,7 +126,7 @@ def two_persons_(state: str, folder: Path, as_json: bool) -> None:
     if as_json:
         emit({"two_persons": state == "on"})
         return
-    click.echo(f"{folder}: it takes {'two devices' if state == 'on' else 'one device'} to admit")
+    Speaker(language, as_json).tell("office_two" if state == "on" else "office_one", folder=folder)
 
 
 @mediator.command()
@@ -133,6 +138,7 @@ def two_persons_(state: str, folder: Path, as_json: bool) -> None:
 @click.option("--publish/--no-publish", default=True, help="Hand the statement to nodes at once.")
 @click.option("--no-passphrase", is_flag=True, help="Keep the device's key bare, for a machine that works by itself.")
 @dry_run_option
+@language_option
 @json_option
 def device(
     name: str,
@@ -143,37 +149,33 @@ def device(
     publish: bool,
     no_passphrase: bool,
     dry_run: bool,
+    language: str,
     as_json: bool,
 ) -> None:
     """Make a device that may publish, vouched for by the root."""
+    speaker = Speaker(language, as_json)
     if dry_run:
-        line = (
-            f"makes keys and a log in {folder}/devices/{name}; from then on this device can say anything in the "
-            "mediator's name, until the root closes it"
-        )
-        would(line, as_json=as_json)
+        proposes(speaker, [said("office_would_device", folder=folder, name=name)], 0, dry_run=True)
         return
     path = root_path or folder / "root.key"
     charter = read_charter(charter_path) if publish else None
     made = folder / "devices" / name
     if not made.exists():
-        root = root_key(path, passphrase_for(path, "of the root key"))
-        own = None if no_passphrase else new_passphrase(f"for the device {name}")
+        root = root_key(path, passphrase_for(path, said("of_root")))
+        own = None if no_passphrase else new_passphrase(said("for_named_device", name=name))
         add_device(folder, name, root, (os.urandom(32), os.urandom(32)), own)
     with open_state(made) as state:
         origin = origin_hash(origin_of(state.key.public)).hex()
         statement = state.device
-    if not as_json:
-        click.echo(f"device {name}: log {origin}")
+    speaker.tell("office_device", name=name, log=origin)
     taken: list[str] = []
     if charter is not None:
         try:
             taken, _ = with_pool(charter, nodes, lambda pool: hand_in(pool, statement))
         except PeewitError:
-            click.echo("The device is made, but no node knows it yet; say the same command again later.", err=True)
+            click.echo(speaker.say("office_device_unknown"), err=True)
             raise
-        if not as_json:
-            click.echo(f"vouched for at {', '.join(taken)}")
+        speaker.tell("office_vouched", nodes=", ".join(taken))
     if as_json:
         emit({"device": name, "log": origin, "vouched_for_at": taken})
 
@@ -190,10 +192,13 @@ def publish(work: Work) -> None:
 @device_option
 @charter_option
 @node_option
+@language_option
 @json_option
-def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...], as_json: bool) -> None:
+def status(
+    folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...], language: str, as_json: bool
+) -> None:  # fmt: skip
     """Show what the federation holds of this mediator, and whether edits of this device were overtaken."""
-    charter = read_charter(charter_path)
+    charter, say = read_charter(charter_path), words_in(language)
 
     async def work(role: Mediator) -> None:
         await role.prepare()
@@ -210,7 +215,7 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
             emit(
                 {
                     "mediator": mine.hex(),
-                    "freshness": view.freshness[mine].words(),
+                    "freshness": str(view.freshness[mine].words()),
                     "devices": [o.hex() for o in cuts],
                     "subjects": [
                         {
@@ -227,35 +232,45 @@ def status(folder: Path, device: str, charter_path: Path, nodes: tuple[str, ...]
             )
             return
         console = Console()
-        console.print(f"mediator {mine.hex()}: {view.freshness[mine].words()}")
-        table = Table(Column("log", overflow="fold"), "entries", "with a quorum", "closed at", "this device")
+        fresh = view.freshness[mine].words().text(language)
+        console.print(say("office_status", mediator=mine.hex(), fresh=fresh))
+        table = Table(
+            Column(say("column_log"), overflow="fold"),
+            say("column_entries"),
+            say("column_believed"),
+            say("column_closed"),
+            say("column_here"),
+        )
         for origin in cuts:
             copy = view.follower.copies.get(origin)
-            here = "yes" if origin == role.log.origin else ""
+            here = say("yes") if origin == role.log.origin else ""
             close = view.registry.close_of(mine, origin)
             size, believed = (copy.size, copy.believed) if copy else (0, 0)
             closed = str(close.size) if close else ""
             table.add_row(origin.hex(), str(size), str(believed), closed, here)
         console.print(table)
-        table = Table("kind", "name", Column("subject", overflow="fold"), "verdict", "until")
+        table = Table(
+            say("column_kind"),
+            say("column_name"),
+            Column(say("column_subject"), overflow="fold"),
+            say("column_state"),
+            say("column_until"),
+        )
         ending = 0
         for item in found:
-            kind = {16: "catchment", 17: "provider", 18: "issuer"}.get(item.kind, str(item.kind))
             until_s = item.standing.not_after if item.standing else 0
             until = time.strftime("%Y-%m-%d", time.gmtime(until_s)) if until_s else ""
             ending += item.verdict is Verdict.ACTIVE and until_s < now_s + EXPIRY_WARNING_S
-            table.add_row(kind, names.get(item.subject, ""), item.subject.hex(), item.verdict.value, until)
+            kind = in_words(kind_word(item.kind), language)
+            verdict = say(verdict_line(item.verdict))
+            table.add_row(kind, escape(plain(names.get(item.subject, ""))), item.subject.hex(), verdict, until)
         console.print(table)
         if ending:
-            console.print(
-                f"[yellow]{ending} of them end within 60 days: the same tables, imported again, renew them.[/]"
-            )
+            console.print(say("office_ending", count=ending), style="yellow")
         for edit in lost:
             name = names.get(edit.subject, edit.subject.hex()[:16])
-            console.print(
-                f"[yellow]Your edit of {name} (version {edit.version}) was overtaken by another device "
-                f"(log {edit.winner.hex()[:16]}…). Look at it and say it again if it should hold.[/]"
-            )
+            line = say("office_lost", name=name, version=edit.version, log=edit.winner.hex()[:16])
+            console.print(line, style="yellow", markup=False)
         complain(view)
 
     with_device(folder, device, charter, nodes, work)

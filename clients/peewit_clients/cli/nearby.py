@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from peewit_clients.cli.common import read_text
+from peewit_clients.words import said
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.places import Places
 
@@ -27,7 +28,7 @@ def near(postcode: str, within: str, places: Path | None) -> dict[str, float]:
     except ValueError:
         distance = -1.0
     if not 0 <= distance <= KM_MAX:
-        raise MalformedError(f"--within: a distance such as 20km, at most {KM_MAX}km")
+        raise MalformedError(said("error_within", count=KM_MAX))
     if distance == 0:
         return {postcode: 0.0}
     if places is None:

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from peewit_clients.cli.common import emit, plain, read_charter, show_progress
-from peewit_clients.cli.desk import FIRST_YES
-from peewit_clients.cli.publishing import Work, act_on, publishing, require_open, with_device
+from peewit_clients.cli.common import emit, plain, read_charter
+from peewit_clients.cli.publishing import Work, act_on, publishing, require_open, show_progress, with_device
 from peewit_clients.desk import Desk
 from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
 from peewit_clients.vouching import Asked, authority_certificate, revoke_keys, revoke_passport, vouch, words
+from peewit_clients.words import Said, said, verdict_line
 from peewit_federation.errors import UnknownError
 from peewit_federation.passports.messages import CERTIFY
 from peewit_federation.registry.subjects import Verdict
@@ -43,24 +43,32 @@ def list_(work: Work) -> None:
         now_s, keys = int(role.clock()), role.state.names(Issuer.KIND)
         standing = {subject: role.view.finder.look(role.identity.id, Issuer.KIND, subject, now_s) for subject in keys}
         if work.as_json:
-            emit({
-                "asked": [{"number": one.number, "what": words(role, one), "time": one.ask.time} for one in desk.asked],
-                "keys": [
-                    {"key": subject.hex(), "name": keys[subject], "verdict": found.verdict.value}
-                    for subject, found in standing.items()
-                ],
-            })  # fmt: skip
+            asked = [{"number": one.number, "what": str(words(role, one)), "time": one.ask.time} for one in desk.asked]
+            held = [
+                {"key": subject.hex(), "name": keys[subject], "verdict": found.verdict.value}
+                for subject, found in standing.items()
+            ]
+            emit({"asked": asked, "keys": held})
             return
-        table = Table("number", "what", "asked", title="Practices ask")
+        table = Table(
+            work.say("column_number"), work.say("column_what"), work.say("column_asked"), title=work.say("office_ask")
+        )
         for one in desk.asked:
             when = time.strftime("%Y-%m-%d", time.localtime(one.ask.time))
-            table.add_row(one.number, escape(plain(words(role, one))), when)
-        Console().print(table if desk.asked else "No practice asks for anything.")
-        shown = Table("key", "practice", "verdict", "until", title="Issuer keys")
+            table.add_row(one.number, escape(plain(words(role, one).text(work.language))), when)
+        Console().print(table if desk.asked else work.say("office_nobody_asks"))
+        shown = Table(
+            work.say("column_key"),
+            work.say("column_practice"),
+            work.say("column_state"),
+            work.say("column_until"),
+            title=work.say("office_keys"),
+        )
         for subject, found in standing.items():
             until = time.strftime("%Y-%m-%d", time.localtime(found.standing.not_after)) if found.standing else ""
             colour = "green" if found.verdict is Verdict.ACTIVE else "red"
-            shown.add_row(subject.hex()[:16] + "…", escape(keys[subject]), f"[{colour}]{found.verdict.value}[/]", until)
+            verdict = f"[{colour}]{work.say(verdict_line(found.verdict))}[/]"
+            shown.add_row(subject.hex()[:16] + "…", escape(plain(keys[subject])), verdict, until)
         if standing:
             Console().print(shown)
 
@@ -87,21 +95,18 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
         await desk.applications()
         chosen = _chosen(desk.asked, numbers, everything=everything)
         if not chosen:
-            click.echo("Nobody asks for anything.", err=work.as_json)
+            click.echo(work.say("office_nobody_asks"), err=work.as_json)
             return None
         left_out: dict[Asked, str] = {}
         plan = vouch(role, planner, chosen, days, country, left_out if everything else None)
         for line in left_out.values():
-            click.echo(f"left out: {plain(line)}", err=True)
-        for line in plan.consequences:
-            click.echo(plain(line), err=work.as_json)
-        if work.dry_run:
-            click.echo("Nothing was signed or sent (--dry-run).", err=True)
+            click.echo(work.say("office_left_out", why=plain(line)), err=True)
+        if not work.proposes(plan):
             return None
         vouched = [one.wish for one in chosen if one.ask.what == CERTIFY and one not in left_out]
         both = await desk.require_two(vouched)
         if len(both) < len(vouched):
-            click.echo(FIRST_YES.format(count=len(vouched) - len(both)), err=work.as_json)
+            click.echo(work.say("office_second_person", count=len(vouched) - len(both)), err=work.as_json)
             chosen = [one for one in chosen if one.wish in both or one.ask.what != CERTIFY]
             if not chosen:
                 return None
@@ -110,13 +115,13 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
         await desk.drop_yes(both)
         for one in chosen:
             if one not in left_out:
-                role.state.note_down(int(role.clock()), "passports", one.number, words(role, one))
+                role.state.note_down(int(role.clock()), "passports", one.number, str(words(role, one)))
                 await desk.drop(*one.digests)
         return progress
 
     progress = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
     if progress is not None:
-        show_progress(progress, as_json=work.as_json)
+        show_progress(progress, work)
 
 
 @passports.command()
@@ -126,7 +131,7 @@ def approve(numbers: tuple[str, ...], everything: bool, days: int, country: str,
 def reject(numbers: tuple[str, ...], reason: str, work: Work) -> None:
     """Do not do as a practice asks: its letter is deleted, and the key or passport stays as it is."""
 
-    async def act(role: Mediator) -> list[str]:
+    async def act(role: Mediator) -> list[Said]:
         await role.prepare()
         desk = Desk(role)
         await desk.applications()
@@ -134,16 +139,17 @@ def reject(numbers: tuple[str, ...], reason: str, work: Work) -> None:
         told = [words(role, one) for one in chosen]
         if not work.dry_run:
             for one in chosen:
-                role.state.note_down(int(role.clock()), "passports rejected", one.number, reason or words(role, one))
+                detail = reason or str(words(role, one))
+                role.state.note_down(int(role.clock()), "passports rejected", one.number, detail)
                 await desk.drop(*one.digests)
         return told
 
     told = with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act)
     if work.as_json:
-        emit({"rejected": told})
+        emit({"rejected": list(map(str, told))})
         return
-    for line in told:
-        click.echo(plain(f"{'would reject' if work.dry_run else 'rejected'}: {line}"))
+    for wish in told:
+        click.echo(plain(work.say("office_would_not_do" if work.dry_run else "office_not_done", what=wish)))
 
 
 @passports.command()
@@ -187,5 +193,5 @@ def _chosen(found: list[Asked], numbers: tuple[str, ...], *, everything: bool) -
     known = {one.number: one for one in found}
     for number in numbers:
         if number not in known:
-            raise UnknownError(f"nobody asks for {number!r}; see `peewit mediator passports list`")
+            raise UnknownError(said("error_nobody_asks", number=number))
     return found if everything else [known[number] for number in numbers]

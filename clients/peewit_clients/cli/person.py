@@ -26,6 +26,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
+from peewit_clients.words import said
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, SenderError
 
@@ -49,7 +50,7 @@ class Me(Speaker):
         if not name:
             known = sorted(path.stem for path in self.folder.glob("*.request"))
             if len(known) > 1:
-                raise OperatorError(f"{self.folder} has requests of {', '.join(known)}; choose one with --person")
+                raise OperatorError(said("error_persons", folder=self.folder, names=", ".join(known)))
             name = known[0] if known else "me"
         if not re.fullmatch(PERSON, name, re.ASCII):
             raise MalformedError(f"--person {name!r}: small letters, digits and hyphens, at most 32")
@@ -81,17 +82,17 @@ def read_person(family: str, given: str, born: str) -> Person:
     """Who is meant. Raises `MalformedError` for what no document says, before somebody waits for a visit with it."""
     day = read_day(born)
     if not date(1900, 1, 1) <= day <= date.today():
-        raise MalformedError(f"{born}: a birth date is between 1900-01-01 and today")
+        raise MalformedError(said("error_born", day=born))
     if any(character.isdigit() for character in family + given):
-        raise MalformedError("a name with digits; write it as in the identity document")
+        raise MalformedError(said("error_digits"))
     return Person(family, given, day)
 
 
 def passphrase(path: Path) -> str | None:
     """Ask for the passphrase of a request, if it has one."""
     if not key_path(path).exists():
-        raise OperatorError(f"there is no request in {path}; begin with `peewit user request`")
-    return passphrase_for(key_path(path), "of this request")
+        raise OperatorError(said("error_no_request", path=path))
+    return passphrase_for(key_path(path), said("of_request"))
 
 
 def with_user(me: Me, work: Callable[[User], Awaitable[T]]) -> T:
@@ -100,7 +101,7 @@ def with_user(me: Me, work: Callable[[User], Awaitable[T]]) -> T:
     with Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
-            raise OperatorError(f"{path} is empty; begin with `peewit user request`")
+            raise OperatorError(said("error_empty_request", path=path))
         return run_user(me, vault, UserState.decode(data), work)
 
 

@@ -10,7 +10,9 @@ import click
 
 from peewit_clients.cli.common import emit, json_option, read_text
 from peewit_clients.cli.publishing import folder_option
+from peewit_clients.cli.speaking import language_option
 from peewit_clients.practice_codes import FILE, PracticeCodes
+from peewit_clients.words import words_in
 from peewit_federation.errors import MalformedError
 
 
@@ -42,8 +44,9 @@ def new(count: int, folder: Path, as_json: bool) -> None:
 @practice_codes.command()
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 @folder_option
+@language_option
 @json_option
-def load(path: Path, folder: Path, as_json: bool) -> None:
+def load(path: Path, folder: Path, language: str, as_json: bool) -> None:
     """Take over hashes of codes that were made on another machine (its practice-codes.json)."""
     try:
         hashes = [str(name) for name in dict(json.loads(read_text(path)))]
@@ -56,12 +59,13 @@ def load(path: Path, folder: Path, as_json: bool) -> None:
     if as_json:
         emit({"taken_over": count})
     else:
-        click.echo(f"{count} codes taken over")
+        click.echo(words_in(language)("office_codes_taken", count=count))
 
 
 @practice_codes.command()
 @folder_option
-def off(folder: Path) -> None:
+@language_option
+def off(folder: Path, language: str) -> None:
     """Ask practices for no code any more; what was made is forgotten."""
     (folder / FILE).unlink(missing_ok=True)
-    click.echo("practices are admitted without a code")
+    click.echo(words_in(language)("office_codes_off"))

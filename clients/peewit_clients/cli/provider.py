@@ -16,7 +16,6 @@ from peewit_clients.cli.deciding import asking, confirm, decline
 from peewit_clients.cli.journal import journal
 from peewit_clients.cli.passphrases import new_passphrase
 from peewit_clients.cli.running import run
-from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.cli.vaccinate import passport
 from peewit_clients.drawer import Drawer
 from peewit_clients.facilities import fields as stated
@@ -28,6 +27,7 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import FACTS, JOURNAL, PracticeState
 from peewit_clients.recovery import read_code, write_code
 from peewit_clients.vault import key_path
+from peewit_clients.words import said, verdict_line
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
@@ -63,8 +63,8 @@ def init(mediator: str, clinic: Clinic) -> None:
     except ValueError:
         identity = b""
     if len(identity) != 32:
-        raise MalformedError("--mediator: 64 hexadecimal digits are due, as `peewit mediator init` prints them")
-    with Drawer.make(clinic.path, new_passphrase("for this device")) as drawer:
+        raise MalformedError(said("error_mediator_id"))
+    with Drawer.make(clinic.path, new_passphrase(said("for_device"))) as drawer:
         state = PracticeState.new(identity, os.urandom)
         drawer.write([state.item(FACTS)])
     if clinic.as_json:
@@ -98,13 +98,13 @@ def restore(code: str, clinic: Clinic) -> None:
     """
     charter, state = read_charter(clinic.charter_path), PracticeState.of_secret(read_code(code))
     if key_path(clinic.path).exists():
-        raise OperatorError(f"{clinic.folder} holds a practice already; name another one with --folder")
+        raise OperatorError(said("error_practice_there", folder=clinic.folder))
 
     async def run(pool: BackendPool) -> None:
         await Journal(Letters(pool, time.time, os.urandom), state, os.urandom, lambda _: None).restore()
 
     with_pool(charter, clinic.nodes, run)
-    with Drawer.make(clinic.path, new_passphrase("for this device")) as drawer:
+    with Drawer.make(clinic.path, new_passphrase(said("for_device"))) as drawer:
         drawer.write(state.item(*name) for name in (*state.names(), (JOURNAL, b"")))
     facts = {"slots": len(state.calendar), "offers": len(state.offered), "booked": len(state.booked)}
     if clinic.as_json:
@@ -136,14 +136,11 @@ def apply(
 
     read_postcode(postcode)
     if not name.strip():
-        raise MalformedError("--name: of the practice, as patients know it")
+        raise MalformedError(said("error_name"))
 
     async def act(practice: Practice, office: Office) -> list[str]:
         if not practice.view.registry.standing_roots(practice.state.mediator):
-            raise UnknownError(
-                f"no operator has admitted a health district with the id {practice.state.mediator.hex()[:16]}…: "
-                f"compare it with what your district gave you, and begin anew in another --folder if it was another"
-            )
+            raise UnknownError(said("error_district", mediator=practice.state.mediator.hex()[:16]))
         found = around(await every_area(practice.view), {postcode: 0.0})
         places = [
             area.place
@@ -151,7 +148,7 @@ def apply(
             if area.mediator == practice.state.mediator and set(services) & set(area.catchment.services)
         ]
         if not places:
-            raise UnknownError(f"your mediator has no catchment area for {postcode} that offers {', '.join(services)}")
+            raise UnknownError(said("error_district_area", postcode=postcode, services=", ".join(services)))
         return await office.apply(data, places, services, code)
 
     taken = with_practice(clinic, act)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -12,21 +12,24 @@ import click
 from rich.console import Console
 
 from peewit_clients.cli.common import (
+    NOT_YET,
     charter_option,
     dry_run_option,
     emit,
     json_option,
     node_option,
+    plain,
     read_charter,
-    show_progress,
     with_pool,
 )
 from peewit_clients.cli.passphrases import passphrase_for
+from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.device_log import Progress
 from peewit_clients.device_state import KEY, DeviceState
 from peewit_clients.identity import Identity
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan, Planner
+from peewit_clients.words import Said, said
 from peewit_federation.charter import Charter
 from peewit_federation.errors import OperatorError, RefusedError
 
@@ -52,7 +55,7 @@ root_option = click.option(
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(Speaker):
     """What every command that publishes is told."""
 
     folder: Path
@@ -61,7 +64,22 @@ class Work:
     nodes: tuple[str, ...]
     wait_s: float
     dry_run: bool
-    as_json: bool
+
+    def proposes(self, plan: Plan) -> bool:
+        """Show what a plan comes to; whether to go on with it."""
+        return proposes(self, plan.consequences, len(plan.statements), dry_run=self.dry_run)
+
+
+def proposes(speaker: Speaker, consequences: Sequence[Said], statements: int, *, dry_run: bool) -> bool:
+    """Show what a command comes to; whether to go on with it. Programs read it where nothing else is written."""
+    if dry_run and speaker.as_json:
+        emit({"dry_run": True, "consequences": list(map(str, consequences)), "statements": statements})
+        return False
+    for line in consequences:
+        click.echo(plain(line.text(speaker.language)), err=not dry_run and speaker.as_json)
+    if dry_run:
+        speaker.tell("office_dry", err=True)
+    return not dry_run
 
 
 def publishing(command: Callable[..., None]) -> Callable[..., None]:
@@ -72,18 +90,10 @@ def publishing(command: Callable[..., None]) -> Callable[..., None]:
         work = Work(**{field.name: options.pop(field.name) for field in fields(Work)})
         command(work=work, **options)
 
-    for option in (json_option, dry_run_option, wait_option, node_option, charter_option, device_option, folder_option):
+    shown = json_option, language_option, dry_run_option
+    for option in (*shown, wait_option, node_option, charter_option, device_option, folder_option):
         run = option(run)
     return run
-
-
-def would(consequence: str, *, as_json: bool) -> None:
-    """What a command would do, said instead of doing it."""
-    if as_json:
-        emit({"dry_run": True, "consequences": [consequence]})
-    else:
-        click.echo(consequence)
-        click.echo("Nothing was signed or sent (--dry-run).", err=True)
 
 
 T = TypeVar("T")
@@ -95,29 +105,43 @@ def act_on(make: PlanMaker, work: Work) -> None:
     charter = read_charter(work.charter_path)
 
     async def act(role: Mediator) -> Progress | None:
-        with Console(stderr=True).status("asking the nodes what they hold …"):
+        with Console(stderr=True).status(work.say("office_looking")):
             planner = await role.prepare()
         require_open(role)
         plan = make(planner, role)
-        if work.dry_run and work.as_json:
-            emit({"dry_run": True, "consequences": plan.consequences, "statements": len(plan.statements)})
+        if not work.proposes(plan):
             return None
-        for line in plan.consequences:
-            click.echo(line, err=work.as_json)
-        if work.dry_run:
-            click.echo("Nothing was signed or sent (--dry-run).", err=True)
-            return None
-        with Console(stderr=True).status(f"publishing {len(plan.statements)} statements …"):
+        with Console(stderr=True).status(work.say("office_publishing", count=len(plan.statements))):
             progress = await role.publish(plan, wait_s=work.wait_s)
         for edit in role.lost():
-            click.echo(
-                f"Your edit of {edit.subject.hex()[:16]}… was overtaken by another device; see `status`.", err=True
-            )
+            click.echo(work.say("office_overtaken", subject=edit.subject.hex()[:16]), err=True)
         return progress
 
     progress = with_device(work.folder, work.device, charter, work.nodes, act)
     if progress is not None:
-        show_progress(progress, as_json=work.as_json)
+        show_progress(progress, work)
+
+
+def show_progress(progress: Progress, speaker: Speaker) -> None:
+    """How far a publication is; ends with exit code 6 if it is not yet effective."""
+    if speaker.as_json:
+        emit(
+            {
+                "size": progress.size,
+                "stored_at": progress.stored_at,
+                "cosigned_by": progress.cosigned_by,
+                "needed": progress.needed,
+                "effective": progress.effective,
+                "failures": progress.failures,
+            }
+        )
+    else:
+        click.echo(progress.words().text(speaker.language))
+        for name, why in progress.failures.items():
+            click.echo(speaker.say("office_not_taken", node=name, why=plain(why)), err=True)
+    if not progress.effective:
+        speaker.tell("office_kept", err=True)
+        raise SystemExit(NOT_YET)
 
 
 def with_device(
@@ -134,7 +158,7 @@ def open_device(folder: Path, device: str) -> DeviceState:
     found = sorted(path.parent.name for path in (folder / "devices").glob("*/device.sqlite"))
     if not device:
         if len(found) != 1:
-            raise OperatorError(f"{folder} has the devices {', '.join(found) or '(none)'}; choose one with --device")
+            raise OperatorError(said("error_devices", folder=folder, names=", ".join(found) or "–"))
         device = found[0]
     return open_state(folder / "devices" / device)
 
@@ -142,12 +166,12 @@ def open_device(folder: Path, device: str) -> DeviceState:
 def open_state(path: Path) -> DeviceState:
     """A device by its folder; asks for its passphrase if it has one."""
     if not (path / KEY).exists():
-        raise OperatorError(f"{path} holds no device; make one with `peewit mediator device`")
-    return DeviceState(path, passphrase_for(path / KEY, f"of the device {path.name}"))
+        raise OperatorError(said("error_no_device", path=path))
+    return DeviceState(path, passphrase_for(path / KEY, said("of_device", name=path.name)))
 
 
 def require_open(role: Mediator) -> None:
     """Raise `RefusedError` if the root has closed this device."""
     closed = role.closed_at()
     if closed is not None:
-        raise RefusedError(f"this device was closed at {closed} entries: what it says counts no more; use another")
+        raise RefusedError(said("error_closed", count=closed))

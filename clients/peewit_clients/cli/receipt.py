@@ -20,6 +20,7 @@ from peewit_clients.cli.person import Me, personal, with_user
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
+from peewit_clients.words import said
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import ForgeryError, MalformedError, OperatorError, RefusedError, UnknownError
 
@@ -41,7 +42,7 @@ def receipt(path: Path | None, me: Me) -> None:
     async def look(user: User) -> None:
         request = user.state.request
         if request is None:
-            raise UnknownError("nothing was asked for yet")
+            raise UnknownError(said("error_nothing_asked"))
         ticket = Ticket.decode(request.ticket)
         keys = _keys(user.view, request.round)
         priority = ticket.priority(request.name, keys).hex()

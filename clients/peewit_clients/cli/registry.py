@@ -21,6 +21,7 @@ from peewit_clients.cli.common import (
     with_pool,
 )
 from peewit_clients.cli.nearby import near, places_option, within_option
+from peewit_clients.cli.speaking import asked_language
 from peewit_clients.freshness import Freshness
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import MEANING, RegistryView
@@ -87,7 +88,7 @@ def find(
             distances = [reached[code] for code in found.standing.postcodes if code in reached]
             if distances:
                 count = len(list(view.finder.providers(found.mediator, found.subject, now_s, service)))
-                rows.append((min(distances), found, count, view.freshness[found.mediator].words()))
+                rows.append((min(distances), found, count, str(view.freshness[found.mediator].words())))
         _keep(view, charter, cache)
         complain(view)
         return sorted(rows, key=lambda row: (row[0], row[1].subject))
@@ -160,7 +161,7 @@ def show(subject: str, kind: str, charter_path: Path, nodes: tuple[str, ...], ca
                     "mediator": item.mediator.hex(),
                     "verdict": item.verdict.value,
                     "may_book": item.verdict is Verdict.ACTIVE and fresh.may_book,
-                    "freshness": fresh.words(),
+                    "freshness": str(fresh.words()),
                     "revocations": len(item.revocations),
                 }
                 for item, fresh in rows
@@ -172,7 +173,7 @@ def show(subject: str, kind: str, charter_path: Path, nodes: tuple[str, ...], ca
         for item, fresh in rows:
             click.echo(f"{item.verdict.value} (mediator {item.mediator.hex()[:16]}…, {fresh.words()})")
             if kind == "provider" and (fresh.may_book or item.verdict is not Verdict.ACTIVE):
-                click.echo(MEANING[item.verdict])
+                click.echo(MEANING[item.verdict].text(asked_language()))
     if any(item.verdict is Verdict.ACTIVE and not fresh.may_book for item, fresh in rows):
         click.echo(
             "It cannot be told now whether that still holds: too few nodes confirm it. Try again later.", err=True

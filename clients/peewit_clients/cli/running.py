@@ -19,7 +19,6 @@ from rich.table import Table
 
 from peewit_clients.cli.clinic import Clinic, clinical, complain, local_time, opened
 from peewit_clients.cli.common import emit, plain, read_charter, with_pool
-from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.drawer import Drawer
 from peewit_clients.locks import InUseError
 from peewit_clients.office import Office
@@ -28,7 +27,7 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings, Turn
-from peewit_clients.words import Words
+from peewit_clients.words import Words, said, verdict_line
 from peewit_federation.appointment.notes import CANCEL, Note
 from peewit_federation.errors import OperatorError, RefusedError
 
@@ -86,9 +85,9 @@ async def _begin(view: RegistryView, state: PracticeState, drawer: Drawer, setti
     else:
         await server.office.receive()
         if state.rejected and not state.data:
-            raise RefusedError(f"your health district did not admit you: {state.rejected}")
+            raise RefusedError(said("error_rejected", reason=state.rejected))
         if not state.data:
-            raise RefusedError("you are not admitted yet; see `peewit provider status`")
+            raise RefusedError(said("error_not_admitted"))
     await server.office.open()
     return server
 

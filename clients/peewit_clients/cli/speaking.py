@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import click
 from rich.console import Console
 
 from peewit_clients.words import LANGUAGES, Words, usual_language, words_in
-from peewit_federation.registry.subjects import Verdict
 
 language_option = click.option(
     "--language", type=click.Choice(LANGUAGES), default=usual_language, help="Otherwise that of the system."
 )
+
+
+def asked_language() -> str:
+    """The language that the whole command line asks for: of errors, and of what is asked before a command begins."""
+    for place, word in enumerate(sys.argv):
+        given = word.removeprefix("--language=") if word.startswith("--language=") else ""
+        given = sys.argv[place + 1] if word == "--language" and place + 1 < len(sys.argv) else given
+        if given in LANGUAGES:
+            return given
+    return usual_language()
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,3 @@ class Speaker:
         """One line for a person; programs get none."""
         if not self.as_json:
             Console(stderr=err, highlight=False, soft_wrap=True).print(self.say(line, **values), markup=False)
-
-
-def verdict_line(verdict: Verdict) -> str:
-    """The line that says how somebody stands in the registry."""
-    return f"verdict_{verdict.name.lower()}"

@@ -25,6 +25,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import Extra, Standing, UserState
 from peewit_clients.vault import Vault, key_path
+from peewit_clients.words import said
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 
 EPOCH: Final = date(1970, 1, 1)
@@ -87,7 +88,7 @@ def request(
     prove = with_code(code) if code else with_work
     path = me.path
     fresh = not key_path(path).exists()
-    with Vault.make(path, new_passphrase("for this device")) if fresh else Vault(path, passphrase(path)) as vault:
+    with Vault.make(path, new_passphrase(said("for_device"))) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
             state = UserState.new(person, group, choose(me, postcode, services, areas), services, os.urandom, extra)
@@ -95,7 +96,7 @@ def request(
         else:
             state = UserState.decode(data)
             if state.person != person:
-                raise OperatorError(f"{path} holds somebody else's request; choose another with --person")
+                raise OperatorError(said("error_somebody_else", path=path))
             if anew and state.request is not None:
                 _give_up(me, vault, state)
                 state = UserState.new(
@@ -108,16 +109,13 @@ def request(
                 if not state.asked:
                     state.areas = choose(me, postcode, services, areas)
             elif state.withdrawn:
-                raise RefusedError(
-                    "you have withdrawn this request; `peewit user again` takes the old place again, and "
-                    "`peewit user request --anew` a new one"
-                )
+                raise RefusedError(said("error_withdrawn"))
             elif state.chosen is not None:
-                raise RefusedError("you have chosen a time already; see `peewit user status`")
+                raise RefusedError(said("error_chosen"))
 
         async def ask(user: User) -> None:
             if user.ended:
-                raise RefusedError("this request has ended: nodes keep none for so long; ask anew with --anew")
+                raise RefusedError(said("error_over"))
             await user.ask(prove)
 
         run_user(me, vault, state, ask)
@@ -171,7 +169,7 @@ def _give_up(me: Me, vault: Vault, state: UserState) -> None:
 
     run_user(me, vault, state, leave)
     if state.chosen is not None and state.chosen.state in (Standing.SENT, Standing.BOOKED):
-        raise RefusedError("an appointment stands, or is being made; cancel it first")
+        raise RefusedError(said("error_stands"))
 
 
 def _changed(old: tuple[T, ...], said: tuple[str, ...], read: Callable[[str], T]) -> tuple[T, ...]:
@@ -184,14 +182,14 @@ def _span(text: str) -> tuple[int, int]:
     first, _, last = text.partition("..")
     days = read_day(first), read_day(last or first)
     if days[1] < days[0]:
-        raise MalformedError(f"--days {text}: the last day is before the first")
+        raise MalformedError(said("error_days", text=text))
     return (days[0] - EPOCH).days, (days[1] - EPOCH).days
 
 
 def _hours(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
     if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) < int(last) <= 24):
-        raise MalformedError(f"--hours {text}: write it as 9-12, from 0 to 24")
+        raise MalformedError(said("error_hours", text=text))
     return int(first), int(last)
 
 
@@ -208,7 +206,7 @@ def restore(code: str, me: Me) -> None:
     """Bring a request back on an empty device, from its recovery code."""
     secret, charter, path = read_code(code), read_charter(me.charter_path), me.path
     if key_path(path).exists():
-        raise OperatorError(f"{path} exists already; choose another name with --person")
+        raise OperatorError(said("error_exists", path=path))
 
     async def load(pool: BackendPool) -> UserState:
         view = RegistryView(charter, pool)
@@ -221,7 +219,7 @@ def restore(code: str, me: Me) -> None:
         return state
 
     state = with_pool(charter, me.nodes, load)
-    with Vault.make(path, new_passphrase("for this device")) as vault:
+    with Vault.make(path, new_passphrase(said("for_device"))) as vault:
         vault.write(state.encode())
     name = f"{state.person.given_name} {state.person.family_name}"
     if me.as_json:

@@ -18,7 +18,6 @@ from peewit_clients.calendar import read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
 from peewit_clients.cli.common import emit, plain
-from peewit_clients.cli.speaking import verdict_line
 from peewit_clients.cli.wallet import passport_lines
 from peewit_clients.issued import Issued
 from peewit_clients.issuing import Issuing
@@ -27,6 +26,7 @@ from peewit_clients.paper import write_page
 from peewit_clients.practice import Practice
 from peewit_clients.recovery import read_code
 from peewit_clients.walk_in import read_walk_in, request_id
+from peewit_clients.words import said, verdict_line
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError, UnknownError
 from peewit_federation.passports import pw1
@@ -325,5 +325,5 @@ def _booking(practice: Practice, code: str) -> Booking:
     letters = "".join(c for c in code.upper() if c.isalnum())
     booking = held.get(f"{letters[:4]}-{letters[4:]}")
     if booking is None:
-        raise UnknownError(f"nobody with the code {code}; see `peewit provider day`")
+        raise UnknownError(said("error_nobody", code=code))
     return booking

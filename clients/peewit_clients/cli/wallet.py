@@ -26,7 +26,7 @@ from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_clients.walk_in import Wallet, WalletState
-from peewit_clients.words import Words
+from peewit_clients.words import Words, said
 from peewit_federation.errors import MalformedError, OperatorError, UnknownError
 from peewit_federation.passports import dcc, hc1, pw1
 from peewit_federation.passports.messages import Delivery
@@ -133,7 +133,7 @@ def request(family: str, given: str, born: str, correct: bool, me: Me) -> None:
     """Make a sealed request with your name and birth date, and show the code that opens it at the practice."""
     person, path = read_person(family, given, born), _path(me)
     fresh = not key_path(path).exists()
-    with Vault.make(path, new_passphrase("for this device")) if fresh else Vault(path, passphrase(path)) as vault:
+    with Vault.make(path, new_passphrase(said("for_device"))) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         state = WalletState.decode(data) if data else WalletState.new(person, os.urandom)
         if state.person != person:
@@ -165,7 +165,7 @@ def show(how: How, me: Me) -> None:
     """Fetch and show your passport, as `peewit user passport` does."""
     path = _path(me)
     if not key_path(path).exists():
-        raise OperatorError(f"there is no wallet in {path}; begin with `peewit wallet request`")
+        raise OperatorError(said("error_no_wallet", path=path))
     with Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
@@ -205,9 +205,9 @@ def _with_wallet(me: Me, vault: Vault, state: WalletState, work: Callable[[Walle
 
 def _show(found: list[Delivery], how: How, me: Me) -> None:
     if not found:
-        raise UnknownError(me.say("passport_none"))
+        raise UnknownError(said("passport_none"))
     if not 0 <= how.number <= len(found):
-        raise MalformedError(f"--number: from 1 to {len(found)}")
+        raise MalformedError(said("error_number", count=len(found)))
     if how.claims and how.form == "hc1":
         raise MalformedError("an EU certificate shows everything; leave --form out to show a choice (PW1)")
     if how.claims and not {pw1.FAMILY, pw1.BORN} <= set(how.claims):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Final
+
+from peewit_federation.registry.subjects import Verdict
 
 LANGUAGES: Final = ("en", "de")
 Words = Callable[..., str]
@@ -33,4 +36,42 @@ def catalogue(language: str) -> dict[str, str]:
 def words_in(language: str) -> Words:
     """What says things in a language."""
     lines = catalogue(language)
-    return lambda line, **values: lines[line].format(**values)
+    return lambda line, **values: lines[line].format(
+        **{name: value.text(language) if isinstance(value, Said) else value for name, value in values.items()}
+    )
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line with its values, before anybody knows in which language it will be read; as `str`, in the first one."""
+
+    line: str
+    values: Mapping[str, object] = field(default_factory=dict)
+    "A value that is `Said` itself is put in in the same language."
+
+    def text(self, language: str) -> str:
+        """In a language."""
+        return words_in(language)(self.line, **self.values)
+
+    def __str__(self) -> str:
+        return self.text(LANGUAGES[0])
+
+
+def said(line: str, **values: object) -> Said:
+    """A line of the catalogue, for whoever will read it."""
+    return Said(line, values)
+
+
+def told(error: Exception) -> Said | str:
+    """What an error says: a line, if it was raised with one."""
+    return error.args[0] if error.args and isinstance(error.args[0], Said) else str(error)
+
+
+def in_words(text: Said | str, language: str) -> str:
+    """In a language, if it can be."""
+    return text.text(language) if isinstance(text, Said) else text
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """The line that says how somebody stands in the registry."""
+    return f"verdict_{verdict.name.lower()}"
