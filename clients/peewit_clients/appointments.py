@@ -107,7 +107,7 @@ class Appointments:
                     over.append((offer.place, request))
             self._practice.keep(*changed)
             await self._practice.deliver()
-            await self._practice.release(over)
+            await self._practice.queues.release(over)
 
     def _letter(self, booking: Booking, what: int, text: str, slot: Slot | None = None) -> tuple[int, bytes]:
         accept = booking.accept
@@ -196,7 +196,7 @@ class Appointments:
             for name, booking in list(self._state.booked.items()):
                 try:
                     request, place = booking.offered.request, booking.offered.place
-                    if self._is_past(booking) or await self._practice.claim(
+                    if self._is_past(booking) or await self._practice.queues.claim(
                         request, place, booking.accept.claim, held=True
                     ):
                         continue

@@ -15,7 +15,7 @@ from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing
 from peewit_clients.words import said
-from peewit_federation.appointment.queue_api import ROUNDS_MAX, decode_states
+from peewit_federation.appointment.queue_api import ROUNDS_MAX
 from peewit_federation.appointment.request import (
     OPENINGS,
     Request,
@@ -24,6 +24,7 @@ from peewit_federation.appointment.request import (
     claim_hash,
     wishes_context,
 )
+from peewit_federation.appointment.spoken import SAID, decode_standing, shown_claim, shown_version
 from peewit_federation.draw.hashes import data_hash, request_hash
 from peewit_federation.errors import RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id
@@ -35,6 +36,8 @@ from peewit_federation.statements.mediator import Catchment
 MAILBOX_S: Final = 100 * 86_400
 "How long mailboxes stay open."
 MAILBOX_NODES: Final = 2
+TRIES: Final = 3
+"Against copies of this device that go on saying more."
 BOXES_MAX: Final = 4
 "That a request names."
 
@@ -93,6 +96,8 @@ class Asking:
             boxes = (*more, *request.mailbox_nodes)[:BOXES_MAX]
             better = replace(request, mailbox_nodes=boxes, version=request.version + 2)
             await self._upload(better)
+            if side.asked().version > better.version:
+                return False  # a later one was shown; the next time goes on from there
         except (UnreachableError, UnknownError):
             return False  # perhaps the next time
         side.state.request = better
@@ -128,29 +133,46 @@ class Asking:
         return dict(self._told)
 
     async def _upload(self, request: Request) -> bool:
-        """Bring a request to the nodes of its areas; whether one of them says that it is claimed."""
+        """Bring a request to the nodes of its areas; whether a practice has claimed it.
+
+        A later version that nodes show is taken over: this device was put back from a copy.
+        """
         shown = replace(request, wishes=()) if self._side.state.withdrawn else request
         body, taken, refusals, claimed = shown.sign(self._side.state.key), 0, [], False
         origins = dict.fromkeys(origin for area in request.areas for origin in self.catchment(*area).nodes)
         backends = self._side.letters.nodes(tuple(origins))
         results = await together(self._side.view.pool.post(backend, "/v1/requests", body) for backend in backends)
         self._told.clear()
+        later: Request | None = None
         for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BackendError):
                 refusals.append(f"{backend.name}: {result}")
-                claimed = claimed or result.status == 409
                 continue
             taken += 1
             try:
-                told = decode_states(result)
+                told, instead = decode_standing(result)
+                if instead is not None and instead[0] == SAID:
+                    claimed = shown_claim(instead[1], request) is not None
+                elif instead is not None:
+                    version = shown_version(instead[1], request)
+                    later = version if later is None or version.version > later.version else later
             except SenderError as error:
                 self._side.view.pool.complain(backend.name, f"how a request stands: {error}")
                 continue
             # Nodes tell each other; who knows of more that happened has the larger state.
             self._told |= {area: max(state, self._told.get(area, state)) for area, state in told.items()}
-        if not taken and not claimed:
+        if not taken:
             raise UnreachableError(said("error_untaken", why="; ".join(refusals)))
+        if later is not None and later.version >= shown.version:
+            self._take_over(later)
         return claimed
+
+    def _take_over(self, later: Request) -> None:
+        """What this request's own key has signed since this device's copy was made."""
+        state, request = self._side.state, self._side.asked()
+        state.request = replace(later, wishes=later.wishes or request.wishes)
+        state.withdrawn = not later.wishes
+        self._side.save()
 
     async def change(self, services: tuple[str, ...], wishes: Extra) -> None:
         """Wish for something else, in the same place. May be repeated.
@@ -212,7 +234,16 @@ class Asking:
             await self._bring(replace(self._side.asked(), opened=request.opened + 1))
 
     async def _bring(self, request: Request) -> bool:
-        """Bring the next version; whether a node holds it for claimed."""
-        self._side.state.request = replace(request, version=request.version + 1)
-        self._side.save()
-        return await self._upload(self._side.state.request)
+        """Bring the next version; whether a practice has claimed it."""
+        withdrawn = self._side.state.withdrawn
+        for _ in range(TRIES):
+            mine = self._side.state.request = replace(request, version=request.version + 1)
+            self._side.save()
+            claimed = await self._upload(mine)
+            now = self._side.asked()
+            if now is mine:
+                return claimed
+            # Another copy of this device has said more: what is said now comes after that.
+            self._side.state.withdrawn = withdrawn
+            request = replace(request, version=now.version, opened=max(request.opened, now.opened))
+        raise UnreachableError(said("error_overtaken"))

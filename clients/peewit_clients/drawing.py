@@ -1,7 +1,9 @@
 """A practice draws: requests of an area from all of its nodes, merged, in their proven order (design 4.6).
 
-Rules kept here: the order of group, round and priority is computed from tickets, not taken from nodes; what was leased
-beyond what was asked for is given out next; a node that fails is passed over if another answered.
+Rules kept here: all nodes of the area are asked, so that none of them alone can leave somebody out or let somebody
+come first; the order of group, round and priority is computed from tickets, not taken from nodes; what was leased
+beyond what was asked for is given out next; a node that fails is passed over if another answered. The node that the
+area names first is asked first, so that practices that draw at once get different requests.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from peewit_clients.backend import BackendError, UnreachableError
+from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.letters import Letters
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import Place, encode_draw
 from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
@@ -67,33 +70,56 @@ class Drawing:
         found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
         self.unreadable = 0
         errors: list[str] = []
-        backends = sorted(self._letters.nodes(catchment.nodes), key=self._view.pool.broken)
+        answers: list[tuple[str, bytes]] = []
+        broken = self._view.pool.broken
+        asked = self._letters.nodes(catchment.nodes)
+        backends = [backend for backend in asked if not broken(backend)] or asked
         for number, backend in enumerate(backends):
-            if len(found) >= count or (self._view.pool.broken(backend) and len(errors) < number):
-                break  # enough, or only nodes are left that just failed, and another one answered
-            try:
-                body = encode_draw(place, count - len(found))
-                data = await self._letters.call(backend, self._state.key, "/v1/queue/draw", body)
-                answer = cbor.decode(data, size_bytes_max=16 << 20)
-            except (BackendError, SenderError) as error:
-                errors.append(f"{backend.name}: {error}")
-                continue
-            for item in answer if isinstance(answer, list) else []:
+            if answers:
+                answers += await self._ask(backends[number:], place, count, errors)
+                break
+            answers += await self._ask([backend], place, count, errors)
+        if not answers and len(backends) < len(asked):
+            answers += await self._ask([backend for backend in asked if backend not in backends], place, count, errors)
+        for name, data in answers:
+            for item in self._items(name, data):
                 try:
                     drawn = self._read(place, catchment, item)
                 except SenderError as error:
-                    self._complaints.append(f"a request at {backend.name}: {error}")
+                    self._complaints.append(f"a request at {name}: {error}")
                     self.unreadable += 1
                     continue
                 held = found.get(drawn.request.name)
                 if held is None or held.request.version < drawn.request.version:
                     found[drawn.request.name] = drawn
-        if len(errors) == len(backends):
+        if not answers:
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         ours = {*self._state.offered, *(booking.request for booking in self._state.booked.values())}
         ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
         self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
         return ordered[:count]
+
+    async def _ask(
+        self, backends: list[Backend], place: Place, count: int, errors: list[str]
+    ) -> list[tuple[str, bytes]]:  # fmt: skip
+        """What nodes answered, with their names; of those that did not, why."""
+        body = encode_draw(place, count)
+        calls = (self._letters.call(backend, self._state.key, "/v1/queue/draw", body) for backend in backends)
+        found = []
+        for backend, result in zip(backends, await together(calls), strict=True):
+            if isinstance(result, BackendError):
+                errors.append(f"{backend.name}: {result}")
+            else:
+                found.append((backend.name, result))
+        return found
+
+    def _items(self, name: str, data: bytes) -> list[object]:
+        try:
+            answer = cbor.decode(data, size_bytes_max=16 << 20)
+        except SenderError as error:
+            self._complaints.append(f"{name}: {error}")
+            return []
+        return answer if isinstance(answer, list) else []
 
     def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
         if not isinstance(data, bytes):

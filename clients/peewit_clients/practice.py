@@ -9,7 +9,7 @@
 Rules kept here: a slot is promised to one request at a time; whoever accepts is checked against `H` and claimed at the
 nodes before the slot is theirs; of whoever is declined nothing is kept. What is decided and the letter that says so are
 kept in one step (`practice_state`), so that every step can be taken again. In which order requests come is `drawing`,
-when letters leave `outbox`; changes are `appointments`.
+what the nodes of the queues are told `queue_side`, when letters leave `outbox`; changes are `appointments`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.bookings import Booking, Offered
 from peewit_clients.calendar import Slot
-from peewit_clients.drawing import RECENT_S, Drawing, Drawn
+from peewit_clients.drawing import Drawing, Drawn
 from peewit_clients.journal import Journal
 from peewit_clients.journal_state import Name
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.outbox import Outbox
 from peewit_clients.practice_state import BOOKING, OFFER, Item, PracticeState
+from peewit_clients.queue_side import QueueSide
 from peewit_clients.registry_view import RegistryView
-from peewit_clients.together import together
 from peewit_clients.words import said
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import (
@@ -43,8 +42,7 @@ from peewit_federation.appointment.messages import (
     offer_context,
     sign_message,
 )
-from peewit_federation.appointment.queue_api import Place, encode_claim, encode_offered
-from peewit_federation.appointment.request import Request
+from peewit_federation.appointment.queue_api import Place
 from peewit_federation.draw.hashes import data_hash
 from peewit_federation.errors import ForgeryError, PeewitError, RefusedError, SenderError
 from peewit_federation.keys import SigningKey, key_id
@@ -52,7 +50,6 @@ from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.mediator import Catchment, Provider
 
-CLAIM_WAIT_S: Final = 4.0
 MAILBOX_NODES: Final = 2
 GRACE_S: Final = 60.0
 "So much later than it ends an offer's accept may still be found in its mailbox."
@@ -101,6 +98,7 @@ class Practice:
         self.randomness = randomness
         self.drawing = Drawing(view, state, self.letters, self.complaints)
         self._outbox = Outbox(state, self.letters, self.journal, save, self.complaints, view.clock)
+        self.queues = QueueSide(view, state, self.letters, self.catchment, self.keep)
 
     @property
     def late(self) -> bool:
@@ -202,35 +200,7 @@ class Practice:
             post = self.post(request.mailbox, request.mailbox_nodes, b"", message, until_s)
             self.keep((OFFER, request.name), post)
             await self.deliver()
-            await self._tell_offers()
-
-    async def _tell_offers(self) -> None:
-        """Tell the nodes of the queues of offers that they have not heard of."""
-        for name, offer in self.state.offered.items():
-            mine = self.state.journal
-            sent = not mine.whole and (OFFER, name) not in {**mine.pending, **mine.flying}
-            if sent and not offer.told and offer.until_s > self.view.clock():
-                refusals = await self._tell(
-                    offer.place, "/v1/queue/offered", encode_offered(offer.place, name, offer.until_s)
-                )
-                offer.told = not any(error.status in (0, 403) or error.status >= 500 for error in refusals)
-                if offer.told:
-                    self.keep((OFFER, name))
-
-    async def release(self, over: Sequence[tuple[Place, bytes]]) -> None:
-        """Tell the nodes of the queues that offers are over before their time: others may draw these requests now.
-
-        If nobody hears it, they wait until the offers would have ended.
-        """
-        for place, request in over:
-            await self._tell(place, "/v1/queue/offered", encode_offered(place, request, 0), CLAIM_WAIT_S)
-
-    async def _tell(self, place: Place, path: str, body: bytes, wait_s: float | None = None) -> list[BackendError]:
-        """Say something to all nodes of an area; what those answered that refused."""
-        backends = self.letters.nodes(self.catchment(place).nodes)
-        calls = (self.letters.call(backend, self.state.key, path, body) for backend in backends)
-        results = await together(calls, wait_s)
-        return [result for result in results if isinstance(result, BackendError)]
+            await self.queues.tell_offers()
 
     # Confirming
 
@@ -254,9 +224,9 @@ class Practice:
                     made.append(booking)
             unread |= {one.accept.request for one in self.asking}
             self._drop_ended(self.view.clock(), unread)
-            await self._tell_offers()
+            await self.queues.tell_offers()
             await self.deliver()
-            await self.release(self._over)
+            await self.queues.release(self._over)
             self._over.clear()
         return made
 
@@ -305,34 +275,10 @@ class Practice:
 
         Raises `UnreachableError` if no node that decides can be asked now.
         """
-        if slot.name in self.state.booked or not await self.claim(offered.request, offered.place, accept.claim):
+        if slot.name in self.state.booked or not await self.queues.claim(offered.request, offered.place, accept.claim):
             return None
         booking = self.state.booked[slot.name] = Booking(slot, accept, offered)
         return booking
-
-    async def claim(self, request: Request, place: Place, secret: bytes, *, held: bool = False) -> bool:
-        """Show the secret to the nodes of all of its areas; False if it is another's, or was opened again.
-
-        The nodes of its first area decide: one that refuses is enough to decline, but of what is `held` only all that
-        answer can say that it is lost. May be repeated. Raises `UnreachableError` if none answers that decides.
-        """
-        body = encode_claim(place, request.name, secret)
-        await self.view.refresh(sorted({mediator for mediator, _ in request.areas}), recent_s=RECENT_S)
-        for number, area in enumerate(request.areas):
-            nodes = self.letters.nodes(self.catchment(Place(*area)).nodes)
-            refusals = await self._tell(Place(*area), "/v1/queue/claim", body, CLAIM_WAIT_S)
-            lost = sum(error.status == 409 for error in refusals)
-            agreed = len(nodes) - len(refusals)
-            if number == 0 and nodes and all(error.status == 404 for error in refusals) and not agreed:
-                return held  # it has waited for as long as requests do: nobody is booked on it, who is booked stays
-            if number == 0 and lost and not (held and agreed):
-                return False
-            if number == 0 and not agreed:
-                # Without those who decide two practices might both be told yes.
-                raise UnreachableError(
-                    "no node that decides on this request answered: " + "; ".join(map(str, refusals))
-                )
-        return True
 
     def _answer(self, accept: Accept, booking: Booking | None) -> tuple[int, bytes]:
         state = CONFIRMED if booking else DECLINED

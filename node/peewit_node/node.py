@@ -186,6 +186,8 @@ class Node:
         await self.own.open()
         await self.keeper.load()
         await self.mailboxes.load()
+        restored = await count_start(self.engine, self.state.config.data)
+        await self.forwarder.load(fresh=restored)
         for log in self.logs.all():
             self.gossip.news(log, urgent=False)
         self.state.spawn(self.keeper.run(), vital=True)
@@ -193,7 +195,7 @@ class Node:
         self.state.spawn(self._follow_registry(), vital=True)
         await self._listener.open(self._application, AdminRoutes(self.own, self.status, self.admission).routes())
         self.oblivious.inside = self._listener.inside
-        if await count_start(self.engine, self.state.config.data):
+        if restored:
             self.state.spawn(confirm(self.state, self.engine, self.own, self.intake, self.peers))
         else:
             self.own.confirmed.set()

@@ -3,7 +3,7 @@
 POST /v1/requests                a signed request, or a later version of it; how it stands
 POST /v1/queue/draw              the next requests in order, for a practice of the area
 POST /v1/queue/offered           an offer was made
-POST /v1/queue/claim             the user has chosen
+POST /v1/queue/claim             the user has chosen; or what shows that it is another's
 GET  /v1/queue/<area's name>     how many wait, by group and round
 
 Nothing here is logged: neither who asks, nor `H`.
@@ -15,9 +15,17 @@ from aiohttp import web
 
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
-from peewit_federation.appointment.queue_api import Place, decode_claim, decode_draw, decode_offered, encode_states
+from peewit_federation.appointment.queue_api import Place, decode_draw
 from peewit_federation.appointment.request import REQUEST_BYTES_MAX, area_name
-from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.appointment.spoken import (
+    CLAIM_PATH,
+    OFFERED_PATH,
+    encode_shown,
+    encode_standing,
+    read_claimed,
+    read_offered,
+)
+from peewit_federation.errors import UnknownError
 from peewit_node.appointment.areas import Areas
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.queue import Queues
@@ -39,15 +47,15 @@ class QueueRoutes:
         return [
             web.post("/v1/requests", self.request),
             web.post("/v1/queue/draw", self.draw),
-            web.post("/v1/queue/offered", self.offered),
-            web.post("/v1/queue/claim", self.claim),
+            web.post(OFFERED_PATH, self.offered),
+            web.post(CLAIM_PATH, self.claim),
             web.get("/v1/queue/{area}", self.waiting),
         ]
 
     async def request(self, request: web.Request) -> web.Response:
         timeout_s = self._state.config.limits.request_timeout_s
         found = await self._queues.take(await read_body(request, REQUEST_BYTES_MAX + 512, timeout_s))
-        return web.Response(body=encode_states(found), content_type=CONTENT_TYPE)
+        return web.Response(body=encode_standing(*found), content_type=CONTENT_TYPE)
 
     async def draw(self, request: web.Request) -> web.Response:
         envelope = await self._door.open(request)
@@ -56,18 +64,15 @@ class QueueRoutes:
         return _cbor(await self._queues.draw(area, envelope.signer, count))
 
     async def offered(self, request: web.Request) -> web.Response:
-        envelope = await self._door.open(request)
-        place, name, until_s = decode_offered(envelope.body)
-        area = await self._area(place, envelope.signer)
-        await self._queues.offered(area, name, envelope.signer, until_s)
+        said = read_offered(*await self._door.open_signed(request))
+        await self._area(said.place, said.practice)
+        await self._queues.offered(said)
         return _cbor([])
 
     async def claim(self, request: web.Request) -> web.Response:
-        envelope = await self._door.open(request)
-        place, name, secret = decode_claim(envelope.body)
-        self._require_practice(place, envelope.signer)
-        await self._queues.claim((place.mediator, place.area), name, envelope.signer, secret)
-        return _cbor([])
+        said = read_claimed(*await self._door.open_signed(request))
+        self._door.require_practice(said.place, said.practice)
+        return _cbor(encode_shown(await self._queues.claim(said)))
 
     async def waiting(self, request: web.Request) -> web.Response:
         found = await self._areas.waiting(parse_hash(request.match_info["area"]))
@@ -77,14 +82,8 @@ class QueueRoutes:
         """The name of an area whose queue we hold, for a practice that is admitted to it."""
         if await self._areas.ours(place.mediator, place.area) is None:
             raise UnknownError("this node does not hold the queue of that catchment area")
-        self._require_practice(place, practice)
+        self._door.require_practice(place, practice)
         return area_name(place.mediator, place.area)
-
-    def _require_practice(self, place: Place, practice: bytes) -> None:
-        for found in self._door.practices(practice):
-            if found.mediator == place.mediator and found.standing and place.area in found.standing.areas:
-                return
-        raise RefusedError("only a practice that is admitted to a catchment area draws from its queue")
 
 
 def _cbor(value: object) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,15 @@ from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing
 from peewit_federation.appointment.notes import CANCEL, WORDS
-from peewit_federation.errors import ConflictError, OperatorError, RefusedError
+from peewit_federation.appointment.queue_api import encode_claim
+from peewit_federation.appointment.request import claim_link
+from peewit_federation.appointment.spoken import CLAIM_PATH, SAID, VERSION, Shown
+from peewit_federation.errors import OperatorError, RefusedError
+from peewit_federation.keys import SigningKey
 from peewit_federation.registry.subjects import Verdict
 from tests.clients.surgery import QUEUE_NODES, Surgery, slot
+from tests.federation_kit import seed
+from tests.node.test_mailboxes import Caller
 
 SOON_S = 3600
 
@@ -99,7 +106,7 @@ async def test_whom_a_practice_cancels_keeps_the_place_and_is_booked_elsewhere(s
             assert user.state.request is not None
             assert user.state.request.ticket == place
             booking = other.state.booked[slot(number).name]
-            assert not await practice.claim(first.offered.request, first.offered.place, first.accept.claim)
+            assert not await practice.queues.claim(first.offered.request, first.offered.place, first.accept.claim)
             await Appointments(other).cancel([booking], "")
             assert await user.check() is Standing.CANCELLED
         with pytest.raises(RefusedError, match="opened again twice"):
@@ -286,7 +293,7 @@ async def test_a_month_after_an_appointment_its_practice_has_forgotten_who_came(
         assert not practice.state.calendar
 
 
-async def test_one_lying_node_neither_ends_a_booking_nor_keeps_a_person_waiting(
+async def test_one_lying_node_neither_ends_a_booking_nor_turns_anybody_away(
     surgery: Surgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with surgery.view() as view:
@@ -294,23 +301,41 @@ async def test_one_lying_node_neither_ends_a_booking_nor_keeps_a_person_waiting(
         user, acts = await booked(surgery, view, practice), Appointments(practice)
         liar = surgery.federation.nodes[QUEUE_NODES[1]]
 
-        async def refuse(*_: object) -> None:
-            raise ConflictError("another practice has claimed this request")
+        shown: list[Shown] = []
+
+        async def refuse(*_: object) -> Shown:
+            return shown[-1]
 
         monkeypatch.setattr(liar.queues, "claim", refuse)
-        assert await acts.recheck() == [], "the other node of the queue knows better"
+        request = user.state.request
+        assert request is not None
+        envelope = Caller(surgery.federation).signed
+        secret = claim_link(user.state.claim, 0)
+        claimed = encode_claim(surgery.place, request.name, secret)
+        guessed = encode_claim(surgery.place, request.name, seed("guess"))
+        stranger, another = SigningKey(seed("stranger")), SigningKey(seed("clinic-b"))
+        lies: list[Shown] = [
+            (SAID, b"no envelope"),
+            (SAID, envelope(stranger, CLAIM_PATH, claimed)),
+            (SAID, envelope(another, CLAIM_PATH, guessed)),
+            (VERSION, request.sign(user.state.key)),
+            (VERSION, replace(request, opened=1).sign(stranger)),
+        ]
+        for lie in lies:
+            shown.append(lie)
+            assert await acts.recheck() == [], "the other node of the queue knows better"
+            assert any("a claim" in said for said in view.complaints["west"])
+            view.pool.complaints.clear()
         other = surgery.user(view, "Next")
         await other.ask(with_work)
         (drawn,) = await practice.draw(surgery.place, 1)
         await practice.offer(surgery.place, drawn, [slot(5)], int(time.time()) + SOON_S)
         (found,) = await other.offers()
         await other.accept(found, slot(5).name)
-        assert await practice.confirm() == []
-        assert await other.check() is Standing.DECLINED
-        monkeypatch.undo()
-        await other.reopen()
-        await offered(surgery, other, surgery.practice(view, "clinic-b"), 6)
-        assert user.state.chosen is not None
+        assert len(await practice.confirm()) == 1
+        assert await other.check() is Standing.BOOKED
+        assert other.state.request is not None
+        assert other.state.request.opened == 0, "nor costs a reopening"
 
 
 async def test_whoever_fits_is_served_though_others_come_first(

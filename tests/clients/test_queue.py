@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,24 +16,33 @@ import pytest
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.place import with_work
-from peewit_clients.user_state import Standing
+from peewit_clients.user import User
+from peewit_clients.user_state import Standing, UserState
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import (
     CLAIMED,
     PARKED,
     ROUNDS_MAX,
     WAITING,
+    Place,
     encode_claim,
     encode_draw,
     encode_offered,
 )
 from peewit_federation.appointment.request import area_name, claim_link, open_request
+from peewit_federation.appointment.spoken import (
+    SAID,
+    SaidOffered,
+    decode_claimed,
+    decode_standing,
+    shown_claim,
+    shown_version,
+)
 from peewit_federation.cose import sign1
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
-from peewit_node.appointment.queue import Queues
 from peewit_node.engine import Write
 from peewit_node.sqlite import SqliteFile
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
@@ -51,12 +61,13 @@ async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
     await found.federation.stop()
 
 
-async def _claimed(queues: Queues) -> bool:
-    return any(told.state == CLAIMED for _, told in await queues.after(0, 10))
+async def _states(surgery: Surgery, name: str) -> list[int]:
+    rows = await surgery.federation.nodes[name].engine.fetch("SELECT state FROM requests ORDER BY request")
+    return [state for (state,) in rows]
 
 
-async def _leased(queues: Queues, count: int) -> bool:
-    return sum(told.free_at > time.time() for _, told in await queues.after(0, 100)) == count
+def said_offered(surgery: Surgery, request: bytes, practice: bytes, until_s: int) -> SaidOffered:
+    return SaidOffered(surgery.place, request, practice, bytes(32), int(time.time() * 1000), b"proof", until_s)
 
 
 async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
@@ -75,8 +86,6 @@ async def test_practices_draw_in_the_order_of_group_round_and_priority(surgery: 
         assert len(drawn) == 4
         due = sorted(users, key=lambda user: (user.state.group == "", user.place and user.place.priority))
         assert [d.request.name for d in drawn] == [user.state.request and user.state.request.name for user in due[:4]]
-        west = surgery.federation.nodes[QUEUE_NODES[1]].queues
-        await until_async(lambda: _leased(west, 4))
         others = await surgery.practice(view, "clinic-b").draw(surgery.place, 9)
         assert [d.request.name for d in others] == [user.state.request and user.state.request.name for user in due[4:]]
         area = area_name(surgery.place.mediator, surgery.place.area).hex()
@@ -114,7 +123,10 @@ async def test_a_later_version_replaces_and_withdraws_and_an_earlier_one_is_refu
                 0
             ] == 200
             status, answer = await post(f"{url}/v1/requests", request.sign(user.state.key))
-            assert (status, b"version 3" in answer) == (409, True)
+            states, shown = decode_standing(answer)
+            assert (status, list(states.values())) == (200, [1])
+            assert shown is not None
+            assert shown_version(shown[1], request).version == 3, "it is shown what it was overtaken by"
         assert await practice.draw(surgery.place, 5) == []
         for name in QUEUE_NODES:
             url = surgery.federation.url(name)
@@ -149,10 +161,17 @@ async def test_sixteen_claims_at_once_end_a_request_for_one_practice(surgery: Su
         body = encode_claim(surgery.place, request.name, claim_link(user.state.claim, 0))
         claims = [call.signed(keys[number % 2], "/v1/queue/claim", body) for number in range(16)]
         answers = await asyncio.gather(*(post(call.url + "/v1/queue/claim", claim) for claim in claims))
-        statuses = [status for status, _ in answers]
-        assert sorted((set(statuses[::2]), set(statuses[1::2])), key=min) == [{200}, {409}]
-        status, answer = await post(f"{call.url}/v1/requests", replace(request, version=2).sign(user.state.key))
-        assert (status, b"it is claimed" in answer) == (409, True)
+        assert {status for status, _ in answers} == {200}
+        shown = [decode_claimed(answer) for _, answer in answers]
+        won, lost = sorted((set(shown[::2]), set(shown[1::2])), key=lambda one: None not in one)
+        winner = 0 if None in shown[::2] else 1
+        assert won == {None}
+        ((kind, proof),) = [one for one in lost if one is not None]
+        assert kind == SAID
+        assert shown_claim(proof, request).practice == key_id(keys[winner].public), "who was too late is shown by whom"
+        _, answer = await post(f"{call.url}/v1/requests", replace(request, version=2).sign(user.state.key))
+        states, instead = decode_standing(answer)
+        assert (list(states.values()), instead) == ([CLAIMED], (SAID, proof))
 
 
 async def test_only_practices_of_the_area_draw_and_only_from_nodes_that_hold_its_queue(surgery: Surgery) -> None:
@@ -184,11 +203,11 @@ async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_pl
             assert len(await queues.draw(area, key_id(key.public), 5)) == 1, "an answer may be lost"
             assert await queues.draw(area, seed("another practice"), 5) == []
             with pytest.raises(RefusedError, match="may be answered for"):
-                await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 5)
-            await queues.offered(area, request.name, key_id(key.public), now + 1000 * turn + 700)
+                await queues.offered(said_offered(surgery, request.name, key_id(key.public), now + 1000 * turn + 5))
+            await queues.offered(said_offered(surgery, request.name, key_id(key.public), now + 1000 * turn + 700))
             assert await queues.draw(area, key_id(key.public), 5) == [], "it waits for an answer"
             if turn == 1:
-                await queues.offered(area, request.name, seed("another practice"), 0)
+                await queues.offered(said_offered(surgery, request.name, seed("another practice"), 0))
                 assert await queues.draw(area, seed("another practice"), 5) == [], "who did not offer cannot end it"
         clock.clock = lambda: real() + 9000
         assert await queues.draw(area, key_id(key.public), 5) == []
@@ -248,21 +267,89 @@ async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was
         await user.accept(found, slot(1).name)
         assert len(await practice.confirm()) == 1
         await surgery.federation.start(one)
-        back = surgery.federation.nodes[one].queues
-        await until_async(lambda: _claimed(back))
+
+        async def claimed() -> bool:
+            return await _states(surgery, one) == [CLAIMED]
+
+        await until_async(claimed)
         body = encode_claim(surgery.place, request.name, claim_link(user.state.claim, 0))
-        await Caller(surgery.federation, one)(SigningKey(seed("clinic-b")), "/v1/queue/claim", body, 409)
+        answer = await Caller(surgery.federation, one)(SigningKey(seed("clinic-b")), "/v1/queue/claim", body)
+        shown = decode_claimed(answer)
+        assert shown is not None
+        assert shown_claim(shown[1], request).practice == key_id(practice.state.key.public)
 
 
-async def test_a_lease_at_one_node_is_known_at_the_other(surgery: Surgery) -> None:
+async def test_an_offer_that_one_node_was_told_is_known_at_the_other(surgery: Surgery) -> None:
+    one, other = QUEUE_NODES
     async with surgery.view() as view:
-        await surgery.user(view).ask(with_work)
-        area = area_name(surgery.place.mediator, surgery.place.area)
-        one, other = (surgery.federation.nodes[name].queues for name in QUEUE_NODES)
-        assert len(await one.draw(area, key_id(b"clinic-a"), 5)) == 1
+        request = await surgery.user(view).ask(with_work)
+        clinic, call = SigningKey(seed("clinic-a")), Caller(surgery.federation, one)
+        assert len(cbor.decode(await call(clinic, "/v1/queue/draw", encode_draw(surgery.place, 5)))) == 1
+        until_s = int(time.time()) + SOON_S
+        await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, request.name, until_s))
+        engine = surgery.federation.nodes[other].engine
 
-        await until_async(lambda: _leased(other, 1))
-        assert await other.draw(area, key_id(b"clinic-b"), 5) == []
+        async def known(free_at: int, misses: int) -> bool:
+            return await engine.fetch("SELECT free_at, misses FROM requests") == [(free_at, misses)]
+
+        await until_async(lambda: known(until_s, 1))
+        await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, request.name, 0))
+        another = Caller(surgery.federation, other)
+
+        async def free() -> bool:
+            body = another.signed(SigningKey(seed("clinic-b")), "/v1/queue/draw", encode_draw(surgery.place, 5))
+            return len(cbor.decode((await post(another.url + "/v1/queue/draw", body))[1])) == 1
+
+        await until_async(free)
+        assert await engine.fetch("SELECT misses FROM requests") == [(0,)], "that it is over is told, too"
+
+
+async def test_a_node_of_a_queue_cannot_hold_back_park_or_end_anybodys_request(surgery: Surgery) -> None:
+    """Only what a practice has signed counts, and only once."""
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        request = await user.ask(with_work)
+        body, clinic, stranger = (
+            request.sign(user.state.key),
+            SigningKey(seed("clinic-a")),
+            SigningKey(seed("stranger")),
+        )
+        epoch, call, west = bytes(16), Caller(surgery.federation), surgery.federation.nodes["west"].state.log_key
+        at_west, at_south = Caller(surgery.federation, "west"), Caller(surgery.federation, "south")
+        area = area_name(surgery.place.mediator, surgery.place.area)
+        now_s = int(time.time())
+
+        def offer(at: Caller, key: SigningKey, until_s: int, place: Place = surgery.place) -> bytes:
+            return at.signed(key, "/v1/queue/offered", encode_offered(place, request.name, until_s))
+
+        def claim(at: Caller, key: SigningKey, secret: bytes) -> bytes:
+            return at.signed(key, "/v1/queue/claim", encode_claim(surgery.place, request.name, secret))
+
+        async def tell(*proofs: bytes, key: SigningKey = west) -> int:
+            told = cbor.encode([epoch, [[body, proof] for proof in proofs]])
+            answer = cbor.decode(await call(key, "/federation/v1/queue", told))
+            assert isinstance(answer, list)
+            return int(answer[1])
+
+        lies = [
+            offer(at_west, stranger, now_s + SOON_S),
+            offer(at_south, clinic, now_s + SOON_S),
+            offer(at_west, clinic, now_s + 5 * 86_400),
+            offer(at_west, clinic, now_s + SOON_S, replace(surgery.place, area=bytes(16))),
+            claim(at_west, clinic, seed("guess")),
+            claim(at_west, stranger, claim_link(user.state.claim, 0)),
+        ]
+        assert await tell(*lies) == len(lies)
+        assert await tell(b"no envelope", at_west.signed(clinic, "/v1/queue/draw", b"x")) == 0, "never of use"
+        assert await user.states() == {area: WAITING}
+        rows = await surgery.federation.nodes["north"].engine.fetch("SELECT free_at, misses FROM requests")
+        assert rows == [(0, 0)]
+        one = offer(at_west, clinic, now_s + SOON_S)
+        assert await tell(one, one, one) == 0
+        over = offer(at_west, clinic, 0)
+        assert await tell(over, one, one) == 0
+        rows = await surgery.federation.nodes["north"].engine.fetch("SELECT misses, state FROM requests")
+        assert rows == [(0, WAITING)], "the same again, and what is older than what was said last, changes nothing"
 
 
 async def test_only_nodes_of_the_charter_tell_what_changes_and_what_they_say_is_checked(surgery: Surgery) -> None:
@@ -270,14 +357,73 @@ async def test_only_nodes_of_the_charter_tell_what_changes_and_what_they_say_is_
         user = surgery.user(view)
         request = await user.ask(with_work)
         call, stranger = Caller(surgery.federation), SigningKey(seed("stranger"))
-        body, clinic = request.sign(user.state.key), key_id(SigningKey(seed("clinic-a")).public)
-        lie = cbor.encode([[body, CLAIMED, seed("guess"), clinic, 0, 0]])
-        await call(stranger, "/federation/v1/queue", lie, 403)
+        body, epoch = request.sign(user.state.key), bytes(16)
+        told = cbor.encode([epoch, [[body, b""]]])
+        await call(stranger, "/federation/v1/queue", told, 403)
         south = surgery.federation.nodes["south"].state.log_key
-        assert await call(south, "/federation/v1/queue", lie) == cbor.encode(1)
-        for wrong in (b"\xf6", cbor.encode([[body]]), cbor.encode([[body, 9, b"", b"", 0, 0]])):
+        answer = cbor.decode(await call(south, "/federation/v1/queue", told))
+        assert isinstance(answer, list)
+        assert answer[1] == 1, "it does not hold this queue"
+        for wrong in (b"\xf6", cbor.encode([epoch, [[body]]]), cbor.encode([[body, b""]]), cbor.encode([b"x", []])):
             await call(south, "/federation/v1/queue", wrong, 400)
-        assert not await _claimed(surgery.federation.nodes["north"].queues)
+
+
+async def test_a_node_that_lost_its_database_gets_its_queue_back(surgery: Surgery) -> None:
+    one, other = QUEUE_NODES
+    async with surgery.view() as view:
+        for number in range(3):
+            await surgery.user(view, f"Person {number}").ask(with_work)
+
+        async def there() -> bool:
+            return len(await _states(surgery, other)) == 3
+
+        await until_async(there)
+        await surgery.federation.stop(other)
+        for path in (surgery.federation.folder / other).glob("node.sqlite*"):
+            path.unlink()
+        await surgery.federation.start(other)
+        await until_async(there)
+        await surgery.federation.stop(one)
+        assert len(await surgery.practice(view).draw(surgery.place, 5)) == 3
+
+
+async def test_a_node_that_withholds_people_cannot_put_a_friend_first(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        users = [surgery.user(view, f"Person {number}") for number in range(6)]
+        for user in users:
+            await user.ask(with_work)
+        due = sorted(users, key=lambda user: user.place.priority if user.place else b"")
+        friend = due[-1].state.request
+        assert friend is not None
+        body = friend.sign(due[-1].state.key)
+
+        async def only_the_friend(*_: object) -> list[bytes]:
+            return [body]
+
+        monkeypatch.setattr(surgery.federation.nodes[QUEUE_NODES[0]].queues, "draw", only_the_friend)
+        drawn = await surgery.practice(view).draw(surgery.place, 2)
+        assert [one.request.name for one in drawn] == [
+            user.state.request and user.state.request.name for user in due[:2]
+        ]
+
+
+async def test_a_device_that_was_put_back_from_a_copy_withdraws_what_it_said_later(surgery: Surgery) -> None:
+    """A node that has a later version shows it, and the withdrawal comes after that."""
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        copy = user.state.encode()
+        for hours in ((9, 12), (9, 11)):
+            await user.change(("flu",), ((), (hours,), 0, (), "80-89"))
+        restored = User(view, UserState.decode(copy), os.urandom, lambda _: None)
+        await restored.withdraw()
+        assert restored.state.withdrawn
+        assert await surgery.practice(view).draw(surgery.place, 5) == []
+        looking = User(view, UserState.decode(copy), os.urandom, lambda _: None)
+        await looking.states()
+        assert looking.state.withdrawn, "who only looks takes over what was said"
 
 
 async def test_a_huge_request_does_not_stop_the_nodes_of_a_queue_from_telling_each_other(surgery: Surgery) -> None:

@@ -30,7 +30,9 @@ def test_every_line_is_used_and_every_line_that_is_used_is_there() -> None:
     used |= set(re.findall(r'"((?:clinic|office|entry|fresh|kind|trail|passphrase|error)_[a-z_]+)"', source)) | {
         verdict_line(verdict) for verdict in Verdict
     }
-    used |= {f"claim_{name}" for name in CLAIMS.values()} | {f"reason_{number}" for number in REASONS} | {"fresh", "error"}
+    used |= (
+        {f"claim_{name}" for name in CLAIMS.values()} | {f"reason_{number}" for number in REASONS} | {"fresh", "error"}
+    )
     used |= {f"meaning_{verdict.name.lower()}" for verdict in Verdict}
     assert used - {"practice_data"} <= set(catalogue("en"))
     assert set(catalogue("en")) <= used

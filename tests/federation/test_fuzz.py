@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -42,13 +43,22 @@ from peewit_federation.appointment.queue_api import (
     decode_claim,
     decode_draw,
     decode_offered,
-    decode_states,
     encode_claim,
     encode_draw,
     encode_offered,
-    encode_states,
 )
-from peewit_federation.appointment.request import Request, Wishes, open_request
+from peewit_federation.appointment.request import Request, Wishes, claim_hash, claim_link, open_request
+from peewit_federation.appointment.spoken import (
+    CLAIM_PATH,
+    SAID,
+    VERSION,
+    decode_claimed,
+    decode_standing,
+    encode_shown,
+    encode_standing,
+    shown_claim,
+    shown_version,
+)
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.cose import Sign1
 from peewit_federation.draw.api import Conditions, DrawAnswer, DrawAsk, TokenAsk
@@ -83,6 +93,12 @@ REQUEST = Request(
     ((bytes(32), bytes(16)),), bytes(32), ROOT.public, 7, ((bytes(32), bytes(256)),), bytes(160), 1, bytes(32),
     bytes(32), (bytes(32),), (bytes(5232),), "over80",
 )  # fmt: skip
+SECRET = bytes(31) + b"s"
+CLAIMABLE = replace(REQUEST, claim=claim_hash(SECRET))
+CLAIM_PLACE = Place(*CLAIMABLE.areas[0])
+CLAIM_ENVELOPE = replace(
+    ENVELOPE, path=CLAIM_PATH, body=encode_claim(CLAIM_PLACE, CLAIMABLE.name, claim_link(SECRET, 0))
+)
 WISHES = Wishes(bytes(1216), bytes(32), ("flu",), ((1, 2),), ((8, 12),), 1, ("de", "en"), "80-120")
 PLACE = Place(bytes(32), bytes(16))
 OFFER = Offer(
@@ -158,7 +174,13 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "digests": (read_digests, [cbor.encode([bytes(32)])]),
     "request": (open_request, [REQUEST.sign(ROOT)]),
     "wishes": (Wishes.decode, [WISHES.encode()]),
-    "states of a request": (decode_states, [encode_states([(bytes(32), 3, 3), (bytes(31) + b"1", 0, 0)])]),
+    "how a request stands": (
+        decode_standing,
+        [encode_standing([(bytes(32), 3, 3), (bytes(31) + b"1", 0, 0)], (SAID, b"x")), encode_standing([], None)],
+    ),
+    "claimed": (decode_claimed, [cbor.encode(encode_shown((VERSION, b"x"))), cbor.encode(encode_shown(None))]),
+    "shown claim": (lambda data: shown_claim(data, CLAIMABLE), [CLAIM_ENVELOPE.sign(ROOT)]),
+    "shown version": (lambda data: shown_version(data, REQUEST), [REQUEST.sign(ROOT)]),
     "draw from a queue": (decode_draw, [encode_draw(PLACE, 5)]),
     "told of an offer": (decode_offered, [encode_offered(PLACE, bytes(32), 5)]),
     "claim": (decode_claim, [encode_claim(PLACE, bytes(32), bytes(32))]),

@@ -1,13 +1,14 @@
 """What people and practices ask of a queue, and what anybody may know of it. Practices ask in envelopes that they sign.
 
-    request                                            ->  [[area's name, state, offers not answered], …]
-    draw       [mediator, area, count]                 ->  [signed request, …]
-    offered    [mediator, area, H, until]              ->  []       until 0: the offer is over, others may draw it now
-    claim      [mediator, area, H, secret]             ->  []
+    request                                 ->  [[[area's name, state, offers not answered], …], shown]
+    draw       [mediator, area, count]      ->  [signed request, …]
+    offered    [mediator, area, H, until]   ->  []       until 0: the offer is over, others may draw it now
+    claim      [mediator, area, H, secret]  ->  shown
     waiting                                            ->  [[rank of the group, round, how many], …]
 
 A request waits (0), is withdrawn (1), claimed (2), or parked (3) after offers that were not answered: then nobody
-draws it until a later version comes. It waits for twelve rounds after its own.
+draws it until a later version comes. It waits for twelve rounds after its own. A node that cannot do as it is told has
+to show why (`spoken`): `shown` is empty if nothing stands in the way.
 
 Rules kept here: syntax and bounds.
 """
@@ -35,15 +36,14 @@ ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
 
 
-def encode_states(found: Iterable[tuple[bytes, int, int]]) -> bytes:
+def encode_states(found: Iterable[tuple[bytes, int, int]]) -> list[object]:
     """How a request stands in the areas of a node: (area's name, state, offers that were not answered)."""
-    return cbor.encode([list(one) for one in found])
+    return [list(one) for one in found]
 
 
-def decode_states(data: bytes) -> dict[bytes, int]:
+def read_states(rows: object) -> dict[bytes, int]:
     """States by area. Raises `MalformedError`."""
     found = {}
-    rows = cbor.decode(data, size_bytes_max=1024)
     for row in rows if isinstance(rows, list) else [None]:
         match row:
             case [bytes(area), int(state), int(_)] if len(area) == 32 and WAITING <= state <= PARKED:

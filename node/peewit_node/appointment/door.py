@@ -5,6 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from peewit_federation.appointment.envelope import ENVELOPE_BYTES_MAX, Envelope, Guard
+from peewit_federation.appointment.queue_api import Place
+from peewit_federation.errors import RefusedError
 from peewit_federation.log.checkpoint import origin_hash, origin_of
 from peewit_federation.registry.find import Finder, Found
 from peewit_federation.registry.fold import Registry
@@ -26,9 +28,14 @@ class SignedDoor:
 
     async def open(self, request: web.Request) -> Envelope:
         """The envelope in a request's body. Raises `SenderError`s."""
-        envelope = await self._state.machine.check(ENVELOPE, await self.read(request))
+        return (await self.open_signed(request))[0]
+
+    async def open_signed(self, request: web.Request) -> tuple[Envelope, bytes]:
+        """The envelope in a request's body, and its bytes, which prove to others what was said."""
+        data = await self.read(request)
+        envelope = await self._state.machine.check(ENVELOPE, data)
         self.admit(request, envelope)
-        return envelope
+        return envelope, data
 
     async def read(self, request: web.Request) -> bytes:
         """The bytes of an envelope, of which nothing is known yet."""
@@ -46,6 +53,13 @@ class SignedDoor:
         """The grants by which the holder of a key (its id) may act as a practice now."""
         found = self._finder.everywhere(Provider.KIND, key, int(self._state.now()))
         return [item for item in found if item.verdict is Verdict.ACTIVE]
+
+    def require_practice(self, place: Place, practice: bytes) -> None:
+        """Raise `RefusedError` unless the holder of a key (its id) is a practice that is admitted to an area."""
+        for found in self.practices(practice):
+            if found.mediator == place.mediator and found.standing and place.area in found.standing.areas:
+                return
+        raise RefusedError("only a practice that is admitted to a catchment area speaks in its queue")
 
     def mediators(self, key: bytes) -> list[bytes]:
         """The mediators for which the holder of a log key (its public bytes) may speak: its device is not closed."""

@@ -1,17 +1,21 @@
 """The nodes of a queue tell each other what changes in it (design 4.6).
 
     POST /federation/v1/queue    an envelope, signed with the teller's log key, over
-    [[signed request, state, secret of the claim, holder, free at, misses], …]
+    [epoch, [[signed request, what its practice said last], …]]    ->    [epoch, how many it cannot use yet]
 
 Rules kept here: everything that changes here goes to the other nodes of its area, in order, again and again until
-they have it, also after a restart; a request is checked there as if its user had brought it, a claim by its secret.
-What says nothing new changes nothing, so telling ends. A node is told only of areas whose queue it holds.
+they have it, also after a restart; what they cannot use is told again later and holds up nothing else. A node that
+lost its database has another epoch (16 random bytes), and is told everything. A request is checked there as if its user
+had brought it, and what a practice said by its signature: a teller's own word changes nothing. What says nothing new
+changes nothing, so telling ends. A node is told only of areas whose queue it holds.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -21,12 +25,14 @@ from aiohttp import web
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
-from peewit_federation.appointment.request import Request
+from peewit_federation.appointment.request import Request, open_request
+from peewit_federation.appointment.spoken import read_spoken
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
 from peewit_node.appointment.areas import Areas
 from peewit_node.appointment.door import SignedDoor
-from peewit_node.appointment.queue import Queues, Told
+from peewit_node.appointment.queue import Queues
+from peewit_node.checking.jobs import ENVELOPE
 from peewit_node.engine import Engine, StorageError, Write
 from peewit_node.node_state import NodeState
 from peewit_node.peers import Peer, PeerError, Peers
@@ -38,8 +44,36 @@ PAUSE_S: Final = 1.0
 PAUSE_S_MAX: Final = 60.0
 PATIENCE: Final = 6
 "So often a node that cannot use something is told it again, before others wait for it no longer."
-PUT_CURSOR: Final = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
+AGAIN_S: Final = 600.0
+AGAIN_S_MAX: Final = 86_400.0
+"What could not be used is told again after so long, and then more and more seldom."
+EPOCH: Final = "queue epoch"
+EPOCH_BYTES: Final = 16
+PUT_FACT: Final = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
 logger = structlog.get_logger("peewit.queue")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Changes after one, up to another, that a node could not use."""
+
+    due_s: float
+    after: int
+    upto: int
+    wait_s: float = AGAIN_S
+
+
+@dataclass
+class Known:
+    """What is known of another node."""
+
+    epoch: bytes = b""
+    "Which database it has."
+    cursor: int = 0
+    "The last change that it was told."
+    skipped: list[Skipped] = field(default_factory=list)
+    met: bool = False
+    "Whether it was told anything since our start."
 
 
 class Forwarder:
@@ -57,7 +91,8 @@ class Forwarder:
         self._door = door
         self._clock = clock
         self._random = random
-        self._cursors: dict[str, int] = {}
+        self._epoch = random.randbytes(EPOCH_BYTES)
+        self._known: dict[str, Known] = {}
         self._failures: dict[str, int] = {}
         self._unused: dict[str, int] = {}
         "How often a node said that it cannot use something yet."
@@ -66,62 +101,113 @@ class Forwarder:
     def routes(self) -> list[web.RouteDef]:
         return [web.post(PATH, self.listen)]
 
+    async def load(self, *, fresh: bool) -> None:
+        """Which database this is (`fresh`: one that was put back, so another), and what others were told. First."""
+        for name, body in await self._engine.fetch("SELECT name, body FROM facts WHERE name LIKE 'queue-%'"):
+            self._known[name.removeprefix("queue-")] = Known(body[8:], int.from_bytes(body[:8], "big"))
+        rows = await self._engine.fetch("SELECT body FROM facts WHERE name = ?", EPOCH)
+        if rows and not fresh:
+            self._epoch = rows[0][0]
+            return
+        await self._engine.write(Write(PUT_FACT, (EPOCH, self._epoch)))
+
     # Telling
 
     async def run(self) -> None:
         """Tell for ever."""
-        for name, body in await self._engine.fetch("SELECT name, body FROM facts WHERE name LIKE 'queue-%'"):
-            self._cursors[name.removeprefix("queue-")] = int.from_bytes(body, "big")
         while True:
-            await self._queues.changed.wait()
+            await self._wait()
             self._queues.changed.clear()
             now_s = self._clock()
             await asyncio.gather(*(
                 self._tell(peer) for name, peer in self._peers.all.items() if self._due_s.get(name, 0.0) <= now_s
             ))  # fmt: skip
-            if self._failures:
-                await asyncio.sleep(PAUSE_S)
-                self._queues.changed.set()
+
+    async def _wait(self) -> None:
+        """Until something changed, or is to be told again."""
+        again = [skipped.due_s for known in self._known.values() for skipped in known.skipped]
+        due_s = min([*again, *(self._due_s[name] for name in self._failures)], default=None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if due_s is None else max(0.0, due_s - self._clock())):
+                await self._queues.changed.wait()
 
     async def _tell(self, peer: Peer) -> None:
         name = peer.name
         try:
-            while (upto := await self._tell_some(peer)) is not None:
-                self._cursors[name] = upto
-                await self._engine.write(Write(PUT_CURSOR, (f"queue-{name}", upto.to_bytes(8, "big"))))
+            known = self._known.setdefault(name, Known())
+            if not known.met:
+                await self._post(peer, known, [])  # also with nothing to tell: which database has who?
+            for skipped in [one for one in known.skipped if one.due_s <= self._clock()]:
+                known.skipped.remove(skipped)
+                await self._tell_again(peer, known, skipped)
+            while await self._tell_some(peer, self._known[name]):
+                await self._keep(name)
             self._failures.pop(name, None)
         except (PeerError, SenderError, StorageError) as error:
             failures = self._failures[name] = self._failures.get(name, 0) + 1
             self._due_s[name] = self._clock() + min(PAUSE_S_MAX, PAUSE_S * 2.0 ** min(failures - 1, 10))
             logger.info("a node of a queue could not be told", peer=name, reason=str(error))
 
-    async def _tell_some(self, peer: Peer) -> int | None:
-        """Tell what comes next; up to which change the peer then has everything, or None if there was nothing."""
-        rows = await self._queues.after(self._cursors.get(peer.name, 0), ROWS_MAX)
-        told: list[list[object]] = []
-        upto, size = None, 0
-        for change, row in rows:
-            concerns = await self._concerns(peer, row)
-            if concerns and told and size + len(row.body) > BYTES_AIM:
+    async def _tell_some(self, peer: Peer, known: Known) -> bool:
+        """Tell what comes next, and remember that it was told; False if there was nothing."""
+        told: list[list[bytes]] = []
+        before, upto, size = known.cursor, known.cursor, 0
+        for change, body, proof in await self._queues.after(before, ROWS_MAX):
+            concerns = await self._concerns(peer, body)
+            if concerns and told and size + len(body) + len(proof) > BYTES_AIM:
                 break
             upto = change
             if concerns:
-                told.append(list(row.fields()))
-                size += len(row.body)
-        if told:
-            body = cbor.encode(told)
-            now_ms = int(self._state.now() * 1000)
-            nonce, key = self._random.randbytes(NONCE_BYTES), self._state.log_key
-            envelope = Envelope("POST", PATH, peer.operator.origin_hash, now_ms, nonce, key.public, body)
-            unused = cbor.decode(await self._peers.post(peer, PATH, envelope.sign(key), 1024))
-            tries = self._unused[peer.name] = self._unused.get(peer.name, 0) + 1 if unused else 0
-            if 0 < tries < PATIENCE:
-                raise PeerError(f"{peer.name} cannot use {unused} changes yet")
-            self._unused[peer.name] = 0
-        return upto
+                told.append([body, proof])
+                size += len(body) + len(proof)
+        unused = await self._post(peer, known, told) if told else 0
+        tries = self._unused[peer.name] = self._unused.get(peer.name, 0) + 1 if unused else 0
+        if 0 < tries < PATIENCE:
+            raise PeerError(f"{peer.name} cannot use {unused} changes yet")
+        self._unused[peer.name] = 0
+        if unused:
+            known.skipped.append(Skipped(self._clock() + AGAIN_S, before, upto))
+        known.cursor = upto
+        return upto > before
 
-    async def _concerns(self, peer: Peer, row: Told) -> bool:
-        request = Request.decode(Sign1.parse(row.body).payload)  # it was verified when it came
+    async def _tell_again(self, peer: Peer, known: Known, skipped: Skipped) -> None:
+        """What could not be used, as far as it has not changed since."""
+        rows = await self._queues.after(skipped.after, ROWS_MAX)
+        due = [(body, proof) for change, body, proof in rows if change <= skipped.upto]
+        told = [[body, proof] for body, proof in due if await self._concerns(peer, body)]
+        wait_s = min(2 * skipped.wait_s, AGAIN_S_MAX)
+        if told and await self._post(peer, known, told):
+            known.skipped.append(Skipped(self._clock() + wait_s, skipped.after, skipped.upto, wait_s))
+
+    async def _post(self, peer: Peer, known: Known, told: list[list[bytes]]) -> int:
+        """Tell something; how much of it cannot be used yet."""
+        now_ms = int(self._state.now() * 1000)
+        nonce, key = self._random.randbytes(NONCE_BYTES), self._state.log_key
+        body = cbor.encode([self._epoch, told])
+        envelope = Envelope("POST", PATH, peer.operator.origin_hash, now_ms, nonce, key.public, body)
+        answer = await self._peers.post(peer, PATH, envelope.sign(key), 1024)
+        match cbor.decode(answer, size_bytes_max=1024):
+            case [bytes(epoch), int(unused)] if len(epoch) == EPOCH_BYTES and unused >= 0:
+                known.met = True
+                await self._meet(peer.name, epoch)
+                return unused
+        raise MalformedError("the answer to what was told of a queue is [epoch, how many cannot be used]")
+
+    async def _meet(self, name: str, epoch: bytes) -> None:
+        """A node says which database it has: one that we did not know is told everything."""
+        known = self._known.setdefault(name, Known())
+        if known.epoch != epoch:
+            self._known[name] = Known(epoch, met=known.met)
+            await self._keep(name)
+            self._queues.changed.set()
+
+    async def _keep(self, name: str) -> None:
+        known = self._known[name]
+        cursor = min((known.cursor, *(skipped.after for skipped in known.skipped)))
+        await self._engine.write(Write(PUT_FACT, (f"queue-{name}", cursor.to_bytes(8, "big") + known.epoch)))
+
+    async def _concerns(self, peer: Peer, body: bytes) -> bool:
+        request = Request.decode(Sign1.parse(body).payload)  # it was verified when it came
         return peer.operator.origin_hash in await self._areas.holders(request)
 
     # Listening
@@ -129,30 +215,40 @@ class Forwarder:
     async def listen(self, request: web.Request) -> web.Response:
         """Another node of a queue tells what changed."""
         envelope = await self._door.open(request)
-        operators = (peer.operator for peer in self._peers.all.values())
-        teller = next((o.origin_hash for o in operators if o.log.public.raw == envelope.key), None)
+        teller = next((p for p in self._peers.all.values() if p.operator.log.public.raw == envelope.key), None)
         if teller is None:
             raise RefusedError("only nodes of the charter tell what changes in a queue")
-        rows = cbor.decode(envelope.body)
-        if not isinstance(rows, list) or len(rows) > ROWS_MAX:
-            raise MalformedError(f"a list of at most {ROWS_MAX} changes is due")
+        epoch, rows = _told(cbor.decode(envelope.body))
+        await self._meet(teller.name, epoch)
         unused = 0
-        for row in map(_row, rows):
+        for body, proof in rows:
             try:
-                await self._queues.merge(row, teller)
+                await self._hear(body, proof, teller.operator.origin_hash)
             except (UnknownError, RefusedError) as error:
-                # Perhaps this node does not know the area or the round yet; the teller tries again for a while.
+                # Perhaps this node does not know the area, the round or the practice yet; it is told again.
                 logger.info("a change of a queue could not be used yet", reason=str(error))
                 unused += 1
             except SenderError as error:
                 logger.info("a change of a queue is refused", reason=str(error))
-        return web.Response(body=cbor.encode(unused), content_type=CONTENT_TYPE)
+        return web.Response(body=cbor.encode([self._epoch, unused]), content_type=CONTENT_TYPE)
+
+    async def _hear(self, body: bytes, proof: bytes, teller: bytes) -> None:
+        request, said = open_request(body), None
+        if proof:
+            said = read_spoken(await self._state.machine.check(ENVELOPE, proof), proof)
+            self._door.require_practice(said.place, said.practice)
+        await self._queues.hear(request, body, said, teller)
 
 
-def _row(value: object) -> Told:
+def _told(value: object) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     match value:
-        case [bytes(body), int(state), bytes(secret), bytes(holder), int(free_at), int(misses)]:
-            if 0 <= state <= 3 and {len(secret), len(holder)} <= {0, 32} and 0 <= free_at < 1 << 53:
-                if 0 <= misses < 1 << 31:
-                    return Told(body, state, secret, holder, free_at, misses)
-    raise MalformedError("a change is [request, state, secret, holder, free at, misses]")
+        case [bytes(epoch), list(rows)] if len(epoch) == EPOCH_BYTES and len(rows) <= ROWS_MAX:
+            return epoch, [_row(row) for row in rows]
+    raise MalformedError(f"what is told of a queue is [epoch, at most {ROWS_MAX} changes]")
+
+
+def _row(value: object) -> tuple[bytes, bytes]:
+    match value:
+        case [bytes(body), bytes(proof)]:
+            return body, proof
+    raise MalformedError("a change is [signed request, what its practice said last]")

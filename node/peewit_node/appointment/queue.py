@@ -2,20 +2,22 @@
 
 Rules kept here: a request is checked in full, its tokens and ticket too, before it is stored, and stored before it is
 acknowledged; there is one for each `H`, and a later version by its own key replaces it. Practices draw in the order of
-group, round and priority, and what one has drawn no other gets while its lease lasts. A claim is final: the first
-practice that shows the secret has the request, whoever comes later, until its own key opens it again (`opened`). What
-this node cannot read (wishes) it hands on.
+group, round and priority, and what one has drawn here no other gets here while its lease lasts. A claim is final: the
+first practice that shows the secret has the request, whoever comes later, until its own key opens it again (`opened`).
+Other nodes' words count as far as a practice has signed them (`spoken`). What this node cannot read it hands on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from peewit_federation.appointment.envelope import SKEW_S
 from peewit_federation.appointment.queue_api import CLAIMED, ROUNDS_MAX, WAITING, WITHDRAWN
 from peewit_federation.appointment.request import Request, area_name, open_request
+from peewit_federation.appointment.spoken import SAID, VERSION, SaidClaimed, SaidOffered, Shown
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
 from peewit_federation.registry.fold import Registry
@@ -43,22 +45,6 @@ LEASES_MAX: Final = 200
 "Of one practice in one area."
 
 
-@dataclass(frozen=True)
-class Told:
-    """What one node tells another of a request."""
-
-    body: bytes
-    state: int
-    secret: bytes
-    holder: bytes
-    free_at: int
-    misses: int
-
-    def fields(self) -> tuple[bytes, int, bytes, bytes, int, int]:
-        """In the order in which they travel."""
-        return self.body, self.state, self.secret, self.holder, self.free_at, self.misses
-
-
 class Queues:
     """Requests, and who has drawn them."""
 
@@ -73,8 +59,11 @@ class Queues:
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
 
-    async def take(self, data: bytes) -> list[tuple[bytes, int, int]]:
-        """Store a signed request in the queues of its areas that are ours; how it stands. Raises `SenderError`s."""
+    async def take(self, data: bytes) -> tuple[list[tuple[bytes, int, int]], Shown | None]:
+        """Store a signed request in the queues of its areas that are ours.
+
+        How it stands, and what this node has instead: a later version, or a claim. Raises `SenderError`s.
+        """
         request = open_request(data)
         ours = [(area_name(*area), found) for area in request.areas if (found := await self._areas.ours(*area))]
         if not ours:
@@ -82,7 +71,7 @@ class Queues:
         query = "SELECT area, state, misses FROM requests WHERE request = ? AND body = ?"
         held = await self._engine.look(query, request.name, data)
         if {area for area, _, _ in held} >= {area for area, _ in ours}:
-            return held  # who asks again costs no proofs
+            return held, None  # who asks again costs no proofs
         ranks = [rank_of(found, request.group) for _, found in ours]
         priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
@@ -91,13 +80,15 @@ class Queues:
             row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
-        query = "SELECT version, body, state, misses, area FROM requests WHERE request = ?"
+        query = "SELECT body, state, misses, area, proof FROM requests WHERE request = ?"
         rows = await self._engine.look(query, request.name)
-        for version, body, state, _, area in rows:
+        states = [(area, state, misses) for _, state, misses, area, _ in rows]
+        for body, state, _, area, proof in rows:
             if area == ours[0][0] and body != data:
-                done = ", and it is claimed" if state == CLAIMED else ""
-                raise ConflictError(f"this node has version {version} of this request{done}")
-        return [(area, state, misses) for _, _, state, misses, area in rows]
+                opened = Request.decode(Sign1.parse(body).payload).opened
+                claimed = state == CLAIMED and opened == request.opened
+                return states, (SAID, proof) if claimed else (VERSION, body)
+        return states, None
 
     async def _priority(self, request: Request) -> bytes:
         schedule, rounds = self._state.charter.schedule, self._registry.rounds
@@ -134,92 +125,103 @@ class Queues:
             self._leasing -= taking
         return [body for request, body, ours in free if ours or request in fresh]
 
-    async def offered(self, area: bytes, request: bytes, practice: bytes, until_s: int) -> None:
+    async def offered(self, said: SaidOffered) -> None:
         """A practice has made an offer: nobody else draws the request before it may be answered; or it is over (0)."""
-        now = int(self._state.now())
-        if until_s == 0:
-            # It was declined, or taken back: whoever asked answered, or had nothing to answer.
-            with suppress(WriteConflictError):
-                await self._write(Write(RELEASE, (now, area, request, practice, now), 1))
+        now, area = int(self._state.now()), area_name(said.place.mediator, said.place.area)
+        if said.until_s == 0:
+            await self._release(area, said)
             return
-        if not now + ANSWER_S[0] <= until_s <= now + ANSWER_S[1]:
+        if not now + ANSWER_S[0] <= said.until_s <= now + ANSWER_S[1]:
             raise RefusedError(
                 f"an offer may be answered for {ANSWER_S[0] // 60} minutes to {ANSWER_S[1] // 86_400} days"
             )
-        row = until_s, MISSES_MAX - 1, area, request, practice, now
+        row = said.until_s, MISSES_MAX - 1, said.proof, said.time_ms, area, said.request, said.practice, now
         try:
             await self._write(Write(OFFERED, row, 1))
         except WriteConflictError:
             raise ConflictError("this practice has no lease of that request, or it has ended") from None
 
-    async def claim(self, place: tuple[bytes, bytes], request: bytes, practice: bytes, secret: bytes) -> None:
-        """End a request, in all of its areas: its user has chosen this practice of one of them (`place`).
+    async def _release(self, area: bytes, said: SaidOffered) -> None:
+        """An offer was declined, or taken back: whoever asked answered, or had nothing to answer."""
+        now = int(self._state.now())
+        row = now, said.proof, said.time_ms, area, said.request, said.practice, now, said.time_ms
+        with suppress(WriteConflictError):
+            await self._write(Write(RELEASE, row, 1))
 
-        The first claim is final. Raises `SenderError`s.
+    async def claim(self, said: SaidClaimed) -> Shown | None:
+        """End a request, in all of its areas: its user has chosen this practice of one of them.
+
+        The first claim is final: of whoever comes later it is shown, or that its own key opened the request again.
+        Raises `SenderError`s.
         """
-        rows = await self._engine.look("SELECT body, state, holder, area FROM requests WHERE request = ?", request)
+        query = "SELECT body, state, holder, area FROM requests WHERE request = ?"
+        rows = await self._engine.look(query, said.request)
         if not rows:
             raise UnknownError("there is no such request at this node")
         opened = Request.decode(Sign1.parse(rows[0][0]).payload)  # it was verified when it came
-        if any(replace(opened, opened=before).claimed_by(secret) for before in range(opened.opened)):
-            raise ConflictError("this request was opened again since: that claim counts no more")
-        if place not in opened.areas or not opened.claimed_by(secret):
+        if any(replace(opened, opened=before).claimed_by(said.secret) for before in range(opened.opened)):
+            return VERSION, rows[0][0]
+        if not said.ends(opened):
             raise RefusedError("not the secret of this request's claim, or not one of its areas")
-        if any(state == CLAIMED and holder != practice for _, state, holder, _ in rows):
-            raise ConflictError("another practice has claimed this request")
-        # Also what was withdrawn here: who shows the secret was chosen later.
-        await self._write(*(Write(CLAIM, (secret, practice, area, request, opened.opened)) for *_, area in rows))
-        rows = await self._engine.look("SELECT holder FROM requests WHERE request = ? AND state = 2", request)
-        if {holder for (holder,) in rows} != {practice}:
-            raise ConflictError("another practice has claimed this request")
+        if not any(state == CLAIMED and holder != said.practice for _, state, holder, _ in rows):
+            # Also what was withdrawn here: who shows the secret was chosen later.
+            row = said.proof, said.practice
+            await self._write(*(Write(CLAIM, (*row, area, said.request, opened.opened)) for *_, area in rows))
+        query = "SELECT holder, proof FROM requests WHERE request = ? AND state = 2"
+        rows = await self._engine.look(query, said.request)
+        others = [proof for holder, proof in rows if holder != said.practice]
+        if others or not rows:
+            return SAID, others[0] if others else b""
+        return None
 
     # With the other nodes of a queue
 
-    async def after(self, change: int, count: int) -> list[tuple[int, Told]]:
-        """What changed after a change, in order."""
-        query = (
-            "SELECT change, body, state, secret, holder, free_at, misses FROM requests WHERE change > ? "
-            "ORDER BY change LIMIT ?"
-        )
-        return [(row[0], Told(*row[1:])) for row in await self._engine.fetch(query, change, count)]
+    async def after(self, change: int, count: int) -> list[tuple[int, bytes, bytes]]:
+        """What changed after a change, in order: (change, signed request, what its practice said last)."""
+        query = "SELECT change, body, proof FROM requests WHERE change > ? ORDER BY change LIMIT ?"
+        return await self._engine.fetch(query, change, count)
 
-    async def merge(self, told: Told, teller: bytes) -> None:
-        """Take over what another node of the queue knows of a request. Raises `SenderError`s."""
-        request = open_request(told.body)
-        if teller not in await self._areas.holders(request):
+    async def hear(self, request: Request, body: bytes, said: SaidOffered | SaidClaimed | None, teller: bytes) -> None:
+        """Take over a request, and what a practice that is admitted said of it to a node of its queues.
+
+        Raises `SenderError`s.
+        """
+        holders = await self._areas.holders(request)
+        if teller not in holders:
             raise RefusedError("a change told by a node that does not hold this queue")
         if any([await self._areas.ours(*place) for place in request.areas]):
-            with suppress(ConflictError):
-                await self.take(told.body)
-        if told.state == CLAIMED:
-            if await self._opened(request.name) > request.opened:
-                return  # it was opened again since
-            await self.claim(request.areas[0], request.name, told.holder, told.secret)
-        elif told.state != WITHDRAWN:
-            for place in request.areas:
-                await self._take_over(area_name(*place), request, told)
-
-    async def _opened(self, request: bytes) -> int:
-        query = "SELECT coalesce(max(opened), 0) FROM requests WHERE request = ?"
-        ((opened,),) = await self._engine.look(query, request)
-        return int(opened)
-
-    async def _take_over(self, area: bytes, request: Request, told: Told) -> None:
-        """Another node's lease or offer: it may hold a request back no longer than it could here."""
-        now = int(self._state.now())
-        query = "SELECT misses FROM requests WHERE area = ? AND request = ?"
-        rows = await self._engine.look(query, area, request.name)
-        if not rows:
+            await self.take(body)
+        if said is None:
             return
-        misses = min(told.misses, rows[0][0] + 1)
-        free_at = min(told.free_at, now + (ANSWER_S[1] if misses > rows[0][0] else LEASE_S))
-        row = free_at, free_at, told.holder, free_at, misses, misses, MISSES_MAX
-        guard = area, request.name, request.version, free_at, misses
+        at_home = (said.place.mediator, said.place.area) in request.areas
+        if said.request != request.name or not at_home or said.node not in holders:
+            raise RefusedError("what a practice said of another request, or to a node that does not hold its queue")
+        if isinstance(said, SaidClaimed):
+            if not await self._opened_since(request):
+                await self.claim(said)
+            return
+        for place in request.areas:
+            await self._hear_offer(area_name(*place), said)
+
+    async def _opened_since(self, request: Request) -> bool:
+        query = "SELECT coalesce(max(opened), 0) FROM requests WHERE request = ?"
+        ((opened,),) = await self._engine.look(query, request.name)
+        return int(opened) > request.opened
+
+    async def _hear_offer(self, area: bytes, said: SaidOffered) -> None:
+        """An offer that was told to another node holds a request back as it would if it had been told here."""
+        if said.until_s == 0:
+            await self._release(area, said)
+            return
+        at_s = said.time_ms // 1000
+        if at_s > self._state.now() + SKEW_S or said.until_s > at_s + SKEW_S + ANSWER_S[1]:
+            raise RefusedError("an offer of another time, or for longer than offers may be answered")
+        guard = area, said.request, said.until_s, said.time_ms
         known = (
-            "SELECT 1 FROM requests WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) "
-            "AND (free_at < ? OR misses < ?)"
+            "SELECT 1 FROM requests WHERE area = ? AND request = ? AND state IN (0, 3) AND free_at < ? AND said_at < ?"
         )
         if await self._engine.look(known, *guard):
+            row = at_s, at_s, MISSES_MAX, said.until_s, said.practice, said.proof, said.time_ms
             await self._write(Write(TAKE_OVER, (*row, *guard)))
 
     async def expire(self) -> None:

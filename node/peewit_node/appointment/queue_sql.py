@@ -3,7 +3,8 @@
 state       waiting, withdrawn, claimed, or parked after offers that were not answered
 free_at     from when a practice may draw it; `leased` says that one has drawn it and not offered yet
 opened      how often its own key opened it again after a claim
-change      grows with every change, so that other nodes can be told what is new
+proof       what its practice said last: an offer, that it is over, or its claim (`spoken`); `said_at` says when
+change      grows with every change that other nodes are told; a lease is none, practices draw from all nodes
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 from typing import Final
 
 PUT: Final = (
-    "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', 0, 0, x'', 0, "
+    "INSERT INTO requests (area, request, rank, round, priority, version, body, state, offers, free_at, holder, "
+    "misses, change, opened, leased) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, x'', 0, "
     "(SELECT coalesce(max(change), 0) + 1 FROM requests), ?, 0) ON CONFLICT (area, request) "
     "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, "
     "misses = CASE WHEN requests.state = 3 OR excluded.opened > requests.opened THEN 0 ELSE requests.misses END, "
     "free_at = CASE WHEN excluded.opened > requests.opened THEN 0 ELSE requests.free_at END, "
-    "secret = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.secret END, "
+    "proof = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.proof END, "
     "holder = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.holder END, "
     "opened = max(excluded.opened, requests.opened), change = excluded.change "
     "WHERE excluded.version > requests.version AND (excluded.opened > requests.opened "
@@ -30,27 +32,27 @@ LEASED: Final = (
     "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND leased = 1 AND +state = 0 AND free_at > ?"
 )
 LEASE: Final = (
-    "UPDATE requests SET free_at = ?, holder = ?, leased = 1, change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND state = 0 AND free_at <= ?"
+    "UPDATE requests SET free_at = ?, holder = ?, leased = 1 WHERE area = ? AND request = ? AND state = 0 "
+    "AND free_at <= ?"
 )
 TAKE_OVER: Final = (
-    "UPDATE requests SET free_at = max(free_at, ?), holder = CASE WHEN free_at < ? THEN ? ELSE holder END, "
-    "leased = CASE WHEN free_at < ? THEN 0 ELSE leased END, "
-    "misses = max(misses, ?), state = CASE WHEN max(misses, ?) >= ? THEN 3 ELSE 0 END, "
-    "change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND version = ? AND state IN (0, 3) AND (free_at < ? OR misses < ?)"
+    "UPDATE requests SET misses = misses + CASE WHEN free_at <= ? OR leased = 1 THEN 1 ELSE 0 END, "
+    "state = CASE WHEN misses + CASE WHEN free_at <= ? OR leased = 1 THEN 1 ELSE 0 END >= ? THEN 3 ELSE 0 END, "
+    "free_at = ?, holder = ?, leased = 0, proof = ?, said_at = ?, change = (SELECT max(change) + 1 FROM requests) "
+    "WHERE area = ? AND request = ? AND state IN (0, 3) AND free_at < ? AND said_at < ?"
 )
 OFFERED: Final = (
     "UPDATE requests SET free_at = ?, leased = 0, offers = offers + 1, misses = misses + 1, "
-    "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, change = (SELECT max(change) + 1 FROM requests) "
+    "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, proof = ?, said_at = ?, "
+    "change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
 )
 RELEASE: Final = (
-    "UPDATE requests SET free_at = ?, misses = max(misses - 1, 0), state = 0, "
+    "UPDATE requests SET free_at = ?, misses = max(misses - 1, 0), state = 0, proof = ?, said_at = ?, "
     "change = (SELECT max(change) + 1 FROM requests) "
-    "WHERE area = ? AND request = ? AND state IN (0, 3) AND holder = ? AND leased = 0 AND free_at > ?"
+    "WHERE area = ? AND request = ? AND state IN (0, 3) AND holder = ? AND leased = 0 AND free_at > ? AND said_at < ?"
 )
 CLAIM: Final = (
-    "UPDATE requests SET state = 2, secret = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
+    "UPDATE requests SET state = 2, proof = ?, holder = ?, change = (SELECT max(change) + 1 FROM requests) "
     "WHERE area = ? AND request = ? AND opened = ? AND state IN (0, 1, 3)"
 )

@@ -1,0 +1,134 @@
+"""What a practice tells the nodes of a queue: that it made an offer, that one is over, and that it was chosen.
+
+Rules kept here: a node that refuses a claim has to show why: another practice's claim, signed, or that the request's
+own key opened it again. What it cannot show counts as if it had not answered, and the node is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from peewit_clients.backend import Backend, BackendError, UnreachableError
+from peewit_clients.drawing import RECENT_S
+from peewit_clients.journal_state import Name
+from peewit_clients.letters import Letters
+from peewit_clients.practice_state import OFFER, PracticeState
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.together import together
+from peewit_federation.appointment.queue_api import Place, encode_claim, encode_offered
+from peewit_federation.appointment.request import Request
+from peewit_federation.appointment.spoken import (
+    CLAIM_PATH,
+    OFFERED_PATH,
+    VERSION,
+    decode_claimed,
+    shown_claim,
+    shown_version,
+)
+from peewit_federation.errors import ForgeryError, SenderError
+from peewit_federation.keys import key_id
+from peewit_federation.registry.subjects import Verdict
+from peewit_federation.statements.mediator import Catchment, Provider
+
+CLAIM_WAIT_S: Final = 4.0
+
+
+class QueueSide:
+    """The queues of a practice's areas, as it speaks to them."""
+
+    def __init__(
+        self,
+        view: RegistryView,
+        state: PracticeState,
+        letters: Letters,
+        catchment: Callable[[Place], Catchment],
+        keep: Callable[..., None],
+    ) -> None:
+        self._view = view
+        self._state = state
+        self._letters = letters
+        self._catchment = catchment
+        self._keep = keep
+        "Makes durable what is now the case of things, by their names."
+
+    async def tell_offers(self) -> None:
+        """Tell the nodes of the queues of offers that they have not heard of."""
+        mine = self._state.journal
+        for name, offer in self._state.offered.items():
+            what: Name = OFFER, name
+            sent = not mine.whole and what not in {**mine.pending, **mine.flying}
+            if sent and not offer.told and offer.until_s > self._view.clock():
+                body = encode_offered(offer.place, name, offer.until_s)
+                refusals = _refusals(await self._say(offer.place, OFFERED_PATH, body))
+                offer.told = not any(error.status in (0, 403) or error.status >= 500 for error in refusals)
+                if offer.told:
+                    self._keep(what)
+
+    async def release(self, over: Sequence[tuple[Place, bytes]]) -> None:
+        """Tell the nodes of the queues that offers are over before their time: others may draw these requests now.
+
+        If nobody hears it, they wait until the offers would have ended.
+        """
+        for place, request in over:
+            await self._say(place, OFFERED_PATH, encode_offered(place, request, 0), CLAIM_WAIT_S)
+
+    async def claim(self, request: Request, place: Place, secret: bytes, *, held: bool = False) -> bool:
+        """Show the secret to the nodes of all of its areas; False if it is another's, or was opened again.
+
+        The nodes of its first area decide: one that shows another's claim is enough to decline, but of what is `held`
+        only all that answer can say that it is lost. May be repeated. Raises `UnreachableError` if none answers that
+        decides.
+        """
+        body = encode_claim(place, request.name, secret)
+        await self._view.refresh(sorted({mediator for mediator, _ in request.areas}), recent_s=RECENT_S)
+        for number, area in enumerate(request.areas):
+            results = await self._say(Place(*area), CLAIM_PATH, body, CLAIM_WAIT_S)
+            if number > 0:
+                continue
+            refusals = _refusals(results)
+            if results and len(refusals) == len(results) and all(error.status == 404 for error in refusals):
+                return held  # it has waited for as long as requests do: nobody is booked on it, who is booked stays
+            said = [self._is_ours(request, b, answer) for b, answer in results if isinstance(answer, bytes)]
+            if False in said and not (held and True in said):
+                return False
+            if True not in said:
+                # Without those who decide two practices might both be told yes.
+                why = "; ".join(map(str, refusals)) or "what they show is not so"
+                raise UnreachableError(f"no node that decides on this request answered: {why}")
+        return True
+
+    def _is_ours(self, request: Request, backend: Backend, answer: bytes) -> bool | None:
+        """Whether a node has given us what we claimed; None if it refuses and cannot show why."""
+        try:
+            shown = decode_claimed(answer)
+            return shown is None or self._is_shown(request, *shown)
+        except SenderError as error:
+            self._view.pool.complain(backend.name, f"a claim: {error}")
+            return None
+
+    def _is_shown(self, request: Request, kind: int, data: bytes) -> bool:
+        """Whether what a node shows is our own claim; False if it is why we get nothing. Raises `SenderError`s."""
+        if kind == VERSION:
+            if shown_version(data, request).opened <= request.opened:
+                raise ForgeryError("shown for one that was opened again was the request as it is")
+            return False
+        other = shown_claim(data, request)
+        if other.practice == key_id(self._state.key.public):
+            return True
+        found = self._view.finder.look(other.place.mediator, Provider.KIND, other.practice, int(self._view.clock()))
+        if found.verdict is Verdict.UNKNOWN:
+            raise ForgeryError("shown was a claim by somebody who was never admitted")
+        return False
+
+    async def _say(
+        self, place: Place, path: str, body: bytes, wait_s: float | None = None
+    ) -> list[tuple[Backend, bytes | BackendError]]:
+        """Say something to all nodes of an area, and what each answered."""
+        backends = self._letters.nodes(self._catchment(place).nodes)
+        calls = (self._letters.call(backend, self._state.key, path, body) for backend in backends)
+        return list(zip(backends, await together(calls, wait_s), strict=True))
+
+
+def _refusals(results: Sequence[tuple[Backend, bytes | BackendError]]) -> list[BackendError]:
+    return [result for _, result in results if isinstance(result, BackendError)]
