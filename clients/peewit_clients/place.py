@@ -22,7 +22,19 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.charter import Operator
-from peewit_federation.draw.api import CODE, OPEN, WORK, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at, work_done
+from peewit_federation.draw.api import (
+    CODE,
+    OPEN,
+    UNSPENT,
+    WORK,
+    Conditions,
+    DrawAnswer,
+    DrawAsk,
+    TokenAsk,
+    code_at,
+    decode_look,
+    work_done,
+)
 from peewit_federation.draw.blind_rsa import SALT_BYTES, Blinded, TokenPublicKey
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.draw.tickets import Ticket, join
@@ -68,6 +80,7 @@ class Admitter:
         self.asked = {} if asked is None else asked
         """What nodes were asked, for a code counts again only for the same bytes."""
         self._unanswered = set(self.asked)
+        self._offers: dict[str, Conditions] = {}
         self._save = save
 
     @property
@@ -92,6 +105,7 @@ class Admitter:
     async def tokens(self, request: bytes, number: int, group: str, prove: Prove) -> tuple[tuple[bytes, bytes], ...]:
         """Signatures of as many operators as the threshold says."""
         wanted = self._schedule.seats_of(number).committee.threshold
+        await self._look(request, number, group, prove, wanted)
         found: list[tuple[bytes, bytes]] = []
         refusals: list[str] = []
         later = False
@@ -115,6 +129,45 @@ class Admitter:
         others = "; ".join(refusals) or said("error_no_key", group=group, round=number)
         line = "error_admitted_later" if later else "error_admitted"
         raise RefusedError(said(line, count=len(found), wanted=wanted, why=others))
+
+    async def _look(self, request: bytes, number: int, group: str, prove: Prove, wanted: int) -> None:
+        """Before a code is spent anywhere: raise `RefusedError` if too few of its nodes can be reached now.
+
+        A round may end before they are back, and a code that is spent in one admits to no other.
+        """
+        good, unreached = 0, []
+        for backend in self._pool.order():
+            operator = backend.operator
+            if not operator.votes or self._rounds.token_key(operator.origin_hash, number, group) is None:
+                continue
+            try:
+                good += await self._admits(backend, (request, operator.origin_hash, number, group), prove)
+            except BackendError as error:
+                unreached += [f"{operator.name}: {error}"] if not 400 <= error.status < 500 else []
+            except SenderError as error:
+                self._pool.complain(operator.name, f"a look at a code: {error}")
+            if good == wanted:
+                return
+        if unreached:
+            raise RefusedError(said("error_code_later", count=good, wanted=wanted, why="; ".join(unreached)))
+
+    async def _admits(self, backend: Backend, name: Asked, prove: Prove) -> bool:
+        """Whether a node would admit, as far as can be asked without spending anything."""
+        _, _, number, group = name
+        offer = await self._offer(backend)
+        if name in self.asked or offer.kind != CODE:
+            return True
+        try:
+            ask = await prove(backend.operator, TokenAsk(number, group, b""), offer)
+        except RefusedError:
+            return True  # there is no code; that is said when one is asked for
+        return decode_look(await self._pool.post(backend, "/v1/tokens/look", ask.encode())) == UNSPENT
+
+    async def _offer(self, backend: Backend) -> Conditions:
+        """What a node asks for."""
+        if backend.name not in self._offers:
+            self._offers[backend.name] = Conditions.decode(await self._pool.fetch(backend, "/v1/admission"))
+        return self._offers[backend.name]
 
     async def _token(
         self, backend: Backend, key: TokenPublicKey, request: bytes, number: int, group: str, prove: Prove
@@ -142,7 +195,7 @@ class Admitter:
 
     async def _prove(self, backend: Backend, name: Asked, blinded: Blinded, prove: Prove) -> None:
         _, _, number, group = name
-        offer = Conditions.decode(await self._pool.fetch(backend, "/v1/admission"))
+        offer = await self._offer(backend)
         self.asked[name] = blinded, await prove(backend.operator, TokenAsk(number, group, blinded.data), offer)
         self._save()
 

@@ -2,6 +2,7 @@
 
 GET  /v1/admission                                        what this node asks for, and the open round
 POST /v1/tokens                                           a blind signature for an admission
+POST /v1/tokens/look                                      how a signup code stands, before it is spent anywhere
 POST /v1/draw                                             a member's proofs for a request that was admitted
 GET  /federation/v1/draw-keys/<round>/<place>/<public>/<origin>    a key, sealed to a member (design 4.5)
 
@@ -49,6 +50,7 @@ class DrawRoutes:
         return [
             web.get("/v1/admission", self.offer),
             web.post("/v1/tokens", self.token),
+            web.post("/v1/tokens/look", self.look),
             web.post("/v1/draw", self.draw),
             web.get("/federation/v1/draw-keys/{round}/{place}/{public}/{origin}", self.hand_over),
         ]
@@ -78,6 +80,10 @@ class DrawRoutes:
         key.public.number(ask.blinded)
         await self._admission.admit(ask)
         return _cbor(cbor.encode([key.blind_sign(ask.blinded, self._random.randbytes(key.public.size_bytes))]))
+
+    async def look(self, request: web.Request) -> web.Response:
+        ask = TokenAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))
+        return _cbor(cbor.encode(await self._admission.look(ask)))
 
     async def draw(self, request: web.Request) -> web.Response:
         ask = DrawAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))

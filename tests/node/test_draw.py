@@ -192,6 +192,24 @@ async def test_a_mistyped_code_does_not_lock_anybody_out(tmp_path: Path, monkeyp
             assert len(place.tokens) == WEEK.threshold
 
 
+async def test_a_code_is_spent_nowhere_while_one_of_its_nodes_is_down(tmp_path: Path) -> None:
+    """A round may end before it is back, and what was spent in one admits to no other."""
+    async with running(tmp_path, Admission()) as federation:
+        await opened(federation)
+        (code,) = await codes(federation, 1)
+        spent = "SELECT count(*) FROM codes WHERE spent <> x''"
+        async with client(federation) as admitter:
+            await federation.stop("west")
+            with pytest.raises(RefusedError, match="used nowhere: try again later"):
+                await admitter.get(seed("H"), "", with_code(code))
+            assert await federation.nodes["north"].engine.fetch(spent) == [(0,)]
+            await federation.start("west")
+            await until(lambda: "west" in federation.nodes, 5.0)
+        async with client(federation) as admitter:
+            assert len((await admitter.get(seed("H"), "", with_code(code))).tokens) == WEEK.threshold
+        assert await federation.nodes["north"].engine.fetch(spent) == [(1,)]
+
+
 async def test_work_is_bound_to_the_blinded_message_and_node(tmp_path: Path) -> None:
     async with running(tmp_path, Admission(kind="work", work_bits=12)) as federation:
         number = await opened(federation)

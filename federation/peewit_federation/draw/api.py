@@ -1,6 +1,7 @@
 """What clients and nodes say to each other on admission and the draw.
 
-    token ask      [round, group, blinded message, [kind of proof, proof]]
+    token ask      [round, group, blinded message, [kind of proof, proof]]         the message is empty in a look
+    look answer    0 unknown, 1 unspent, 2 spent                                  how a signup code stands
     token answer   [blind signature]
     draw ask       [H, round, group, [[origin hash, token], …]]
     draw answer    [[place, proof], …]
@@ -34,6 +35,7 @@ KINDS: Final = {"open": OPEN, "codes": CODE, "work": WORK}
 PROOF_MAX: Final = 64
 WORK_BITS_MAX: Final = 28
 "Some minutes of a telephone; a node that asks for more asks for nothing that anybody gives."
+UNKNOWN, UNSPENT, SPENT = range(3)
 CODE_LETTERS: Final = "ABCDEFGHJKMNPQRSTVWXYZ0123456789"
 "Crockford's base 32: no I, L, O, U."
 CODE_CHARACTERS: Final = 20
@@ -63,6 +65,14 @@ class TokenAsk:
                 if kind in KINDS.values() and len(proof) <= PROOF_MAX:
                     return cls(number, group, blinded, kind, proof)
         raise MalformedError("a token ask is [round, group, blinded message, [kind of proof, proof]]")
+
+
+def decode_look(data: bytes) -> int:
+    """How a signup code stands at a node. Raises `MalformedError`."""
+    match cbor.decode(data, size_bytes_max=8):
+        case int(found) if UNKNOWN <= found <= SPENT:
+            return found
+    raise MalformedError("how a code stands is 0, 1 or 2")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from peewit_federation.draw.api import CODE, KINDS, OPEN, WORK, TokenAsk, work_done
+from peewit_federation.draw.api import CODE, KINDS, OPEN, SPENT, UNKNOWN, UNSPENT, WORK, TokenAsk, work_done
 from peewit_federation.errors import QuotaError, RefusedError
 from peewit_federation.keys import sha256
 from peewit_node.config import Admission as Settings
@@ -20,7 +20,8 @@ from peewit_node.engine import Engine, Write, WriteConflictError
 
 ADD: Final = "INSERT INTO codes VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 SPEND: Final = "UPDATE codes SET spent = ? WHERE code = ? AND spent = ?"
-UNSPENT: Final = b""
+NOTHING: Final = b""
+"What a code was spent for that was not."
 WORDS: Final = {OPEN: "nothing", CODE: "a signup code", WORK: "a proof of work"}
 
 
@@ -44,9 +45,16 @@ class Admission:
         """Learn signup codes: what each is at this node (`draw.api.code_at`), and its group. How many were new."""
         count = "SELECT count(*) FROM codes"
         ((before,),) = await self._engine.fetch(count)
-        await self._engine.write(*(Write(ADD, (code, group, UNSPENT)) for code, group in codes))
+        await self._engine.write(*(Write(ADD, (code, group, NOTHING)) for code, group in codes))
         ((after,),) = await self._engine.fetch(count)
         return int(after) - int(before)
+
+    async def look(self, ask: TokenAsk) -> int:
+        """How a signup code stands here, for whoever wants to know before it is spent anywhere."""
+        rows = await self._engine.fetch("SELECT spent FROM codes WHERE code = ? AND grp = ?", ask.proof, ask.group)
+        if not rows:
+            return UNKNOWN
+        return SPENT if rows[0][0] else UNSPENT
 
     async def admit(self, ask: TokenAsk) -> None:
         """Admit what was asked, durably. Raises `RefusedError` or `QuotaError`."""
@@ -93,7 +101,7 @@ class Admission:
                 raise RefusedError("that signup code was used already")
             try:
                 await self._engine.write(
-                    Write(SPEND, (purpose, ask.proof, UNSPENT), 1), Write(COUNT, (ask.round, ask.group), 1)
+                    Write(SPEND, (purpose, ask.proof, NOTHING), 1), Write(COUNT, (ask.round, ask.group), 1)
                 )
             except WriteConflictError:
                 continue  # somebody was faster, perhaps with the same ask
