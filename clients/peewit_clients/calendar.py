@@ -17,6 +17,7 @@ from peewit_federation.appointment.request import Wishes
 from peewit_federation.errors import MalformedError, RefusedError
 
 SLOT_BYTES: Final = 16
+YEARS: Final = (1850, 2200)
 SLOTS_MAX: Final = 20_000
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -71,11 +72,14 @@ class Series:
 
 
 def read_day(text: str) -> date:
-    """`2026-12-24`. Raises `MalformedError`."""
+    """`2026-12-24`, of a year that people and computers can reckon with. Raises `MalformedError`."""
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text) if len(text) == len("2026-12-24") else None
     except ValueError:
-        raise MalformedError(said("error_day", text=text)) from None
+        found = None
+    if found is None or not YEARS[0] <= found.year <= YEARS[1]:
+        raise MalformedError(said("error_day", text=text))
+    return found
 
 
 def read_time(text: str) -> time:

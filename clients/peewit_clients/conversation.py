@@ -6,9 +6,11 @@ says is signed by it, about this request and slot, and counts in its order.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from peewit_clients.asking import MAILBOX_NODES, MAILBOX_S
+from peewit_clients.backend import UnreachableError
 from peewit_clients.offers import Found, Offers
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Chosen, Standing
@@ -31,6 +33,7 @@ from peewit_federation.passports.messages import delivery_context, read_delivery
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 
 WORDS_KEPT: Final = 20
+WORDS_BYTES: Final = 8 * 1024
 PASSPORTS_KEPT: Final = 20
 AFTER_S: Final = 7 * 86_400
 "After the last slot of an offer, in which a practice may still write."
@@ -128,6 +131,12 @@ class Conversation:
         if messages:
             self._side.save()
             await self._side.letters.delete(mail_key, chosen.boxes, messages)
+        if chosen.state is Standing.SENT:
+            # Its offer may have been taken back meanwhile, which is said where offers go.
+            dropped = list(self._offers.dropped)
+            with suppress(UnreachableError):
+                await self._offers.collect()
+            self._offers.dropped[:0] = dropped
         return chosen.state
 
     def _delivered(self, chosen: Chosen, message: bytes, address: bytes, public: bytes) -> bool:
@@ -160,12 +169,18 @@ class Conversation:
             return
         chosen.seen = note.number
         if note.text:
-            chosen.words.append((int(self._side.view.clock()), True, note.text))
-            del chosen.words[:-WORDS_KEPT]
+            self._heard(chosen, note.text, theirs=True)
         if note.what == CANCEL:
             chosen.state = Standing.CANCELLED
         elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
             chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
+
+    def _heard(self, chosen: Chosen, text: str, *, theirs: bool) -> None:
+        """Keep what was said, and of what was said before as much as has room in a recovery copy."""
+        chosen.words.append((int(self._side.view.clock()), theirs, text))
+        del chosen.words[:-WORDS_KEPT]
+        while sum(len(words.encode()) for _, _, words in chosen.words) > WORDS_BYTES and len(chosen.words) > 1:
+            del chosen.words[0]
 
     async def note(self, text: str) -> None:
         """Say something to the practice."""
@@ -185,8 +200,7 @@ class Conversation:
         chosen.sent = max(chosen.sent + 1, int(self._side.view.clock()))
         note = Note(self._side.asked().name, chosen.slot, chosen.sent, what, text, self._side.state.nonce)
         if text:
-            chosen.words.append((int(self._side.view.clock()), False, text))
-            del chosen.words[:-WORDS_KEPT]
+            self._heard(chosen, text, theirs=False)
         self._side.save()
         message = seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))
         await self._side.letters.put(offer.mailbox, offer.mailbox_nodes, self._side.state.writer, offer.leave, message)

@@ -76,7 +76,8 @@ class Offers:
                     if not self._opens(request, message):
                         gone.append(message)
         back = [message for message, item in found.items() if self._withdrawn(item, notes)]
-        gone += [*back, *noted] if back else []
+        if self._chosen_is_withdrawn(notes) or back:
+            gone += [*back, *noted]
         if gone:
             # A practice may leave two letters: what is over makes room for the next.
             await self._side.letters.delete(self._side.state.mail_key, request.mailbox_nodes, gone)
@@ -102,6 +103,23 @@ class Offers:
                 note = read_practice_note(data, found.practice.signing_key)
                 if (note.what, note.request) == (WITHDRAW, found.offer.request) and note.slot in offered:
                     self.dropped.append(said("error_taken_back", text=note.text or said("no_reason")))
+                    return True
+        return False
+
+    def _chosen_is_withdrawn(self, notes: Sequence[bytes]) -> bool:
+        """Whether the practice took its offer back as we accepted it: then that came too late, and nobody is coming."""
+        chosen = self._side.state.chosen
+        if chosen is None or chosen.state is not Standing.SENT:
+            return False
+        for data in notes:
+            with suppress(SenderError):
+                note = read_practice_note(data, chosen.practice.signing_key)
+                offered = note.slot in {slot for slot, *_ in chosen.offer.slots}
+                if (note.what, note.request, offered) == (WITHDRAW, chosen.offer.request, True):
+                    chosen.state = Standing.DECLINED
+                    if note.text:
+                        chosen.words.append((int(self._side.view.clock()), True, note.text))
+                    self._side.save()
                     return True
         return False
 

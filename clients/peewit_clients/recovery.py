@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -65,11 +66,14 @@ class Recovery:
         self._key = SigningKey(sha256(b"peewit recovery mailbox v1", secret))
         self._box = nacl.secret.Aead(sha256(b"peewit recovery key v1", secret))
 
-    async def save(self, number: int, state: bytes) -> None:
-        """Bring a copy to nodes, and delete older ones. Raises `UnreachableError` or `LimitError`."""
-        plain = cbor.encode([number, state])
-        if len(plain) + 4 > PADDED_BYTES:
-            raise LimitError(f"a state of {len(plain)} bytes has no room in a recovery copy")
+    async def save(self, number: int, states: Iterable[bytes]) -> None:
+        """Bring a copy to nodes, of the first state that has room, and delete older ones.
+
+        Raises `UnreachableError` or `LimitError`.
+        """
+        plain = next((p for p in (cbor.encode([number, state]) for state in states) if len(p) + 4 <= PADDED_BYTES), b"")
+        if not plain:
+            raise LimitError(f"a state of more than {PADDED_BYTES} bytes has no room in a recovery copy")
         padded = (len(plain).to_bytes(4, "big") + plain).ljust(PADDED_BYTES, b"\0")
         message = bytes(self._box.encrypt(padded))
         until_s = int(self._letters.clock()) + COPY_S

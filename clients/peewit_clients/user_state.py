@@ -3,7 +3,8 @@
     {0: [family name, given name, birth date], 1: group, 2: [nonce, five seeds, claim], 3: areas, 4: services,
      5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes,
      9: [secret of the recovery code, number of the last copy, whether withdrawn],
-     10: [mailbox of an offer that is over, …], 11: [passport as it was delivered, …]}                 CBOR
+     10: [mailbox of an offer that is over, …], 11: [passport as it was delivered, …],
+     12: [SHA-256 of what the last copy says, the request that is to follow this one, or empty]}       CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -11,8 +12,8 @@ taken again with the same bytes. Where it is kept, and encrypted, is left to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import Enum
 from typing import Final, Self
@@ -26,11 +27,13 @@ from peewit_federation.draw.api import TokenAsk
 from peewit_federation.draw.blind_rsa import Blinded
 from peewit_federation.draw.hashes import NONCE_BYTES, Person
 from peewit_federation.errors import MalformedError
-from peewit_federation.keys import SigningKey
+from peewit_federation.keys import SigningKey, sha256
 from peewit_federation.statements.mediator import Provider
 
 STATE_BYTES_MAX: Final = 1 << 20
 INVERSE_BYTES: Final = 512
+PASSPORTS_LEAST: Final = 5
+"That a recovery copy has in any case."
 Area = tuple[bytes, bytes]
 "Mediator and area."
 Extra = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...], int, tuple[str, ...], str]
@@ -100,6 +103,22 @@ class UserState:
     "Mailboxes of offers that were accepted before, and came to nothing."
     passports: list[bytes] = field(default_factory=list, repr=False)
     "Deliveries (kind 74), oldest first."
+    copied: bytes = b""
+    "What the last recovery copy says (`content`)."
+    anew: bytes = field(default=b"", repr=False)
+    "The state of the request that is to follow this one, until it has its place."
+
+    @property
+    def content(self) -> bytes:
+        """A hash of everything that a copy has to have."""
+        return sha256(replace(self, saved=0, copied=b"").encode())
+
+    def copies(self) -> Iterator[bytes]:
+        """What goes into a recovery copy, from everything to what is needed most."""
+        yield self.encode()
+        quiet = replace(self, chosen=replace(self.chosen, words=[])) if self.chosen else self
+        yield quiet.encode()
+        yield replace(quiet, passports=self.passports[-PASSPORTS_LEAST:]).encode()
 
     @classmethod
     def new(
@@ -146,6 +165,7 @@ class UserState:
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
             9: [self.recovery, self.saved, self.withdrawn], 10: self.done, 11: self.passports,
+            12: [self.copied, self.anew],
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -169,8 +189,17 @@ class UserState:
                     reply, claim, recovery, saved, withdrawn, Request.decode(request) if request else None,
                     dict(_asked(*item) for item in asked),
                     _chosen(*chosen) if chosen else None, done, _deliveries(rest.get(11)),
+                    *_copied(rest.get(12)),
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
+
+
+def _copied(value: object) -> tuple[bytes, bytes]:
+    """Of states that were written before there was this: nothing."""
+    match value:
+        case [bytes(copied), bytes(anew)]:
+            return copied, anew
+    return b"", b""
 
 
 def _asked(

@@ -293,6 +293,28 @@ async def test_a_month_after_an_appointment_its_practice_has_forgotten_who_came(
         assert not practice.state.calendar
 
 
+async def test_who_accepts_as_the_practice_takes_the_time_back_is_told_and_free_to_choose_another(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        practice.state.calendar = {slot(1).name: slot(1)}
+        (drawn,) = await practice.draw(surgery.place, 1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        await Appointments(practice).withdraw([slot(1).name], "the doctor is ill")
+        assert await practice.confirm() == []
+        assert await user.check() is Standing.DECLINED
+        chosen = user.state.chosen
+        assert chosen is not None
+        assert [text for _, _, text in chosen.words] == ["the doctor is ill"]
+        await offered(surgery, user, surgery.practice(view, "clinic-b"), 2)
+        assert user.state.request is not None
+        assert user.state.request.opened == 0, "at no cost"
+
+
 async def test_one_lying_node_neither_ends_a_booking_nor_turns_anybody_away(
     surgery: Surgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

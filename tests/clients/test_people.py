@@ -177,9 +177,18 @@ async def test_an_appointment_from_the_application_of_a_practice_to_its_end(peop
     assert "booked" in await done(folder, "provider", "run", "--once")
     await done(folder, "provider", "cancel", "--day", day, "--text", "sorry")
     assert "sorry" in await done(folder, "user", "status", *again)
+    off = time.strftime("%Y-%m-%d", time.localtime(time.time() + 9 * 86_400))
+    await done(folder, "provider", "calendar", "add", "--day", off, *times)
+    assert "0 people" in await done(folder, "provider", "cancel", "--day", off), "a day on which nobody is booked yet"
+    assert off not in await done(folder, "provider", "calendar", "show")
     await done(folder, "user", "withdraw", *again)
     assert (await found(folder, "user", "status", *again))["state"] == "withdrawn"
     await refused(folder, 3, "you have withdrawn this request", "user", "request", *PERSON, *again)
+    await refused(folder, 3, "'doctors'", "user", "request", *PERSON, *again, "--anew", "--group", "doctors")
+    await done(folder, "user", "again", *again)
+    assert (await found(folder, "user", "status", *again))["state"] == "waiting", (
+        "the old place, as there is no new one"
+    )
     anew = await found(folder, "user", "request", *PERSON, *again, "--anew")
     assert anew["recovery_code"] != code
     standing = await found(folder, "user", "status", *again)
@@ -310,6 +319,12 @@ async def test_what_people_get_wrong_is_said_in_a_sentence(people: Federation) -
     await bad(folder, 3, "Fehler: kein Einzugsgebiet für 99999", "user", "request", *PERSON, *german)
     await bad(folder, 3, "is not a day", "user", "request", *PERSON, "--born", "12.8.1940")
     await bad(folder, 3, "write it as 9-12", "user", "request", *PERSON, "--hours", "12-9")
+    await bad(folder, 3, "write it as 9-12", "user", "request", *PERSON, "--hours", "9-" + 5000 * "1")
+    (folder / "receipt.json").write_text('{"request": "", "ticket": "", "round": 1e400}')
+    await bad(folder, 3, "is not a receipt", "user", "receipt", "--check", "receipt.json")
+    for year in ("0001-01-01", "9999-12-31"):
+        add = ("--service", "flu", "--from", "09:00", "--to", "23:59", "--minutes", "10")
+        await bad(folder, 3, "is not a day", "provider", "calendar", "add", "--day", year, *add)
     await bad(folder, 3, "a signup code has", "user", "request", *PERSON, "--code", "ABC")
     await bad(folder, 3, "'doctors'", "user", "request", *PERSON, "--group", "doctors", "--person", "x")
     await bad(folder, 3, "is not a language", "user", "request", *PERSON, "--speak", "klingon", "--person", "x")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from peewit_clients.cli.person import Me, run_user
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_work
-from peewit_clients.recovery import Recovery, read_code, write_code
-from peewit_clients.user_state import UserState
+from peewit_clients.recovery import PADDED_BYTES, Recovery, read_code, write_code
+from peewit_clients.user import User
+from peewit_clients.user_state import Chosen, UserState
+from peewit_clients.vault import Vault
+from peewit_federation.appointment.messages import Offer
+from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import LimitError, MalformedError, UnknownError
 from tests.clients.surgery import Surgery
-from tests.federation_kit import NAMES, seed
+from tests.federation_kit import NAMES, catchment, provider, seed
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ async def test_the_newest_copy_comes_back_also_when_a_node_is_dead(surgery: Surg
         await user.ask(with_work)
         recovery = Recovery(user.letters, user.state.recovery)
         for number in range(1, 5):
-            await recovery.save(number, user.state.encode())
+            await recovery.save(number, user.state.copies())
         assert (await recovery.load())[0] == 4
         await surgery.federation.stop(NAMES[0])
         number, data = await Recovery(Letters(view.pool, view.clock, os.urandom), user.state.recovery).load()
@@ -59,14 +66,60 @@ async def test_the_newest_copy_comes_back_also_when_a_node_is_dead(surgery: Surg
         with pytest.raises(UnknownError, match="no node has a copy"):
             await Recovery(user.letters, seed("another code")[:16]).load()
         with pytest.raises(LimitError, match="no room"):
-            await recovery.save(9, bytes(49 * 1024))
+            await recovery.save(9, [bytes(49 * 1024)])
+
+
+async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Surgery, tmp_path: Path) -> None:
+    """A device that dies between what it did and the copy, and then only looks."""
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        me, charter = Me("en", True, tmp_path, "me", tmp_path / "charter.toml", ()), surgery.federation.folder
+        me.charter_path.write_bytes((charter / "charter.toml").read_bytes())
+        with Vault.make(me.path, None) as vault:
+            vault.write(user.state.encode())
+
+        def look() -> UserState:
+            async def work(user: User) -> None:
+                await user.states()
+
+            with Vault(me.path, None) as vault:
+                state = UserState.decode(vault.read() or b"")
+                run_user(me, vault, state, work)
+                return state
+
+        assert (await asyncio.to_thread(look)).copied
+        number, data = await Recovery(user.letters, user.state.recovery).load()
+        assert number == 1
+        assert UserState.decode(data).request == user.state.request
+        assert (await asyncio.to_thread(look)).saved == 1, "what did not change is not copied again"
+
+
+def test_whatever_was_said_and_signed_a_copy_has_room(tmp_path: Path) -> None:
+    """Long notes and many passports: what is needed most is in it."""
+    areas = ((seed("mediator"), seed("area")[:16]),)
+    state = UserState.new(Person("Muster", "Erika", date(1940, 8, 12)), "", areas, ("flu",), os.urandom)
+    offer = Offer(
+        seed("H"), seed("mediator"), ((seed("slot")[:16], 5, 10, "flu"),), 9, bytes(2000), bytes(32), bytes(1216),
+        bytes(32), (bytes(32),), b"l",
+    )  # fmt: skip
+    state.chosen = Chosen(offer, provider("a", catchment("b", "1")), seed("slot")[:16], bytes(32), bytes(32))
+    state.chosen.words = [(n, True, "ü" * 1000) for n in range(20)]
+    state.passports = [bytes([n]) * 3000 for n in range(20)]
+    first, *_, last = state.copies()
+    assert len(first) > PADDED_BYTES
+    assert len(last) < PADDED_BYTES
+    kept = UserState.decode(last)
+    assert kept.passports == state.passports[-5:]
+    assert kept.chosen is not None
+    assert not kept.chosen.words
 
 
 async def test_nodes_hold_one_copy_and_cannot_read_it(surgery: Surgery) -> None:
     async with surgery.view() as view:
         user = surgery.user(view)
         for number in range(1, 8):
-            await Recovery(user.letters, user.state.recovery).save(number, b"what nobody may read")
+            await Recovery(user.letters, user.state.recovery).save(number, [b"what nobody may read"])
     sizes = []
     for node in surgery.federation.nodes.values():
         rows = await node.engine.fetch("SELECT body FROM messages")

@@ -19,7 +19,7 @@ from peewit_clients.cli.receipt import receipt
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
-from peewit_clients.words import in_words, said
+from peewit_clients.words import in_words, said, verdict_line
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
@@ -52,7 +52,7 @@ def status(me: Me) -> None:
             me.tell("status_withdrawn")
             return
         if chosen is not None and chosen.state is not Standing.DECLINED:
-            _tell_chosen(me, chosen)
+            _tell_chosen(me, user, chosen)
             _tell_practice(me, user)
             _tell_words(me, chosen)
             return
@@ -106,11 +106,13 @@ def _times(chosen: Chosen | None) -> dict[str, object]:
     return {"begins": begins_s, "minutes": chosen.minutes, "practice": chosen.data, "words": words}
 
 
-def _tell_chosen(me: Me, chosen: Chosen) -> None:
+def _tell_chosen(me: Me, user: User, chosen: Chosen) -> None:
     begins_s = int(str(_times(chosen)["begins"]))
     match chosen.state:
         case Standing.SENT:
             me.tell("status_sent", when=clock(begins_s))
+            if user.view.clock() > chosen.offer.until:
+                me.tell("status_silent", until=clock(chosen.offer.until))
         case Standing.BOOKED:
             me.tell("status_booked", when=clock(begins_s), minutes=chosen.minutes)
             Console().print(escape(_address(me, chosen.data)), highlight=False)
@@ -124,7 +126,7 @@ def _tell_practice(me: Me, user: User) -> None:
     if verdict is Verdict.SUSPENDED:
         me.tell("practice_suspended")
     elif verdict is not Verdict.ACTIVE and verdict is not None:
-        me.tell("practice_gone", verdict=verdict.value)
+        me.tell("practice_gone", verdict=me.say(verdict_line(verdict)))
 
 
 def _tell_words(me: Me, chosen: Chosen) -> None:
@@ -220,7 +222,7 @@ def show(me: Me) -> None:
         if me.as_json:
             emit({"check_in": code, **_times(chosen)})
             return
-        _tell_chosen(me, chosen)
+        _tell_chosen(me, user, chosen)
         _tell_practice(me, user)
         _tell_words(me, chosen)
         click.echo()

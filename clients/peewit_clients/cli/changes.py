@@ -94,7 +94,7 @@ def cancel(date: str, service: str, text: str, keep_open: bool, dry_run: bool, c
     read_day(date)
 
     async def act(practice: Practice, _: Office) -> int:
-        found = _found(practice, date, service)
+        found = _found(practice, date, service, keep_open=keep_open)
         if not dry_run:
             await Appointments(practice).cancel(found, text)
             if not keep_open:
@@ -126,7 +126,7 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
     read_day(date), read_day(target)
 
     async def act(practice: Practice, _: Office) -> list[tuple[Booking, Slot]]:
-        found = _found(practice, date, service)
+        found = _found(practice, date, service, keep_open=keep_open)
         free = sorted(
             (slot for slot in practice.state.free(practice.view.clock()) if local_day(slot.begins_s) == target),
             key=lambda slot: (slot.begins_s, slot.name),
@@ -157,12 +157,17 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
 
 async def _close(practice: Practice, date: str, service: str, text: str) -> None:
     """Nobody is to come on this day: what is free or offered goes."""
+    await Appointments(practice).withdraw(_times(practice, date, service), text)
+
+
+def _times(practice: Practice, date: str, service: str) -> list[bytes]:
     times = [slot for slot in practice.state.calendar.values() if local_day(slot.begins_s) == date]
-    await Appointments(practice).withdraw([s.name for s in times if service in ("", s.service)], text)
+    return [slot.name for slot in times if service in ("", slot.service)]
 
 
-def _found(practice: Practice, date: str, service: str) -> list[Booking]:
+def _found(practice: Practice, date: str, service: str, *, keep_open: bool) -> list[Booking]:
+    """Who comes on a day; perhaps nobody, if there are times to be taken out."""
     found = of_day(list(practice.state.booked.values()), date, service)
-    if not found:
+    if not found and (keep_open or not _times(practice, date, service)):
         raise UnknownError(said("error_nobody_comes", date=date))
     return found

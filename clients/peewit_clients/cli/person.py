@@ -16,7 +16,7 @@ import click
 
 from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.calendar import read_day
-from peewit_clients.cli.common import charter_option, json_option, node_option, read_charter, with_pool
+from peewit_clients.cli.common import charter_option, json_option, node_option, plain, read_charter, with_pool
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.letters import Letters
@@ -26,11 +26,13 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
 from peewit_clients.vault import Vault, key_path
-from peewit_clients.words import said
+from peewit_clients.words import in_words, said, told
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import MalformedError, OperatorError, SenderError
 
 T = TypeVar("T")
+Keep = Callable[[UserState], None]
+"Makes a state durable."
 PERSON: Final = r"[a-z0-9][a-z0-9-]{0,31}"
 
 
@@ -105,36 +107,39 @@ def with_user(me: Me, work: Callable[[User], Awaitable[T]]) -> T:
         return run_user(me, vault, UserState.decode(data), work)
 
 
-def run_user(me: Me, vault: Vault, state: UserState, work: Callable[[User], Awaitable[T]]) -> T:
-    """Do something with an open request."""
-    charter = read_charter(me.charter_path)
+def run_user(
+    me: Me, vault: Vault, state: UserState, work: Callable[[User], Awaitable[T]], keep: Keep | None = None
+) -> T:  # fmt: skip
+    """Do something with an open request, which is kept in the vault, or where `keep` puts it."""
+    charter, keep_it = read_charter(me.charter_path), keep or (lambda state: vault.write(state.encode()))
 
     async def run(pool: BackendPool) -> T:
         view = RegistryView(charter, pool)
         view.go_through_others(state.recovery)
-        before = state.encode()
-        user = User(view, state, os.urandom, lambda state: vault.write(state.encode()))
+        user = User(view, state, os.urandom, keep_it)
         # First who is whose operator, which everybody asks; then what concerns us, through others.
         await view.refresh([])
         await view.refresh([mediator for mediator, _ in state.areas])
         try:
             return await work(user)
         finally:
-            if state.encode() != before and state.request is not None:
-                await _back_up(me, vault, user.letters, state)
+            if state.request is not None and state.content != state.copied:
+                await _back_up(me, keep_it, user.letters, state)
 
     return with_pool(charter, me.nodes, run)
 
 
-async def _back_up(me: Me, vault: Vault, letters: Letters, state: UserState) -> None:
+async def _back_up(me: Me, keep: Keep, letters: Letters, state: UserState) -> None:
     state.saved += 1
-    vault.write(state.encode())
+    keep(state)
+    content = state.content
     try:
-        await Recovery(letters, state.recovery).save(state.saved, state.encode())
-    except (UnreachableError, BackendError, SenderError):
-        state.saved -= 1
-        if not me.as_json:
-            click.echo(me.say("backup_late"), err=True)
+        await Recovery(letters, state.recovery).save(state.saved, state.copies())
+    except (UnreachableError, BackendError, SenderError) as error:
+        me.tell("backup_late", err=True, why=plain(in_words(told(error), me.language)))
+        return
+    state.copied = content
+    keep(state)
 
 
 def clock(at_s: float) -> str:

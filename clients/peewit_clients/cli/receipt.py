@@ -77,7 +77,7 @@ def _check(path: Path, me: Me) -> None:
         request, ticket = bytes.fromhex(said["request"]), Ticket.decode(bytes.fromhex(said["ticket"]))
         number, group, priority = int(said["round"]), str(said["group"]), str(said["priority"])
         tokens = [(bytes.fromhex(origin), bytes.fromhex(token)) for origin, token in said["tokens"]]
-    except (ValueError, KeyError, TypeError, RecursionError, MalformedError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, MalformedError):
         raise MalformedError(f"{path} is not a receipt of `peewit user receipt --json`") from None
     charter = read_charter(me.charter_path)
 

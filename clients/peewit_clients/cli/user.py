@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from datetime import date
 from typing import Final, TypeVar
@@ -18,7 +19,7 @@ from peewit_clients.cli.passphrases import new_passphrase
 from peewit_clients.cli.person import Me, passphrase, personal, read_person, run_user, with_user
 from peewit_clients.cli.wallet import passport
 from peewit_clients.letters import Letters
-from peewit_clients.place import with_code, with_work
+from peewit_clients.place import Prove, with_code, with_work
 from peewit_clients.pool import BackendPool
 from peewit_clients.recovery import Recovery, read_code, write_code
 from peewit_clients.registry_view import RegistryView
@@ -98,12 +99,11 @@ def request(
             if state.person != person:
                 raise OperatorError(said("error_somebody_else", path=path))
             if anew and state.request is not None:
-                _give_up(me, vault, state)
-                state = UserState.new(
-                    person, group, choose(me, postcode, services, areas), services, os.urandom, extra, state.passports
-                )
-                vault.write(state.encode())
-            elif state.request is None:
+                chosen = choose(me, postcode, services, areas)
+                new = UserState.new(person, group, chosen, services, os.urandom, extra)
+                _tell_place(me, _ask_anew(me, vault, state, new, prove))
+                return
+            if state.request is None:
                 # Nothing was brought yet: what is said now counts. Areas stay if a node may have admitted us for them.
                 state.group, state.services, state.wishes = group, services, extra
                 if not state.asked:
@@ -119,17 +119,47 @@ def request(
             await user.ask(prove)
 
         run_user(me, vault, state, ask)
-        assert state.request is not None
-        code_text = write_code(state.recovery)
-        if me.as_json:
-            emit({"round": state.request.round, "group": state.group, "recovery_code": code_text})
-            return
-        shown = state.group or me.say("everybody")
-        me.tell("request_asked", round=state.request.round, group=shown)
-        me.tell("rule")
-        me.tell("request_recovery")
-        click.echo(f"\n    {code_text}\n")
-        me.tell("request_recovery_hint")
+        _tell_place(me, state)
+
+
+def _ask_anew(me: Me, vault: Vault, old: UserState, new: UserState, prove: Prove) -> UserState:
+    """Get a new place first, and then give the old one up; what is under way is kept with the old one."""
+    if old.chosen is not None and old.chosen.state in (Standing.SENT, Standing.BOOKED):
+        raise RefusedError(said("error_stands"))
+    if old.anew:
+        begun = UserState.decode(old.anew)
+        if begun.asked or begun.request is not None:
+            new = begun  # a node may have admitted it already
+
+    def keep(state: UserState) -> None:
+        old.anew = state.encode()
+        vault.write(old.encode())
+
+    async def ask(user: User) -> None:
+        await user.ask(prove)
+
+    async def leave(user: User) -> None:
+        if not user.ended and not old.withdrawn:
+            await user.withdraw()
+
+    run_user(me, vault, new, ask, keep)
+    run_user(me, vault, old, leave)
+    new.passports = list(old.passports)
+    vault.write(new.encode())
+    return new
+
+
+def _tell_place(me: Me, state: UserState) -> None:
+    assert state.request is not None
+    code_text = write_code(state.recovery)
+    if me.as_json:
+        emit({"round": state.request.round, "group": state.group, "recovery_code": code_text})
+        return
+    me.tell("request_asked", round=state.request.round, group=state.group or me.say("everybody"))
+    me.tell("rule")
+    me.tell("request_recovery")
+    click.echo(f"\n    {code_text}\n")
+    me.tell("request_recovery_hint")
 
 
 @user.command()
@@ -160,18 +190,6 @@ def change(
     with_user(me, work)
 
 
-def _give_up(me: Me, vault: Vault, state: UserState) -> None:
-    """Take the old request out of all queues. Raises `RefusedError` while an appointment stands."""
-
-    async def leave(user: User) -> None:
-        if not user.ended and not state.withdrawn:
-            await user.withdraw()
-
-    run_user(me, vault, state, leave)
-    if state.chosen is not None and state.chosen.state in (Standing.SENT, Standing.BOOKED):
-        raise RefusedError(said("error_stands"))
-
-
 def _changed(old: tuple[T, ...], said: tuple[str, ...], read: Callable[[str], T]) -> tuple[T, ...]:
     if said == ("any",):
         return ()
@@ -187,10 +205,11 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _hours(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) < int(last) <= 24):
+    found = re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", text, re.ASCII)
+    first, last = map(int, found.groups()) if found else (0, 0)
+    if not first < last <= 24:
         raise MalformedError(said("error_hours", text=text))
-    return int(first), int(last)
+    return first, last
 
 
 def _age_group(born: date) -> str:
