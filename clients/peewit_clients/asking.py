@@ -61,10 +61,13 @@ class Asking:
             name = request_hash(
                 [area_name(*area) for area in state.areas], key_id(state.key.public), claim_hash(state.claim), data
             )
-            admitter = Admitter(self._side.view, self._side.randomness, state.asked, self._side.save)
+            near = self._side.ends()
+            admitter = Admitter(self._side.view, self._side.randomness, state.asked, self._side.save, near)
             place = self.place = await admitter.get(name, state.group, prove)
             until_s = int(now_s + MAILBOX_S)
-            boxes = await self._side.letters.open_mailbox(state.mail_key, MAILBOX_NODES, until_s, practices=True)
+            boxes = await self._side.letters.open_mailbox(
+                state.mail_key, MAILBOX_NODES, until_s, practices=True, near=self._side.ends()
+            )
             state.request = Request(
                 state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
                 claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
@@ -88,7 +91,9 @@ class Asking:
             return False
         until_s, key = int(side.view.clock() + MAILBOX_S), side.state.mail_key
         try:
-            more = await side.letters.open_mailbox(key, lacking, until_s, practices=True, besides=request.mailbox_nodes)
+            more = await side.letters.open_mailbox(
+                key, lacking, until_s, practices=True, besides=request.mailbox_nodes, near=side.ends()
+            )
             # A number is used once, whatever becomes of this.
             side.state.request = replace(request, version=request.version + 1)
             side.save()

@@ -89,7 +89,9 @@ class Conversation:
         )
         mail_key = SigningKey(chosen.mail_seed)
         if not chosen.message:
-            chosen.boxes = await self._side.letters.open_mailbox(mail_key, MAILBOX_NODES, until_s, practices=False)
+            chosen.boxes = await self._side.letters.open_mailbox(
+                mail_key, MAILBOX_NODES, until_s, practices=False, near=self._side.ends()
+            )
             chosen.message = self._sealed(chosen, mail_key, until_s)
             self._side.save()
         origins, writer = offer.mailbox_nodes, self._side.state.writer

@@ -6,7 +6,7 @@ and the same message counts once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
@@ -50,13 +50,18 @@ class Letters:
         return await self.pool.post(backend, path, envelope.sign(key))
 
     async def open_mailbox(
-        self, key: SigningKey, count: int, until_s: int, *, practices: bool, besides: Sequence[bytes] = ()
-    ) -> tuple[bytes, ...]:
-        """Open a mailbox at so many nodes (at least one) `besides` others; their operators. `UnreachableError`."""
+        self, key: SigningKey, count: int, until_s: int, *, practices: bool, besides: Sequence[bytes] = (),
+        near: Container[bytes] = (),
+    ) -> tuple[bytes, ...]:  # fmt: skip
+        """Open a mailbox at so many nodes (at least one) `besides` others, `near` ones first; their operators.
+
+        Raises `UnreachableError`.
+        """
         path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
         found: list[bytes] = []
         refusals: list[str] = []
-        for backend in self.pool.order():
+        order = sorted(self.pool.order(), key=lambda b: (self.pool.broken(b), b.operator.origin_hash not in near))
+        for backend in order:
             if backend.operator.origin_hash in besides:
                 continue
             try:

@@ -5,14 +5,15 @@
 
 Rules kept here: token keys and draw keys come from operators' logs that a quorum cosigned, never from whom is asked;
 salts and factors are fresh for every signer. Nodes that admit see no `H`, those that draw no signup code; the draw goes
-over connections of its own, to members that did not admit first. Who sees both ends of an address can still link the
-two, as long as nodes are not asked through one another. Who does not answer is passed over, as long as enough do.
+over connections of its own, first to members that will see `H` anyway, then to those that did not admit. Who sees
+both ends of an address can still link the two, as long as nodes are not asked through one another. Who does not answer
+is passed over, as long as enough do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,8 +72,12 @@ class Admitter:
         randomness: Randomness,
         asked: dict[Asked, tuple[Blinded, TokenAsk]] | None = None,
         save: Callable[[], None] = lambda: None,
+        near: Container[bytes] = (),
     ) -> None:
-        """`asked` is what was asked before; `save` is called whenever it changes, before anything is sent."""
+        """`asked` is what was asked before; `save` is called whenever it changes, before anything is sent.
+
+        `near`: operators whose nodes will see `H` anyway; they are asked to draw before others.
+        """
         self._view = view
         self._pool: BackendPool = view.pool
         self._rounds = view.registry.rounds
@@ -82,6 +87,7 @@ class Admitter:
         self._unanswered = set(self.asked)
         self._offers: dict[str, Conditions] = {}
         self._save = save
+        self._near = near
 
     @property
     def _schedule(self) -> Schedule:
@@ -109,7 +115,7 @@ class Admitter:
         found: list[tuple[bytes, bytes]] = []
         refusals: list[str] = []
         later = False
-        for backend in self._pool.order():
+        for backend in self._strangers():
             operator = backend.operator
             key = self._rounds.token_key(operator.origin_hash, number, group)
             if not operator.votes or key is None:
@@ -130,13 +136,17 @@ class Admitter:
         line = "error_admitted_later" if later else "error_admitted"
         raise RefusedError(said(line, count=len(found), wanted=wanted, why=others))
 
+    def _strangers(self) -> list[Backend]:
+        """Nodes in the order in which they are asked to admit: those first that will not see `H` anyway."""
+        return sorted(self._pool.order(), key=lambda b: (self._pool.broken(b), b.operator.origin_hash in self._near))
+
     async def _look(self, request: bytes, number: int, group: str, prove: Prove, wanted: int) -> None:
         """Before a code is spent anywhere: raise `RefusedError` if too few of its nodes can be reached now.
 
         A round may end before they are back, and a code that is spent in one admits to no other.
         """
         good, unreached = 0, []
-        for backend in self._pool.order():
+        for backend in self._strangers():
             operator = backend.operator
             if not operator.votes or self._rounds.token_key(operator.origin_hash, number, group) is None:
                 continue
@@ -221,7 +231,11 @@ class Admitter:
         body = DrawAsk(request, number, group, tuple(tokens)).encode()
         parts: list[Mapping[int, bytes]] = []
         refusals: list[str] = []
-        for backend in sorted(self._pool.order(), key=lambda b: b.operator.origin_hash in admitted):
+        order = sorted(
+            self._pool.order(),
+            key=lambda b: (b.operator.origin_hash not in self._near, b.operator.origin_hash in admitted),
+        )
+        for backend in order:
             if backend.name not in seats.committee.members:
                 continue
             try:

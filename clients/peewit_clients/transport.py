@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ class Transport:
         "If set, nodes are asked through one another; gives a node's key for it, or nothing while it is not known."
         self.guard = b""
         "If set, the same nodes carry as long as they can: so fewer pairs see both ends in the course of time."
+        self.ends: Callable[[], Container[bytes]] = frozenset
+        "Operators whose nodes are told what nobody else should: as long as others answer, these carry nothing."
 
     async def close(self) -> None:
         """Forget all connections: what follows shall not be known by them as coming from whom it came before."""
@@ -83,7 +85,14 @@ class Transport:
         relays = [b for b in others if b is not backend]
         self._random.shuffle(relays)
         if self.guard:
-            relays.sort(key=lambda relay: (relay.failures > 0, sha256(self.guard, relay.operator.origin_hash)))
+            ends = self.ends()
+            relays.sort(
+                key=lambda relay: (
+                    relay.operator.origin_hash in ends,
+                    relay.failures > 0,
+                    sha256(self.guard, relay.operator.origin_hash),
+                )
+            )
         reasons = []
         for relay in relays[:RELAYS]:
             try:

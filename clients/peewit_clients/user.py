@@ -44,6 +44,7 @@ class User:
         self.state = state
         self.letters = Letters(view.pool, view.clock, randomness)
         side = self._side = UserSide(view, state, self.letters, randomness, save)
+        view.pool.transport.ends = side.ends
         self._asking = Asking(side)
         self._offers = Offers(side)
         self._conversation = Conversation(side, self._offers)

@@ -15,7 +15,8 @@ from peewit_clients.words import said
 from peewit_federation.appointment.request import Request
 from peewit_federation.errors import UnknownError
 from peewit_federation.registry.subjects import Verdict
-from peewit_federation.statements.mediator import Provider
+from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
+from peewit_federation.statements.mediator import Catchment, Provider
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,18 @@ class UserSide:
             return None
         now_s = int(self.view.clock())
         return self.view.finder.look(chosen.offer.mediator, Provider.KIND, chosen.practice.subject, now_s).verdict
+
+    def ends(self) -> set[bytes]:
+        """Whose nodes see `H`: those that hold the queues of our areas, and those of our mailbox.
+
+        One of them that also carried what we ask would see by its clock whose `H` it is.
+        """
+        found = set(self.state.request.mailbox_nodes if self.state.request else ())
+        for mediator, area in self.state.areas:
+            looked = self.view.finder.look(mediator, Catchment.KIND, area, int(self.view.clock()))
+            statement = read_entry(self.view.standing_entry(looked) or b"", MEDIATOR_KINDS)
+            found |= set(statement.nodes) if isinstance(statement, Catchment) else set()
+        return found
 
     def asked(self) -> Request:
         """The request as it stands. Raises `UnknownError` if there is none."""

@@ -28,6 +28,8 @@ class Ledger:
     "By node: the H that it saw."
     sizes: dict[str, set[int]] = field(default_factory=dict)
     "By node: sizes of what it carried."
+    read: dict[str, set[int]] = field(default_factory=dict)
+    "By node: people whose H it read; if it also carried for them, its clock tells it whose H that is."
     drawn: dict[str, set[bytes]] = field(default_factory=dict)
     "By node: the H of which it saw which practice drew them."
     links: dict[tuple[str, str], set[int]] = field(default_factory=dict)
@@ -43,18 +45,20 @@ class Ledger:
         if name is not None:
             self.hashes.setdefault(target, set()).add(name)
             self.links.setdefault((relay, target), set()).add(person)
+            self.read.setdefault(target, set()).add(person)
 
     def tables(self, nodes: tuple[str, ...], people: int) -> list[Table]:
         """Who learnt what: by node, and by pair of nodes."""
         one = Table(
-            "node", "addresses", "H", "of them drawn by which practice", "address and H", "sizes carried",
+            "node", "addresses", "H", "of them drawn by which practice", "address and H, by its clock", "sizes carried",
             title=f"Who learnt what of {people} people: each node by itself", title_justify="left",
         )  # fmt: skip
         for node in nodes:
             sizes = ", ".join(f"{size // 1024} kB" for size in sorted(self.sizes.get(node, ())))
+            both = self.addresses.get(node, set()) & self.read.get(node, set())
             one.add_row(
                 node, str(len(self.addresses.get(node, ()))), str(len(self.hashes.get(node, ()))),
-                str(len(self.drawn.get(node, ()))), str(len(self.links.get((node, node), ()))), sizes,
+                str(len(self.drawn.get(node, ()))), str(len(both)), sizes,
             )  # fmt: skip
         two = Table(
             "pair", "people whose address and H the two could put together",

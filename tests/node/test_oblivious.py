@@ -7,12 +7,13 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from peewit_clients.backend import BackendError
+from peewit_clients.backend import Backend, BackendError
 from peewit_clients.place import with_work
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
@@ -21,7 +22,7 @@ from peewit_federation.oblivious.bhttp import Request, Response, pad
 from peewit_federation.oblivious.encapsulation import seal_request
 from peewit_node import oblivious
 from peewit_node.http_server import read_body
-from tests.clients.surgery import Surgery
+from tests.clients.surgery import QUEUE_NODES, Surgery
 from tests.federation_kit import NAMES, Federation, seed
 from tests.federation_kit_http import post
 
@@ -78,6 +79,37 @@ async def test_a_person_asks_for_everything_through_other_nodes(
     for secret in (request.name, request.mailbox, request.data, request.sign(user.state.key)):
         assert not any(secret in body for body in seen.carried), "what a relay carries it cannot read"
     await surgery.federation.stop()
+
+
+async def test_no_node_carries_what_a_person_asks_and_sees_h_too(surgery: Surgery) -> None:
+    """It would see by its clock whose `H` it is."""
+    for number in range(6):
+        async with surgery.view() as view:
+            carried: set[str] = set()
+            read: set[str] = set()
+            transport = view.pool.transport
+            direct, through = transport.direct, transport.through
+
+            async def noted(backend: Backend, *arguments: Any, real: Any = direct, seen: set[str] = carried) -> bytes:
+                seen.add(backend.name)
+                return await real(backend, *arguments)  # type: ignore[no-any-return]
+
+            async def sent(
+                backend: Backend, key: bytes, request: Request, *rest: Any, real: Any = through, seen: set[str] = read
+            ) -> bytes:
+                if request.path in ("/v1/requests", "/v1/draw"):
+                    seen.add(backend.name)
+                return await real(backend, key, request, *rest)  # type: ignore[no-any-return]
+
+            view.go_through_others(seed("guard", number))
+            transport.direct, transport.through = noted, sent  # type: ignore[method-assign, assignment]
+            user = surgery.user(view, f"Person {number}")
+            request = await user.ask(with_work)
+            await user.states()
+            assert await user.offers() == []
+        assert read == set(QUEUE_NODES)
+        assert carried == set(NAMES) - set(QUEUE_NODES)
+        assert {view.pool.charter.operator(n).origin_hash for n in QUEUE_NODES} == set(request.mailbox_nodes)
 
 
 async def test_it_works_with_a_node_dead_and_says_when_nobody_carries(surgery: Surgery) -> None:
