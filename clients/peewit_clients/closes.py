@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peewit_clients.backend import BackendError, UnreachableError
-from peewit_clients.device_file import DeviceFile
+from peewit_clients.device_file import DATABASE, DeviceFile
 from peewit_clients.identity import Identity
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
@@ -99,12 +99,25 @@ def statement_effective(view: RegistryView, statement: bytes) -> int:
     return best
 
 
-def origin_of_device(folder: Path, name: str) -> bytes:
-    """The origin hash of a device that is known here, or given in hexadecimal."""
+def device_here(folder: Path, name: str) -> Path | None:
+    """The folder of a device that is kept here, by its name or its log's origin hash; None if it is not here."""
     path = folder / "devices" / name
     if path.is_dir():
-        with DeviceFile.look(path) as device:
-            return origin_hash(origin_of(device.log))
+        return path
+    here = sorted((folder / "devices").glob(f"*/{DATABASE}"))
+    return next((file.parent for file in here if _origin_in(file.parent).hex() == name.lower()), None)
+
+
+def _origin_in(path: Path) -> bytes:
+    with DeviceFile.look(path) as device:
+        return origin_hash(origin_of(device.log))
+
+
+def origin_of_device(folder: Path, name: str) -> bytes:
+    """The origin hash of a device that is known here, or given in hexadecimal."""
+    path = device_here(folder, name)
+    if path is not None:
+        return _origin_in(path)
     try:
         found = bytes.fromhex(name)
     except ValueError:

@@ -27,7 +27,7 @@ class DeviceFile:
     def look(cls, folder: Path) -> Self:
         """Open a file to read it, also while its device works. Raises `OperatorError`."""
         try:
-            return cls(folder, sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True))
+            return cls(folder, sqlite3.connect((folder / DATABASE).absolute().as_uri() + "?mode=ro", uri=True))
         except sqlite3.Error as error:
             raise OperatorError(f"{folder / DATABASE}: {error}") from None
 

@@ -8,8 +8,10 @@ and the trail are sealed under the key in `device.key`, which a passphrase may s
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,23 +81,22 @@ class DeviceState(DeviceFile):
     def create(
         cls, folder: Path, seed: bytes, encryption_seed: bytes, device: bytes, passphrase: str | None = None
     ) -> DeviceState:
-        """Make a new device's state."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / DATABASE
-        if path.exists():
-            raise OperatorError(f"{path} exists already; a device is never overwritten")
-        (folder / KEY).unlink(missing_ok=True)  # of a try that was cut short
-        write_secret(folder / KEY, nacl.utils.random(nacl.secret.Aead.KEY_SIZE), passphrase)
-        box = nacl.secret.Aead(read_secret(folder / KEY, passphrase))
-        path.touch(mode=0o600)
-        database = _connect(path)
-        with database:
-            database.execute("BEGIN")
-            for name, body in (("seed", seed), ("encryption", encryption_seed), ("device", device), ("starts", b"0")):
-                kept = bytes(box.encrypt(body, name.encode())) if name in SEALED else body
-                database.execute("INSERT INTO facts VALUES (?, ?)", (name, kept))
-        database.close()
-        (folder / COUNTER).write_text("0", encoding="ascii")
+        """Make a new device's state: whole, or not at all. Raises `OperatorError`."""
+        if (folder / DATABASE).exists():
+            raise OperatorError(f"{folder / DATABASE} exists already; a device is never overwritten")
+        made = folder.with_name(f".{folder.name}.new")
+        facts = {"seed": seed, "encryption": encryption_seed, "device": device, "starts": b"0"}
+        try:
+            shutil.rmtree(made, ignore_errors=True)  # of a try that was cut short
+            made.mkdir(parents=True, mode=0o700)
+            _fill(made, facts, passphrase)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path in sorted(made.iterdir(), key=lambda path: path.name == DATABASE):
+                path.replace(folder / path.name)  # the database last: without it there is no device
+        except (OSError, sqlite3.Error) as error:
+            raise OperatorError(f"{folder}: {error}; no device was made") from None
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
         return cls(folder, passphrase)
 
     def close(self) -> None:
@@ -197,6 +198,18 @@ class DeviceState(DeviceFile):
         """(time, what, of which application, detail), oldest first."""
         rows = self._database.execute("SELECT time, box FROM trail ORDER BY time, rowid").fetchall()
         return [(at_s, *map(str, cbor.decode(self._open(box, TRAIL)))) for at_s, box in rows]
+
+
+def _fill(folder: Path, facts: Mapping[str, bytes], passphrase: str | None) -> None:
+    write_secret(folder / KEY, nacl.utils.random(nacl.secret.Aead.KEY_SIZE), passphrase)
+    box = nacl.secret.Aead(read_secret(folder / KEY, passphrase))
+    (folder / DATABASE).touch(mode=0o600)
+    with closing(_connect(folder / DATABASE)) as database, database:
+        database.execute("BEGIN")
+        for name, body in facts.items():
+            kept = bytes(box.encrypt(body, name.encode())) if name in SEALED else body
+            database.execute("INSERT INTO facts VALUES (?, ?)", (name, kept))
+    (folder / COUNTER).write_text("0", encoding="ascii")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -11,10 +11,11 @@ device is vouched for by the root when it is made.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from peewit_clients.device_state import DeviceState
 from peewit_clients.secret_file import read_secret, write_secret
@@ -23,6 +24,7 @@ from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.carried import Device, sign_device
 
+FACTS: Final = "mediator.json"
 DEVICE_NAME = r"[a-z0-9][a-z0-9-]{0,63}"
 
 
@@ -38,7 +40,7 @@ class Identity:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises `OperatorError`."""
-        path = folder / "mediator.json"
+        path = folder / FACTS
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             two = fields.get("two_persons", False) is True
@@ -51,14 +53,25 @@ class Identity:
     def save(self, folder: Path) -> None:
         """Write them down."""
         fields = {"id": self.id.hex(), "root": self.root.hex(), "two_persons": self.two_persons}
-        (folder / "mediator.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        fresh = folder / (FACTS + ".new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(fields, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(folder / FACTS)
 
 
 def init_mediator(folder: Path, seed: bytes, passphrase: str | None, *, two_persons: bool = False) -> Identity:
-    """Make a mediator's folder with a new root key."""
+    """Make a mediator's folder with a new root key; goes on with one that was cut short. Raises `OperatorError`."""
+    if (folder / FACTS).exists():
+        raise OperatorError(f"{folder} holds a mediator already; choose another folder with --folder")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    write_secret(folder / "root.key", seed, passphrase)
+    path = folder / "root.key"
+    if path.exists():
+        seed = read_secret(path, passphrase)
+    else:
+        write_secret(path, seed, passphrase)
     root = SigningKey(seed).public
     identity = Identity(key_id(root), root, two_persons)
     identity.save(folder)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from peewit_federation.errors import ForgeryError, LimitError, OperatorError, PeewitError, UnknownError
+from peewit_clients.backend import BackendError
+from peewit_federation.errors import ForgeryError, LimitError, OperatorError, UnknownError
 from peewit_federation.log.checkpoint import Checkpoint, open_cosignature
 from peewit_federation.log.follow import Follow
 from peewit_federation.log.merkle import HASH_BYTES, CompactRange
@@ -122,7 +123,7 @@ async def _get(session: aiohttp.ClientSession, url: str, size_bytes_max: int) ->
         if response.status == 404:
             raise UnknownError(f"{url}: not there")
         if response.status != 200:
-            raise PeewitError(f"{url}: HTTP status {response.status}")
+            raise BackendError(f"{url}: HTTP status {response.status}", response.status)
         parts, size = [], 0
         async for part in response.content.iter_any():
             size += len(part)

@@ -121,9 +121,10 @@ class Planner:
                 nodes=nodes,
                 groups=row.groups,
             )
+            entry = _located(statement.encode, row.line)
             word = self._word(state, last, statement, "office_opens")
             if word is not None:
-                plan.statements.append(statement.encode())
+                plan.statements.append(entry)
                 if last is None:
                     plan.names.append((Catchment.KIND, row.name, area, key_seed))
             if not self.knowledge.in_scope(row.postcodes, row.services):

@@ -23,9 +23,10 @@ from peewit_clients.follower import Copy, Follower
 from peewit_clients.freshness import Freshness, Seen, ViewBook, open_views
 from peewit_clients.pool import BackendPool
 from peewit_clients.words import said
+from peewit_federation import cbor
 from peewit_federation.api import Answer, Proven
 from peewit_federation.charter import Charter
-from peewit_federation.errors import ForgeryError
+from peewit_federation.errors import ForgeryError, MalformedError
 from peewit_federation.gossip.views import OPERATORS, Line
 from peewit_federation.log.checkpoint import log_key
 from peewit_federation.log.merkle import HASH_BYTES
@@ -219,6 +220,22 @@ class RegistryView:
             return node.oblivious_key if node else b""
 
         self.pool.transport.veil, self.pool.transport.guard = key, guard
+
+    # Between two runs
+
+    def encode(self) -> bytes:
+        """Copies of logs, and how long each node's views said that logs are, to be kept in a file."""
+        sizes = [[name, [list(one) for one in held.items()]] for name, held in self.book.sizes.items()]
+        return cbor.encode([2, self.follower.encode(), sizes])
+
+    def load(self, data: bytes) -> None:
+        """Take over what `encode` kept; logs are verified again. Raises `SenderError`."""
+        match cbor.decode(data, size_bytes_max=1 << 30):
+            case [2, bytes(logs), list(sizes)]:
+                self.follower.load(logs)
+                self.book.sizes = {name: {origin: int(size) for origin, size in held} for name, held in sizes}
+            case _:
+                raise MalformedError("not a cache of this version")
 
     # Questions
 

@@ -40,14 +40,18 @@ def write_secret(path: Path, secret: bytes, passphrase: str | None) -> None:
         }
     else:
         fields = {"bare": secret.hex()}
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise OperatorError(f"{path} exists already; secrets are never overwritten") from None
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(fields, file)
         file.flush()
         os.fsync(file.fileno())
+    try:
+        path.hardlink_to(fresh)  # whole, and never over another
+    except FileExistsError:
+        raise OperatorError(f"{path} exists already; secrets are never overwritten") from None
+    finally:
+        fresh.unlink()
 
 
 def is_sealed(path: Path) -> bool:

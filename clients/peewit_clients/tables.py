@@ -14,6 +14,7 @@ spreadsheet does to postcodes (01067 becomes 1067) is noticed.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -85,12 +86,18 @@ def read_providers(text: str) -> list[ProviderRow]:
 def _read(text: str, columns: tuple[str, ...], make: Callable[[dict[str, str], int], T]) -> Iterator[tuple[int, T]]:
     if len(text) > TABLE_BYTES_MAX:
         raise MalformedError(f"a table of more than {TABLE_BYTES_MAX} bytes")
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise MalformedError(f"line 1: {error}") from None
+    missing = [column for column in columns if column not in names]
     if missing and ";" in text.split("\n", 1)[0]:
         raise MalformedError("line 1: columns are separated by commas, not semicolons")
     if missing:
         raise MalformedError(f"line 1: the column {missing[0]!r} is missing; needed are {','.join(columns)}")
+    if len(set(names)) < len(names):
+        raise MalformedError("line 1: two columns have the same name")
     empty = True
     try:
         for row in reader:
@@ -134,6 +141,8 @@ def _catchment(row: dict[str, str], line: int) -> CatchmentRow:
     groups = tuple(row["groups"].split())
     for group in groups:
         _check(GROUP, group, "groups")
+    if len(set(groups)) < len(groups):
+        raise MalformedError("groups: one is named twice")
     return CatchmentRow(_name(row), postcodes, services, groups, nodes, _days(row), line)
 
 

@@ -51,9 +51,12 @@ class Places:
     def parse(cls, text: str) -> Places:
         """Parse the table. Raises `MalformedError` naming the line."""
         reader = csv.reader(text.splitlines())
-        if tuple(next(reader, ())) != COLUMNS:
-            raise MalformedError(f"line 1: the columns are {','.join(COLUMNS)}")
-        return cls([_place(number, row) for number, row in enumerate(reader, start=2)])
+        try:
+            if tuple(next(reader, ())) != COLUMNS:
+                raise MalformedError(f"line 1: the columns are {','.join(COLUMNS)}")
+            return cls([_place(number, row) for number, row in enumerate(reader, start=2)])
+        except csv.Error as error:
+            raise MalformedError(f"after line {reader.line_num}: {error}") from None
 
     def within(self, postcode: str, distance_km: float) -> dict[str, float]:
         """Postcodes within a distance of one, nearest first, with the distance in kilometres."""

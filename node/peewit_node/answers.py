@@ -49,15 +49,15 @@ class Answers:
         self, postcode: str | None, service: str | None, within_km: float | None, after: bytes = b""
     ) -> Answer:
         """Catchment areas: all, or those that serve a postcode (or one within a distance of it)."""
-        now_s = int(self._clock())
-        if within_km is None or postcode is None:
-            return await self._page(self._finder.catchments(now_s, postcode, service, after))
-        if self._places is None:
+        if postcode is None:
+            near = None
+        elif within_km is None:
+            near = {postcode}
+        elif self._places is None:
             raise MalformedError("this node has no map; fetch the whole list and search in it")
-        found: dict[bytes, Found] = {}
-        for near in self._places.within(postcode, within_km):
-            found |= {_key(item): item for item in self._finder.catchments(now_s, near, service, after)}
-        return await self._page(found[key] for key in sorted(found))
+        else:
+            near = set(self._places.within(postcode, within_km))
+        return await self._page(self._finder.catchments(int(self._clock()), near, service, after))
 
     async def providers(self, mediator: bytes, area: bytes, service: str | None, after: bytes = b"") -> Answer:
         """Providers of a catchment area."""

@@ -35,8 +35,9 @@ class Carrier:
     def __init__(self, registry: Registry, own: OwnLog) -> None:
         self._registry = registry
         self._own = own
-        self._closes: dict[tuple[bytes, bytes], int] = {}
-        self._underway: dict[bytes, tuple[CarriedStatement, asyncio.Future[int]]] = {}
+        self._underway: dict[bytes, asyncio.Future[int]] = {}
+        self._turns: dict[tuple[type, bytes], asyncio.Lock] = {}
+        "By what quotas count: who comes at the same time comes one after another."
 
     async def accept(self, data: bytes) -> bool:
         """Carry a statement; False if it is carried already. Raises `SenderError`s."""
@@ -44,9 +45,21 @@ class Carrier:
         if key in self._registry.vouched.known:
             return False
         if key in self._underway:
-            await asyncio.shield(self._underway[key][1])
+            await asyncio.shield(self._underway[key])
             return False
         statement = open_carried(data)
+        about = type(statement), statement.mediator if isinstance(statement, Device) else statement.origin_hash
+        turn = self._turns.setdefault(about, asyncio.Lock())
+        try:
+            async with turn:
+                return await self._carry(key, data, statement)
+        finally:
+            if not turn.locked() and self._turns.get(about) is turn:
+                del self._turns[about]
+
+    async def _carry(self, key: bytes, data: bytes, statement: CarriedStatement) -> bool:
+        if key in self._registry.vouched.known:
+            return False
         match statement:
             case Device():
                 self._check_device(statement)
@@ -55,15 +68,12 @@ class Carrier:
             case Evidence() | ForkRevocation():
                 self._check_fork(statement)
         durable = asyncio.ensure_future(self._own.append(Carried(data).encode()))
-        self._underway[key] = statement, durable
+        self._underway[key] = durable
         try:
             await asyncio.shield(durable)
         finally:
             del self._underway[key]
         self._registry.carry(data)
-        if isinstance(statement, Close):
-            name = statement.mediator + statement.origin_hash, statement.root
-            self._closes[name] = self._closes.get(name, 0) + 1
         return True
 
     def _check_root(self, mediator: bytes, root: bytes) -> None:
@@ -75,10 +85,7 @@ class Carrier:
     def _check_device(self, device: Device) -> None:
         self._check_root(device.mediator, device.root)
         granted = self._registry.admissions[device.mediator].quotas(self._registry.constitution)[0]
-        known = {*self._registry.vouched.devices.get(device.mediator, {})}
-        known |= {
-            s.origin_hash for s, _ in self._underway.values() if isinstance(s, Device) and s.mediator == device.mediator
-        }
+        known = self._registry.vouched.devices.get(device.mediator, {})
         if device.origin_hash not in known and len(known) >= granted:
             raise QuotaError(f"the mediator has {len(known)} devices, and operators grant {granted}")
         if len(self._registry.vouched.devices.get(device.mediator, {}).get(device.origin_hash, {})) >= CLOSES_MAX:
@@ -91,8 +98,9 @@ class Carrier:
         held = self._registry.vouched.closes.get((close.mediator, close.origin_hash), {}).get(close.root)
         if held is not None and (held.size, held.root_hash) <= (close.size, close.root_hash):
             raise RefusedError(f"the log is already closed at {held.size}; only a smaller close can follow")
-        name = close.mediator + close.origin_hash, close.root
-        if self._closes.get(name, 0) >= CLOSES_MAX:
+        name = close.mediator, close.origin_hash, close.root
+        said = sum((c.mediator, c.origin_hash, c.root) == name for c in self._registry.vouched.close_bytes)
+        if said >= CLOSES_MAX:
             raise QuotaError(f"this log was closed {CLOSES_MAX} times already")
         limit = self._registry.admissions[close.mediator].quotas(self._registry.constitution)[1]
         if close.size > limit:

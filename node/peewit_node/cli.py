@@ -11,6 +11,7 @@ import secrets
 import signal
 import socket
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from rich.table import Table
 
 from peewit_federation.errors import OperatorError
 from peewit_node.config import load_config
+
+STATUS_TIMEOUT_S = 60.0
+STATUS_BYTES_MAX = 16 << 20
 
 
 @click.group()
@@ -137,11 +141,17 @@ def _admin_status(data: Path) -> dict[str, Any]:
     path = data / ADMIN_SOCKET
     try:
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(STATUS_TIMEOUT_S)
             connection.connect(str(path))
             client = http.client.HTTPConnection("localhost")
             client.sock = connection
             client.request("GET", "/admin/status")
-            facts: dict[str, Any] = json.loads(client.getresponse().read())
-    except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; is the node running? Start it with `peewit node run`") from None
+            response = client.getresponse()
+            body = response.read(STATUS_BYTES_MAX)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OperatorError(f"{path}: {reason}; is the node running? Start it with `peewit node run`") from None
+    if response.status != HTTPStatus.OK:
+        raise OperatorError(f"{path}: the node answers with HTTP status {response.status}; look into its log")
+    facts: dict[str, Any] = json.loads(body)
     return facts

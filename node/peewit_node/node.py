@@ -12,6 +12,7 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Self
@@ -66,7 +67,7 @@ from peewit_node.oblivious import Oblivious
 from peewit_node.own_log import OwnLog
 from peewit_node.peers import Peers
 from peewit_node.problems import problems
-from peewit_node.restored import confirm, count_start
+from peewit_node.restored import confirm, count_start, promise
 from peewit_node.routes_client import ClientRoutes
 from peewit_node.routes_draw import DrawRoutes
 from peewit_node.routes_federation import FederationRoutes
@@ -112,7 +113,8 @@ class Node:
         registry = self.keeper.registry
         loopback = _on_loopback(state.operator.url)
         self.peers = Peers(self._others(), config.gossip, loopback=loopback, connector=connector)
-        self.own = OwnLog(self.logs, state.log_key, config.gossip.head_pause_s)
+        promised = partial(promise, config.data)
+        self.own = OwnLog(self.logs, state.log_key, config.gossip.head_pause_s, promised)
         self.forks = Forks(self.logs, registry, self.own, self.peers, clock, self._registry_changed)
         self.mirror = self.forks.mirror = Mirror(self.logs, self.peers, self.forks.longer)
         self.carrier = Carrier(registry, self.own)
@@ -186,7 +188,7 @@ class Node:
         await self.own.open()
         await self.keeper.load()
         await self.mailboxes.load()
-        restored = await count_start(self.engine, self.state.config.data)
+        restored = await count_start(self.engine, self.state.config.data, self.own.log.stored)
         await self.forwarder.load(fresh=restored)
         for log in self.logs.all():
             self.gossip.news(log, urgent=False)

@@ -8,7 +8,7 @@ durable. Before the first head of a life the log must be as long as anyone has e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from peewit_federation.keys import SigningKey
 from peewit_federation.log.checkpoint import Checkpoint, log_key, sign_checkpoint
@@ -23,8 +23,10 @@ RETRY_S = 0.1
 class OwnLog:
     """Appends to the operator's log."""
 
-    def __init__(self, logs: Logs, key: SigningKey, pause_s: float) -> None:
+    def __init__(self, logs: Logs, key: SigningKey, pause_s: float, promise: Callable[[int], None]) -> None:
+        """`promise` is told, outside the database, how long the log is about to be: a backup does not know."""
         self._logs = logs
+        self._promise = promise
         self._key = key
         self._pause_s = pause_s
         self._waiting: list[tuple[Sequence[bytes], asyncio.Future[int]]] = []
@@ -73,6 +75,7 @@ class OwnLog:
             tree.extend(map(leaf_hash, entries))
             head = sign_checkpoint(Checkpoint(self.log.key.name, tree.size, tree.root()), self._key)
             try:
+                self._promise(tree.size)
                 await self._logs.extend(self.log, entries=entries, head=head)
             except Exception as error:
                 for _, done in batch:

@@ -84,9 +84,11 @@ class Peer:
 class CheckedResolver(AbstractResolver):
     """Resolves each name once, and refuses addresses that a public node never has."""
 
-    def __init__(self, inner: AbstractResolver, *, private: bool) -> None:
+    def __init__(self, inner: AbstractResolver, *, private: bool, own: str = "") -> None:
+        """`own`: a name of ours (that of the proxy), which may lead anywhere."""
         self._inner = inner
         self._private = private
+        self._own = own
         self._known: dict[tuple[str, int], list[ResolveResult]] = {}
 
     async def resolve(
@@ -95,7 +97,7 @@ class CheckedResolver(AbstractResolver):
         key = host, port
         if key not in self._known:
             found = await self._inner.resolve(host, port, family)
-            for result in found:
+            for result in found if host != self._own else []:
                 check_address(result["host"], private=self._private)
             self._known[key] = found
         return self._known[key]
@@ -142,7 +144,8 @@ class Peers:
         )
 
     def _connector(self) -> aiohttp.BaseConnector:
-        resolver = CheckedResolver(aiohttp.ThreadedResolver(), private=self._private)
+        own = URL(self._settings.proxy).host or "" if self._settings.proxy else ""
+        resolver = CheckedResolver(aiohttp.ThreadedResolver(), private=self._private, own=own)
         return aiohttp.TCPConnector(limit=0, resolver=resolver, use_dns_cache=False, keepalive_timeout=PEER_KEEPALIVE_S)
 
     def replace(self, operators: list[Operator]) -> None:

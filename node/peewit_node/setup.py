@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.keys import PublicKey
@@ -20,6 +22,7 @@ from peewit_node.keyfile import write_key
 from peewit_node.node import DATABASE
 from peewit_node.sqlite import SqliteFile
 
+LAST: Final = "log.key"
 CONFIG = """\
 # A Peewit node. Every key can be set in the environment too, for example
 # PEEWIT_NODE_LISTEN=127.0.0.1:9000 or PEEWIT_NODE_GOSSIP__INTERVAL_S=5.
@@ -85,11 +88,28 @@ def init_node(
 ) -> Card:
     """Make a node's folder. `seeds` are three times 32 random bytes: log, witness and charter key."""
     _check(operator, url, listen, region)
+    if (folder / LAST).exists():
+        raise OperatorError(f"{folder / LAST} exists already; keys are never overwritten")
+    # Made beside it and moved, the log's key last: what was cut short before that is no node, and is made again.
+    made = folder.absolute().with_name(f".{folder.absolute().name}.new")
     try:
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True, mode=0o700)
+        card = _make(made, operator, url, listen, region, charter, seeds)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
+        for path in sorted(made.iterdir(), key=lambda path: (path.name == LAST, path.name)):
+            path.replace(folder / path.name)
     except OSError as error:
-        raise OperatorError(f"{folder}: {error.strerror}") from None
+        raise OperatorError(f"{folder}: {error.strerror}; nothing that counts was made") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return card
+
+
+def _make(
+    folder: Path, operator: str, url: str, listen: str, region: tuple[str, ...], charter: str, seeds: tuple[bytes, ...]
+) -> Card:
     log, witness, offline = (
         write_key(folder / f"{name}.key", seed) for name, seed in zip(("log", "witness", "charter"), seeds, strict=True)
     )

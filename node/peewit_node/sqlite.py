@@ -39,14 +39,14 @@ class SqliteFile:
         self._lock = _take_lock(path)
         try:
             self._writer = self._open_writer()
-            self._reader = self._connect(f"file:{path}?mode=ro")
-            self._looker = self._connect(f"file:{path}?mode=ro")
+            self._reader = self._connect("ro")
+            self._looker = self._connect("ro")
         except BaseException:
             self._lock.close()
             raise
 
     def _open_writer(self) -> sqlite3.Connection:
-        writer = self._connect(f"file:{self.path}?mode=rwc")
+        writer = self._connect("rwc")
         try:
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute("PRAGMA synchronous=FULL")
@@ -61,8 +61,8 @@ class SqliteFile:
             raise
         return writer
 
-    @staticmethod
-    def _connect(uri: str) -> sqlite3.Connection:
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"  # a name may have signs that mean something in one
         try:
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA busy_timeout=5000")

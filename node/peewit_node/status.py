@@ -29,6 +29,7 @@ from peewit_node.views import Views
 
 EXPIRY_WARNING_S: Final = 60 * 86_400
 LISTED_MAX: Final = 50
+COUNT_INTERVAL_S: Final = 60.0
 TOUCH_INTERVAL_S: Final = 1.0
 VERSION: Final = version("peewit")
 TOUCH: Final = "INSERT INTO facts VALUES ('touched', ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
@@ -57,6 +58,7 @@ class Status:
         self._touched_s = -TOUCH_INTERVAL_S
         self._begun_s = state.now()
         self.registry = CollectorRegistry()
+        self._counted = (-COUNT_INTERVAL_S, 0)
         self._times = RequestTimes()
         self.registry.register(self._times)
         self._gauges = {
@@ -116,8 +118,8 @@ class Status:
             reasons.append("the registry is being folded")
         if lacking := self._state.machine.lacking:
             reasons.append(f"{lacking} processes that check what arrives do not run")
-        view = self._views.own(self._state.now()).view
-        if self._state.now() - view.time_s > 3 * self._state.config.gossip.view_interval_s + 2:
+        signed_s = self._views.signed_s
+        if signed_s and self._state.now() - signed_s > 3 * self._state.config.gossip.view_interval_s + 2:
             reasons.append("no view was signed lately")
         return web.Response(text="\n".join(reasons) + "\n" if reasons else "ready\n", status=503 if reasons else 200)
 
@@ -175,6 +177,12 @@ class Status:
         return max(0, int(self._state.now()) - held.view.time_s) if held else None
 
     def _expiring(self, now_s: float) -> int:
+        """How many grants end soon; counted at most once in some time, for whoever asks."""
+        if not 0 <= now_s - self._counted[0] < COUNT_INTERVAL_S:
+            self._counted = now_s, self._count_expiring(now_s)
+        return self._counted[1]
+
+    def _count_expiring(self, now_s: float) -> int:
         return sum(
             now_s <= subject.standing.not_after < now_s + EXPIRY_WARNING_S
             for fold in self._keeper.registry.folds.values()

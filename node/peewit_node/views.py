@@ -88,6 +88,11 @@ class Views:
             return [Line(owner, log.origin) for owner in owners]
         return [Line(owner, log.origin, log.head.size, log.head.root) for owner in owners]
 
+    @property
+    def signed_s(self) -> int:
+        """When our last view was signed; 0 if none was."""
+        return self._own.view.time_s if self._own else 0
+
     def own(self, now_s: float) -> Held:
         """Our view: a new one if the last is older than the interval. Of a node without a vote, nobody is told."""
         held = self._own

@@ -84,6 +84,10 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
         "entry 3 counts for nothing: suspends practice p",
         "entry 4 counts for nothing: revokes (key lost or stolen) practice q",
     ]
+    code, output, errors = await peewit(folder, "mediator", "status", "--json")
+    (origin,) = json.loads(output)["devices"]
+    code, output, errors = await peewit(folder, "mediator", "close", origin, "--dry-run", env=secret)
+    assert (code, "at 5 entries" in output) == (0, True), "a hash names the device whose folder is here"
     code, _, errors = await peewit(folder, "mediator", "init", "--folder", "other", "--no-passphrase")
     assert code == 0, errors
     wrong = ("mediator", "close", "desk", "--root", "other/root.key", "--dry-run")
@@ -157,6 +161,23 @@ async def test_a_node_that_is_made_gives_programs_its_card(tmp_path: Path) -> No
     assert code == 0, errors
     assert json.loads(output) == json.loads((tmp_path / "north" / "card.json").read_text())
     assert json.loads(output)["url"] == "https://north.example"
+
+
+async def test_a_mediator_is_never_replaced_and_one_that_was_cut_short_goes_on(tmp_path: Path) -> None:
+    words = ("mediator", "init", "--no-passphrase", "--json")
+    code, output, errors = await peewit(tmp_path, *words)
+    assert code == 0, errors
+    identity = json.loads(output)
+    (tmp_path / "mediator" / "root.key").rename(tmp_path / "offline.key")
+    code, _, errors = await peewit(tmp_path, *words)
+    assert (code, "holds a mediator already" in errors) == (4, True), errors
+    (tmp_path / "offline.key").rename(tmp_path / "mediator" / "root.key")
+    (tmp_path / "mediator" / "mediator.json").unlink()
+    code, output, errors = await peewit(tmp_path, *words)
+    assert (code, json.loads(output)) == (0, identity), "its key stood already"
+    (tmp_path / "mediator" / "devices" / "front").mkdir(parents=True)
+    code, _, errors = await peewit(tmp_path, "mediator", "device", "front", "--no-publish", "--no-passphrase")
+    assert code == 0, errors
 
 
 async def test_operators_sign_a_charter_one_after_the_other_and_see_whether_it_follows(tmp_path: Path) -> None:

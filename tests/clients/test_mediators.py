@@ -94,6 +94,9 @@ async def test_publishing_in_a_minority_says_how_far_it_is_and_goes_on_later(fed
             plan = planner.catchments(read_catchments(AREAS), lambda _: None)
             progress = await role.publish(plan, wait_s=1)
             assert str(progress.words()) == "not yet effective: 2 of 3 nodes"
+            many = AREAS + f"b,{' '.join(str(code) for code in range(10_000, 12_001))},flu,,north,400\n"
+            with pytest.raises(MalformedError, match="line 3: postcodes"):
+                planner.catchments(read_catchments(many), lambda _: None)
             await federation.start("south")
             progress = await role.log.publish(wait_s=10)
             assert progress.effective
@@ -197,6 +200,9 @@ async def test_a_bad_postcode_on_line_4711_is_named_and_nothing_is_published(tmp
         (AREAS + "\n\nb,10119,flu,,north,401\n", "line 5: days"),
         (AREAS + "b,1067,flu,,north,400\n", "line 3: postcodes: 1067 has four digits and others have five"),
         (AREAS + "b,10119,flu,,north north,400\n", "line 3: nodes: one is named twice"),
+        (AREAS + "b,10119,flu,over80 over80,north,400\n", "line 3: groups: one is named twice"),
+        ('name,"postcodes"x,services\n', "line 1: "),
+        ("name,postcodes,services,groups,nodes,days,name\n", "line 1: two columns have the same name"),
         (AREAS.split("\n")[0], "the table has no rows"),
     ],
 )

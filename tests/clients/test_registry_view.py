@@ -12,8 +12,9 @@ from aiohttp import web
 
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
+from peewit_federation import cbor
 from peewit_federation.api import Answer
-from peewit_federation.errors import OperatorError
+from peewit_federation.errors import MalformedError, OperatorError
 from peewit_federation.log.checkpoint import Head, log_key
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Provider, Revocation
@@ -86,6 +87,19 @@ async def test_a_node_that_rolls_back_its_views_is_named(federation: Federation)
     assert "rolled log" in book.complaints["west"][0]
     book.add(seen(10_000, 9), 200)
     assert "future" in book.complaints["west"][1]
+
+
+async def test_a_rollback_between_two_runs_is_noticed(federation: Federation) -> None:
+    """What a node's views told is kept with the copies of logs."""
+    charter = charter_of(federation)
+    async with BackendPool(charter) as pool:
+        before, after = RegistryView(charter, pool), RegistryView(charter, pool)
+        before.book.sizes = {"north.127.0.0.1/witness": {seed("log"): 9}}
+        after.load(before.encode())
+        assert after.book.sizes == before.book.sizes
+        for wrong in (b"", b"\x80", cbor.encode([1, [], []])):
+            with pytest.raises(MalformedError):
+                after.load(wrong)
 
 
 async def test_a_client_whose_clock_is_a_day_off_is_told_so(federation: Federation) -> None:

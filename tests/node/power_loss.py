@@ -203,7 +203,7 @@ class PoweredFile(SqliteFile):
             del disk.files[name]  # a migration unlinks it, in the file system of the machine
         super().__init__(path)
 
-    def _connect(self, _uri: str) -> Any:  # type: ignore[override]
+    def _connect(self, _mode: str) -> Any:
         if self._shared is None:
             self._shared = Connection(str(self.path), self._disk, self._synchronous)
         return self._shared

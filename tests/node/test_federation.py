@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +15,9 @@ import pytest
 from peewit_clients.log_check import check_log
 from peewit_federation import cbor
 from peewit_federation.keys import SigningKey
+from peewit_federation.log.checkpoint import Checkpoint, log_key, sign_checkpoint
 from peewit_federation.log.merkle import leaf_hash, root_of
-from peewit_federation.statements.carried import Close, Evidence, open_carried, sign_close
+from peewit_federation.statements.carried import Close, Evidence, evidence_of, open_carried, sign_close
 from peewit_federation.statements.mediator import Provider, Revocation
 from tests.federation_kit import Federation, TestMediator, catchment, encode_all, provider, seed
 from tests.federation_kit_http import Device, admit, get, no_lies, post, quorums, start_with_area, until
@@ -267,6 +271,33 @@ async def test_a_flood_of_statements_does_not_block_a_close(federation: Federati
     assert status == 403
 
 
+async def test_what_comes_at_the_same_time_is_counted_one_after_another(federation: Federation) -> None:
+    """Quotas hold for a hundred posts at once, and closes are counted across restarts."""
+    mediator, device = await start_with_area(federation, 10)
+    url = f"{federation.url('north')}/v1/statements"
+    name = log_key(device.key.public).name
+
+    def evidence(number: int) -> bytes:
+        leaves = [leaf_hash(b"%d" % number), leaf_hash(b"other")]
+        heads = [sign_checkpoint(Checkpoint(name, 1, root_of([leaf])), device.key) for leaf in leaves]
+        return evidence_of(device.key.public, heads[0], heads[1], root_of(leaves[1:]), []).encode()
+
+    roots = [root_of(map(leaf_hash, device.entries[:size])) for size in range(10)]
+    closes = [
+        sign_close(Close(mediator.id, mediator.root.public, device.origin, size, root), mediator.root)
+        for size, root in enumerate(roots)
+    ]
+    answers = await asyncio.gather(*(post(url, close) for close in closes[::-1] * 3))
+    assert 1 <= sum(status == 200 for status, _ in answers) <= 8 + 2 * 8, "the same again is harmless"
+    carried = federation.nodes["north"].own.log.size
+    await asyncio.gather(*(post(url, evidence(number)) for number in range(20)))
+    assert federation.nodes["north"].own.log.size == carried + 1, "one is enough"
+    await federation.stop("north")
+    await federation.start("north")
+    held = federation.nodes["north"].keeper.registry.vouched
+    assert len(held.close_bytes) <= 8
+
+
 # Restarts
 
 
@@ -328,6 +359,35 @@ async def test_a_node_restored_from_a_backup_does_not_fork_its_own_log(tmp_path:
         (folder / name).write_bytes(data)
     await federation.start("north")
     await federation.nodes["north"].own.append(TestMediator("third").admission("1").encode())
+    await until(lambda: quorums(federation))
+    await federation.agree()
+    assert not any(log.forked for node in federation.nodes.values() for log in node.logs.all())
+    await federation.stop()
+
+
+async def test_a_node_put_back_from_a_copy_of_the_running_database_does_not_fork_its_own_log(tmp_path: Path) -> None:
+    """Such a copy knows of the same start as the folder: that entries are missing stands beside the keys."""
+    federation = Federation.make(tmp_path)
+    await federation.start()
+    await admit(federation, TestMediator("first"))
+    folder = tmp_path / "north"
+    with closing(sqlite3.connect(folder / "node.sqlite")) as live, closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        live.backup(copy)
+    for name in ("second", "third"):
+        await federation.nodes["north"].own.append(TestMediator(name).admission("1").encode())
+    await until(lambda: quorums(federation))
+    await federation.agree()
+    size = federation.nodes["north"].own.log.size
+    await federation.stop("north")
+    for path in folder.glob("node.sqlite*"):
+        path.unlink()
+    (tmp_path / "copy").rename(folder / "node.sqlite")
+    await federation.start("north")
+    own = federation.nodes["north"].own
+    assert own.log.size < size
+    assert not own.confirmed.is_set()
+    await own.append(TestMediator("fourth").admission("1").encode())
+    assert own.log.size == size + 1
     await until(lambda: quorums(federation))
     await federation.agree()
     assert not any(log.forked for node in federation.nodes.values() for log in node.logs.all())

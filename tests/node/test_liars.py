@@ -15,6 +15,8 @@ from tests.federation.test_merkle import tiles_of
 from tests.federation_kit import Federation, TestMediator, catchment, encode_all, provider, seed
 from tests.federation_kit_http import Device, admit, quorums, until
 
+METADATA = "/latest/meta-data"
+
 
 class Liar:
     """A peer that answers whatever the test says, at the address of a node of the charter."""
@@ -84,8 +86,8 @@ async def hang(_: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def redirect(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=302, headers={"Location": "http://169.254.169.254/latest/meta-data"})
+async def redirect(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=302, headers={"Location": f"http://{request.host}{METADATA}"})
 
 
 @pytest.mark.parametrize("answer", [b"garbage", b"\x84", endless, hang, redirect])
@@ -102,6 +104,7 @@ async def test_peers_that_send_garbage_hang_or_never_end_do_not_stop_the_others(
     assert status == 200
     await until(lambda: quorums(federation))
     await federation.agree()
+    assert METADATA not in liar.asked, "nobody goes where a peer sends them"
     if answer is not hang:
         await until(lambda: any(n.peers.all["east"].failures for n in federation.nodes.values()))
         assert any(n.peers.all["east"].last_error for n in federation.nodes.values())

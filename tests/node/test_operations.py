@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sqlite3
+import stat
 import time
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from peewit_node.engine import StorageError, StorageFullError, Write, WriteConfl
 from peewit_node.keyfile import read_key, write_key
 from peewit_node.migrate import drop_copies, migrate, migrations
 from peewit_node.node import Node
-from peewit_node.peers import PeerError, check_address
+from peewit_node.peers import CheckedResolver, PeerError, check_address
+from peewit_node.setup import init_node
 from peewit_node.sqlite import SqliteEngine, SqliteFile
 from tests.certificates import certify
+from tests.commands import peewit
 from tests.federation_kit import Federation, TestMediator, catchment, encode_all
 from tests.federation_kit_http import Device, admit, get, until
 
@@ -121,6 +125,82 @@ async def test_the_wrong_keys_or_operator_are_refused_before_anything_starts(tmp
         await Node.start(config.model_copy(update={"charter": tmp_path / "none.toml"}))
     with pytest.raises(StorageError, match="no such directory"):
         await Node.start(config.model_copy(update={"data": tmp_path / "nowhere"}))
+
+
+async def test_a_proxy_may_have_a_name_that_leads_into_our_own_network() -> None:
+    checked = CheckedResolver(aiohttp.ThreadedResolver(), private=False, own="localhost")
+    assert (await checked.resolve("localhost", 3128))[0]["host"] == "127.0.0.1"
+    strict = CheckedResolver(aiohttp.ThreadedResolver(), private=False, own="proxy.example")
+    with pytest.raises(PeerError, match="private address"):
+        await strict.resolve("localhost", 80)
+
+
+@pytest.mark.parametrize("name", ["n#1", "n?mode=memory", "n%20x", "n ä"])
+async def test_a_folder_may_have_any_name_and_two_are_two(tmp_path: Path, name: str) -> None:
+    for number, folder in enumerate((tmp_path / name, tmp_path / (name + "2"))):
+        init_node(
+            folder,
+            "north",
+            "https://north.example",
+            "127.0.0.1:1",
+            (),
+            "c.toml",
+            tuple(map(bytes, [[number] * 32] * 3)),
+        )
+        assert stat.S_IMODE((folder / "node.sqlite").stat().st_mode) & 0o077 == 0 or folder.stat().st_mode & 0o077 == 0
+        SqliteFile(folder / "node.sqlite").close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, name + "2"])
+
+
+def test_making_a_node_that_was_cut_short_can_be_said_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, seeds = tmp_path / "north", tuple(bytes([number]) * 32 for number in range(3))
+    words = (folder, "north", "https://north.example", "127.0.0.1:1", (), "c.toml", seeds)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("peewit_node.setup.SqliteFile", full)
+        with pytest.raises(OperatorError, match="No space left"):
+            init_node(*words)
+    assert not list(tmp_path.glob("**/*.key")), "no half a node"
+    init_node(*words)
+    with pytest.raises(OperatorError, match="never overwritten"):
+        init_node(*words)
+
+
+async def test_who_asks_a_node_that_hangs_or_is_broken_how_it_is_is_told_so(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(str(federation.configs["north"].data / "admin.sock"))
+    door.listen()
+
+    def answer(said: bytes) -> None:
+        connection, _ = door.accept()
+        connection.recv(1000)
+        connection.sendall(said)
+        connection.close()
+
+    words = ("node", "status", "north/node.toml")
+    for said, what in (
+        (b"", "is the node running"),
+        (b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n", "HTTP status 500"),
+    ):
+        waiting = asyncio.create_task(asyncio.to_thread(answer, said))
+        code, _, errors = await peewit(tmp_path, *words)
+        await waiting
+        assert (code, what in errors, "Traceback" in errors) == (4, True, False), errors
+    door.close()
+
+
+async def test_a_node_whose_gossip_has_stopped_is_not_ready(federation: Federation) -> None:
+    url, node = federation.url("north"), federation.nodes["north"]
+    assert (await get(url + "/readyz"))[0] == 200
+    real = node.state.clock
+    node.views.own = lambda _: None  # type: ignore[method-assign, assignment, return-value]
+    node.state.clock = lambda: real() + 3600
+    status, body = await get(url + "/readyz")
+    assert (status, b"no view was signed lately" in body) == (503, True)
 
 
 async def test_a_port_that_is_taken_is_an_error_in_words(tmp_path: Path) -> None:

@@ -27,7 +27,14 @@ from peewit_clients.cli.common import (
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.publishing import folder_option, proposes, root_option, wait_option
 from peewit_clients.cli.speaking import Speaker, language_option
-from peewit_clients.closes import bring_branch, close_device, hand_in, origin_of_device, statement_effective
+from peewit_clients.closes import (
+    bring_branch,
+    close_device,
+    device_here,
+    hand_in,
+    origin_of_device,
+    statement_effective,
+)
 from peewit_clients.device_file import DATABASE, DeviceFile
 from peewit_clients.device_state import KEY, DeviceState
 from peewit_clients.identity import Identity, root_key
@@ -155,7 +162,7 @@ def close(
             return
         taken, _ = await hand_in(pool, statement)
         if entries is not None:
-            with DeviceFile.look(folder / "devices" / name) as device:
+            with DeviceFile.look(device_here(folder, name) or folder) as device:
                 await bring_branch(pool, device, made, taken)
         end = time.monotonic() + wait_s
         count, needed = 0, charter.policy.needed()
@@ -195,8 +202,8 @@ def _consequences(name: str, size: int, lines: Sequence[Line]) -> list[Said]:
 
 def _entries_here(folder: Path, name: str) -> list[bytes] | None:
     """What this device's folder holds; None if it is not here."""
-    path = folder / "devices" / name
-    if not path.is_dir():
+    path = device_here(folder, name)
+    if path is None:
         return None
     with DeviceFile.look(path) as device:
         return device.entries()

@@ -43,6 +43,7 @@ from peewit_clients.cli.publishing import (
 )
 from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.closes import hand_in
+from peewit_clients.device_file import DATABASE
 from peewit_clients.identity import Identity, add_device, init_mediator, root_key
 from peewit_clients.log_words import kind_word
 from peewit_clients.mediator import Mediator
@@ -160,7 +161,7 @@ def device(
     path = root_path or folder / "root.key"
     charter = read_charter(charter_path) if publish else None
     made = folder / "devices" / name
-    if not made.exists():
+    if not (made / DATABASE).exists():
         root = root_key(path, passphrase_for(path, said("of_root")))
         own = None if no_passphrase else new_passphrase(said("for_named_device", name=name))
         add_device(folder, name, root, (os.urandom(32), os.urandom(32)), own)

@@ -186,7 +186,7 @@ def _open(charter: Charter, pool: BackendPool, cache: Path) -> RegistryView:
     path = _cache_file(charter, cache)
     if path.exists():
         try:
-            view.follower.load(path.read_bytes())
+            view.load(path.read_bytes())
         except (SenderError, OSError, ValueError, TypeError) as error:
             raise OperatorError(f"{path}: {error}; remove it") from None
     return view
@@ -197,7 +197,7 @@ def _keep(view: RegistryView, charter: Charter, cache: Path) -> None:
     fresh = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh.write_bytes(view.follower.encode())
+        fresh.write_bytes(view.encode())
         fresh.replace(path)
     except OSError as error:
         click.echo(f"warning: copies of logs cannot be kept in {cache}: {error.strerror}", err=True)

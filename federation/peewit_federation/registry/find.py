@@ -7,7 +7,7 @@ Distances and the entries behind the answers are left to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from peewit_federation.registry.fold import Registry
@@ -55,16 +55,19 @@ class Finder:
         return [item for item in found if item.verdict is not Verdict.UNKNOWN]
 
     def catchments(
-        self, now_s: int, postcode: str | None = None, service: str | None = None, after: bytes = b""
+        self, now_s: int, postcodes: Set[str] | None = None, service: str | None = None, after: bytes = b""
     ) -> Iterator[Found]:
-        """Catchment areas that count, of all mediators, in order, those behind `after` (a mediator and an area)."""
+        """Catchment areas that count, of all mediators (or of any of some postcodes), in order.
+
+        Those behind `after` (a mediator and an area).
+        """
         for mediator, fold in sorted(self.registry.folds.items()):
             if mediator < after[: len(mediator)]:
                 continue
             areas = (
                 {area for kind, area in fold.subjects if kind == Catchment.KIND}
-                if postcode is None
-                else fold.catchments_at.get(postcode, set())
+                if postcodes is None
+                else {area for at in fold.catchments_at.keys() & postcodes for area in fold.catchments_at[at]}
             )
             for area in sorted(area for area in areas if mediator + area > after):
                 found = self.look(mediator, Catchment.KIND, area, now_s)

@@ -57,6 +57,7 @@ class MediatorFold:
     "Subjects that changed since the caller last took them."
     revealed: list[tuple[Key, bytes, bytes, int]] = field(default_factory=list)
     "Revocations in the order of sight: (subject, id, origin, index)."
+    _digest: bytes | None = field(default=None, repr=False, compare=False)
 
     def wanted(self, origin: bytes, state: LogState) -> tuple[int, int] | None:
         """The entries [start, end) of a log to read next, or None if nothing is missing."""
@@ -117,6 +118,7 @@ class MediatorFold:
             self._index(key, new, set.add)
         self.subjects[key] = subject
         self.changed.add(key)
+        self._digest = None
 
     def _index(self, key: Key, standing: Standing | None, change: Change) -> None:
         if standing is None:
@@ -129,10 +131,13 @@ class MediatorFold:
                 change(self.catchments_at.setdefault(postcode, set()), key[1])
 
     def digest(self) -> bytes:
-        """SHA-256 over all subjects in order; equal states have equal digests."""
+        """SHA-256 over all subjects in order; equal states have equal digests. Kept until something changes."""
+        if self._digest is not None:
+            return self._digest
         whole = sha256()
         for (kind, subject), state in sorted(self.subjects.items()):
             standing = state.standing.digest if state.standing else bytes(32)
             whole.update(bytes([kind, len(subject)]) + subject + standing)
             whole.update(len(state.revocations).to_bytes(4, "big") + b"".join(sorted(state.revocations)))
-        return whole.digest()
+        self._digest = whole.digest()
+        return self._digest
