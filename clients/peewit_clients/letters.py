@@ -1,24 +1,28 @@
 """Signed requests to nodes, and mailboxes on several of them.
 
 Rules kept here: a message goes to all nodes that keep the mailbox, and one of them is enough; what is read is merged,
-and the same message counts once.
+and the same message counts once. A node that is rather full is given the work that it asks for.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.pool import BackendPool
 from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
-from peewit_federation.appointment.mailbox import Put, Terms, read_messages
+from peewit_federation.appointment.mailbox import WORK_BYTES, Put, Terms, bits_done, decode_bits, read_messages
 from peewit_federation.errors import SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 
 Randomness = Callable[[int], bytes]
+FULL: Final = 429
+TRIES_PER_TURN: Final = 4096
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Letters:
 
         Raises `UnreachableError`.
         """
-        path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
+        terms = Terms(until_s, practices)
         found: list[bytes] = []
         refusals: list[str] = []
         order = sorted(self.pool.order(), key=lambda b: (self.pool.broken(b), b.operator.origin_hash not in near))
@@ -65,9 +69,9 @@ class Letters:
             if backend.operator.origin_hash in besides:
                 continue
             try:
-                await self.call(backend, key, path, body)
+                await self._open(backend, key, terms)
                 found.append(backend.operator.origin_hash)
-            except BackendError as error:
+            except (BackendError, SenderError) as error:
                 refusals.append(f"{backend.name}: {error}")
             if len(found) == count:
                 break
@@ -79,12 +83,32 @@ class Letters:
         self, key: SigningKey, origins: Sequence[bytes], until_s: int, *, practices: bool
     ) -> None:
         """Open a mailbox at these nodes, or prolong it. Raises `UnreachableError` if none did."""
-        path, body = f"/v1/mailboxes/{key_id(key.public).hex()}", Terms(until_s, practices).encode()
+        terms = Terms(until_s, practices)
         backends = self.nodes(origins)
-        results = await together(self.call(backend, key, path, body) for backend in backends)
+        results = await together(self._open(backend, key, terms) for backend in backends)
         refusals = [f"{b.name}: {r}" for b, r in zip(backends, results, strict=True) if isinstance(r, BackendError)]
         if len(refusals) == len(backends):
             raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
+
+    async def _open(self, backend: Backend, key: SigningKey, terms: Terms) -> bytes:
+        """Open a mailbox at a node, for work if it asks for some. Raises `BackendError` or `MalformedError`."""
+        address = key_id(key.public)
+        path = f"/v1/mailboxes/{address.hex()}"
+        try:
+            return await self.call(backend, key, path, terms.encode())
+        except BackendError as error:
+            if error.status != FULL:
+                raise
+            bits = decode_bits(await self.pool.fetch(backend, "/v1/mailboxes/work"))
+            if not bits:
+                raise
+        for attempt in range(1 << 63):
+            work = attempt.to_bytes(WORK_BYTES, "big")
+            if bits_done(backend.operator.origin_hash, address, work) >= bits:
+                return await self.call(backend, key, path, replace(terms, work=work).encode())
+            if attempt % TRIES_PER_TURN == 0:
+                await asyncio.sleep(0)
+        raise AssertionError("unreachable")
 
     async def put(
         self, address: bytes, origins: Sequence[bytes], key: SigningKey, leave: bytes, message: bytes

@@ -75,6 +75,8 @@ class Limits(BaseModel):
     connections: Annotated[int, Field(ge=1)] = 2_000
     mailboxes: Annotated[int, Field(ge=0)] = 1_000_000
     "That are kept here."
+    database_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 30
+    "Beyond it no messages are taken."
     letters: Annotated[int, Field(ge=0)] = 500
     "That wait for one mediator."
     journal_bytes: Annotated[int, Field(ge=0)] = 256 << 20

@@ -53,6 +53,10 @@ class Engine(Protocol):
         """Do all of it durably, or nothing."""
         ...
 
+    async def size_bytes(self) -> int:
+        """About how much is kept."""
+        ...
+
     async def scrub(self) -> None:
         """Have what was deleted gone from the files, too."""
         ...

@@ -133,7 +133,9 @@ class Node:
         self.admission = Admission(engine, config.admission, state.operator.origin_hash, clock)
         self.draw = DrawRoutes(state, registry, hours, self.token_keys, self.draw_keys, self.admission, random)
         signed = SignedDoor(state, registry)
-        self.mailboxes = Mailboxes(engine, config.limits.mailboxes)
+        self.mailboxes = Mailboxes(
+            engine, state.operator.origin_hash, config.limits.mailboxes, config.limits.database_bytes
+        )
         self.mail = MailRoutes(state, signed, self.mailboxes)
         self.areas = areas = Areas(state, engine, registry, self.logs)
         self.queues = Queues(state, engine, registry, areas)

@@ -1,6 +1,7 @@
 """`/v1/mailboxes/…`: opened, written, read and emptied with signed requests (`peewit_federation.appointment`).
 
 POST /v1/mailboxes/<address>             opened, or its terms changed, by its owner
+GET  /v1/mailboxes/work                  how many bits of work a new one costs now
 POST /v1/mailboxes/<address>/messages    a message, by an admitted practice, a mediator, or who has the owner's leave
 POST /v1/mailboxes/<address>/read        [message, …]
 POST /v1/mailboxes/<address>/delete      [SHA-256 of a message, …]
@@ -36,6 +37,7 @@ class MailRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         return [
+            web.get("/v1/mailboxes/work", self.work),
             web.post("/v1/mailboxes/{address}", self.open),
             web.post("/v1/mailboxes/{address}/messages", self.put),
             web.post("/v1/mailboxes/{address}/read", self.read),
@@ -46,6 +48,9 @@ class MailRoutes:
         _, envelope = await self._by_owner(request)
         await self._mailboxes.open(envelope.key, Terms.decode(envelope.body), self._state.now())
         return _done()
+
+    async def work(self, _: web.Request) -> web.Response:
+        return web.Response(body=cbor.encode(self._mailboxes.bits), content_type=CONTENT_TYPE)
 
     async def put(self, request: web.Request) -> web.Response:
         address, now_s = parse_hash(request.match_info["address"]), self._state.now()

@@ -58,6 +58,7 @@ listen = "{listen}"       # plain HTTP on loopback only; see [tls]
 [limits]
 # connections = 2000
 # mailboxes = 1000000
+# database_bytes = 68_719_476_736  # beyond it no messages are taken
 # letters = 500                    # of practices, that wait for one mediator
 # journal_bytes = 268_435_456      # of one practice's journal
 # request_timeout_s = 30.0        # for a request's head, and for its body

@@ -77,6 +77,12 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise StorageError(f"the database: {error}") from error
 
+    def size_bytes(self) -> int:
+        """Pages that are in use. Raises `StorageError`."""
+        about = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (int(self.look(f"PRAGMA {what}", ())[0][0]) for what in about)
+        return (pages - free) * size
+
     def look(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         """The same from a connection of its own, which nobody else keeps busy."""
         try:
@@ -181,6 +187,9 @@ class SqliteEngine:
     async def look(self, sql: str, *parameters: Any) -> list[Row]:
         # Going to another thread and back costs ten times what it takes.
         return self._file.look(sql, parameters)
+
+    async def size_bytes(self) -> int:
+        return self._file.size_bytes()
 
     async def write(self, *writes: Write) -> None:
         if self._broken:

@@ -49,6 +49,10 @@ class SimEngine:
     async def look(self, sql: str, *parameters: Any) -> list[Row]:
         return await self.fetch(sql, *parameters)
 
+    async def size_bytes(self) -> int:
+        self._fence()
+        return self._file.size_bytes()
+
     async def write(self, *writes: Write) -> None:
         async with self._lock:
             await asyncio.sleep(self._random.expovariate(2 / SYNC_S))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from peewit_clients.backend import UnreachableError
+from peewit_clients.letters import Letters
+from peewit_clients.pool import BackendPool
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import (
@@ -210,15 +214,44 @@ async def test_what_has_ended_is_in_no_file_of_a_running_node(node: Federation) 
     assert found() == []
 
 
-async def test_a_node_keeps_no_more_mailboxes_than_it_should(node: Federation) -> None:
+async def test_a_node_keeps_no_more_mailboxes_than_it_should_and_the_last_ones_cost_work(
+    node: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call = Caller(node)
-    node.nodes["north"].mailboxes._mailboxes_max = 2
-    keys = [SigningKey(seed("box", number)) for number in range(3)]
-    for key, status in zip(keys, (200, 200, 429), strict=True):
-        path = f"/v1/mailboxes/{key_id(key.public).hex()}"
-        await call(key, path, Terms(int(time.time()) + 100, False).encode(), status)
+    mailboxes = node.nodes["north"].mailboxes
+    mailboxes._mailboxes_max = 16
+
+    async def nothing() -> None:
+        """What is counted here stays."""
+
+    monkeypatch.setattr(mailboxes, "load", nothing)
+    keys = [SigningKey(seed("box", number)) for number in range(4)]
+    until_s = int(time.time()) + 100
     path = f"/v1/mailboxes/{key_id(keys[0].public).hex()}"
-    await call(keys[0], path, Terms(int(time.time()) + 200, True).encode())
+    async with BackendPool(node.nodes["north"].state.charter, only=("north",)) as pool:
+        letters = Letters(pool, time.time, os.urandom)
+        mailboxes._count = 8
+        assert mailboxes.bits == 0
+        await call(keys[0], path, Terms(until_s, False).encode())
+        assert mailboxes.bits == 15, "the fuller it is, the more work"
+        await call(keys[1], f"/v1/mailboxes/{key_id(keys[1].public).hex()}", Terms(until_s, False).encode(), 429)
+        await letters.open_mailbox(keys[1], 1, until_s, practices=False)
+        assert mailboxes._count == 10
+        await call(keys[0], path, Terms(until_s + 100, True).encode())
+        mailboxes._count = 16
+        monkeypatch.setattr("peewit_clients.letters.bits_done", lambda *_: 256)
+        with pytest.raises(UnreachableError, match="as many mailboxes as it can"):
+            await letters.open_mailbox(keys[2], 1, until_s, practices=False)
+
+
+async def test_a_node_that_is_full_takes_no_more_messages(node: Federation) -> None:
+    call = Caller(node)
+    await opened(call)
+    mailboxes = node.nodes["north"].mailboxes
+    await mailboxes.load()
+    mailboxes._database_bytes_max = mailboxes._size_bytes + 1500
+    await call(WRITER, PATH + "/messages", Put(leave(), bytes(1000)).encode())
+    await call(WRITER, PATH + "/messages", Put(leave(), b"1" * 1000).encode(), 429)
 
 
 async def test_a_mailbox_that_is_opened_while_old_ones_are_deleted_is_counted(

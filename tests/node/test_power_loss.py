@@ -31,6 +31,9 @@ class Engine:
     async def look(self, sql: str, *parameters: Any) -> list[Row]:
         return self.file.fetch(sql, parameters)
 
+    async def size_bytes(self) -> int:
+        return self.file.size_bytes()
+
     async def scrub(self) -> None:
         self.file.scrub()
 

@@ -2,12 +2,15 @@
 
     address      SHA-256 of the mailbox's Ed25519 public key
     terms        [until, whether admitted practices may write]               signed in an envelope by the mailbox's key
+                 [until, whether admitted practices may write, work]         of a node that is more than half full
     leave        COSE_Sign1 by the mailbox's key, purpose "peewit leave v1": [address, key id of a writer, until]
     put          [leave or empty, message]                                   signed by the writer
     read         []            ->  [message, …]                              signed by the mailbox's key
     delete       [SHA-256 of a message, …]                                   likewise
 
-Rules kept here: syntax and bounds; a writer is who has the owner's leave. How full a mailbox may be is kept by nodes.
+Rules kept here: syntax and bounds; a writer is who has the owner's leave. Opening one costs nothing until a node is
+half full, and then work, more and more of it: a flood cannot take the last places. How full a mailbox may be is kept
+by nodes.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Final
 from peewit_federation import cbor
 from peewit_federation.cose import Sign1, sign1
 from peewit_federation.errors import ForgeryError, MalformedError, RefusedError
-from peewit_federation.keys import PublicKey, SigningKey, key_id
+from peewit_federation.keys import PublicKey, SigningKey, key_id, sha256
 
 LEAVE: Final = "peewit leave v1"
 MESSAGE_BYTES_MAX: Final = 64 * 1024
@@ -26,6 +29,9 @@ MESSAGES_MAX: Final = 32
 UNREAD_PER_WRITER_MAX: Final = 2
 LIFETIME_S_MAX: Final = 400 * 86_400
 LEAVE_BYTES_MAX: Final = 512
+WORK_BYTES: Final = 8
+WORK_BITS: Final = (14, 26)
+"Of a node that is half full, and of one that is full: a moment, and minutes."
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,11 @@ class Terms:
     until_s: int
     practices: bool
     "Whether practices that are admitted may write."
+    work: bytes = b""
+    "8 bytes; none while opening costs nothing."
 
     def encode(self) -> bytes:
-        return cbor.encode([self.until_s, self.practices])
+        return cbor.encode([self.until_s, self.practices, *([self.work] if self.work else [])])
 
     @classmethod
     def decode(cls, data: bytes) -> Terms:
@@ -45,7 +53,9 @@ class Terms:
         match cbor.decode(data, size_bytes_max=64):
             case [int(until_s), bool(practices)] if 0 <= until_s < 1 << 53:
                 return cls(until_s, practices)
-        raise MalformedError("terms are [until, whether practices may write]")
+            case [int(until_s), bool(practices), bytes(work)] if 0 <= until_s < 1 << 53 and len(work) == WORK_BYTES:
+                return cls(until_s, practices, work)
+        raise MalformedError("terms are [until, whether practices may write], and perhaps work")
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,27 @@ class Put:
                 if len(leave) <= LEAVE_BYTES_MAX and 0 < len(message) <= MESSAGE_BYTES_MAX:
                     return cls(leave, message)
         raise MalformedError(f"a message for a mailbox is [leave, 1 to {MESSAGE_BYTES_MAX} bytes]")
+
+
+def bits_due(count: int, count_max: int) -> int:
+    """How many leading zero bits the work for one more mailbox has at a node that holds so many."""
+    low, high = WORK_BITS
+    over = 2 * count - count_max
+    return 0 if over <= 0 else low + (high - low) * over // max(1, count_max)
+
+
+def bits_done(node: bytes, address: bytes, work: bytes) -> int:
+    """Leading zero bits of the work for a mailbox at the node of an operator (its origin hash)."""
+    digest = sha256(b"peewit mailbox v1", node, address, work)
+    return 256 - int.from_bytes(digest, "big").bit_length()
+
+
+def decode_bits(data: bytes) -> int:
+    """What a node asks for now. Raises `MalformedError`."""
+    match cbor.decode(data, size_bytes_max=8):
+        case int(bits) if 0 <= bits <= WORK_BITS[1]:
+            return bits
+    raise MalformedError(f"the work for a mailbox is 0 to {WORK_BITS[1]} bits")
 
 
 def give_leave(owner: SigningKey, writer: bytes, until_s: int) -> bytes:

@@ -1,14 +1,22 @@
 """Mailboxes at this node.
 
 Rules kept here: a message is stored before it is acknowledged, and once, however often it is sent; a mailbox holds 32
-messages, two of each writer; so nobody fills one that is not theirs. What has ended is deleted.
+messages, two of each writer; so nobody fills one that is not theirs. The fuller the node, the more work a new one
+costs; the database stays under its limit. What has ended is deleted.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, MESSAGES_MAX, UNREAD_PER_WRITER_MAX, Terms
+from peewit_federation.appointment.mailbox import (
+    LIFETIME_S_MAX,
+    MESSAGES_MAX,
+    UNREAD_PER_WRITER_MAX,
+    Terms,
+    bits_done,
+    bits_due,
+)
 from peewit_federation.errors import QuotaError, RefusedError, UnknownError
 from peewit_federation.keys import key_id, sha256
 from peewit_node.engine import Engine, Write, WriteConflictError
@@ -30,9 +38,14 @@ KNOWN_MAX: Final = 10_000
 class Mailboxes:
     """Keeps messages until they are fetched or end."""
 
-    def __init__(self, engine: Engine, mailboxes_max: int) -> None:
+    def __init__(self, engine: Engine, node: bytes, mailboxes_max: int, database_bytes_max: int) -> None:
+        """`node`: our operator's origin hash, to which work is bound."""
         self._engine = engine
+        self._node = node
         self._mailboxes_max = mailboxes_max
+        self._database_bytes_max = database_bytes_max
+        self._size_bytes = 0
+        "Of the database, lately, and of what came since."
         self._count = self._opened = self._opening = 0
         self._known: dict[bytes, tuple[bytes, Terms]] = {}
         "Owner and terms by address, of some that were used lately."
@@ -42,6 +55,12 @@ class Mailboxes:
         opened, opening = self._opened, self._opening
         ((count,),) = await self._engine.fetch("SELECT count(*) FROM mailboxes")
         self._count = count + opening + self._opened - opened
+        self._size_bytes = await self._engine.size_bytes()
+
+    @property
+    def bits(self) -> int:
+        """How much work a new mailbox costs now."""
+        return bits_due(self._count, self._mailboxes_max)
 
     async def open(self, owner: bytes, terms: Terms, now_s: float) -> None:
         """Open the mailbox of a public key, or change its terms. Raises `RefusedError` or `QuotaError`."""
@@ -50,6 +69,8 @@ class Mailboxes:
         known = await self._engine.look("SELECT 1 FROM mailboxes WHERE address = ?", key_id(owner))
         if not known and self._count >= self._mailboxes_max:
             raise QuotaError("this node keeps as many mailboxes as it can; use another")
+        if not known and bits_done(self._node, key_id(owner), terms.work) < self.bits:
+            raise QuotaError(f"this node is rather full: a new mailbox costs work of {self.bits} bits now")
         self._count += not known
         self._opened += not known
         self._opening += not known
@@ -79,6 +100,9 @@ class Mailboxes:
 
     async def put(self, address: bytes, writer: bytes, message: bytes) -> None:
         """Store a message. Raises `QuotaError` if the mailbox is full."""
+        if self._size_bytes + len(message) > self._database_bytes_max:
+            raise QuotaError("this node keeps as much as it may; use another")
+        self._size_bytes += len(message)
         digest = sha256(message)
         limits = address, MESSAGES_MAX, address, writer, UNREAD_PER_WRITER_MAX, address
         try:

@@ -25,6 +25,7 @@ from peewit_node.appointment.areas import Areas, rank_of
 from peewit_node.appointment.queue_sql import (
     CLAIM,
     DRAW,
+    FLOOR,
     LEASE,
     LEASED,
     OFFERED,
@@ -229,9 +230,7 @@ class Queues:
         schedule = self._state.charter.schedule
         if schedule is not None:
             oldest = schedule.round_at(self._state.now()) - ROUNDS_MAX
-            # The last change stays, so that numbers only grow.
-            drop = "DELETE FROM requests WHERE round < ? AND change < (SELECT max(change) FROM requests)"
-            await self._engine.write(Write(drop, (oldest,)))
+            await self._engine.write(Write(FLOOR), Write("DELETE FROM requests WHERE round < ?", (oldest,)))
 
     async def _write(self, *writes: Write) -> None:
         await self._engine.write(*writes)
