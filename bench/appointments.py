@@ -251,7 +251,25 @@ async def draw_times() -> tuple[str, str, str]:
             await federation.stop()
             with closing(sqlite3.connect(Path(name) / "north" / DATABASE)) as database, database:
                 rows = (
-                    (b"area", seed(n), n % 3, 100 + n % 5, seed("p", n), 1, bytes(300), 0, 0, 0, b"", 0, n, 0, 0, b"", 0)
+                    (
+                        b"area",
+                        seed(n),
+                        n % 3,
+                        100 + n % 5,
+                        seed("p", n),
+                        1,
+                        bytes(300),
+                        0,
+                        0,
+                        0,
+                        b"",
+                        0,
+                        n,
+                        0,
+                        0,
+                        b"",
+                        0,
+                    )
                     for n in range(waiting)
                 )
                 marks = ", ".join("?" * 17)

@@ -28,6 +28,7 @@ from peewit_simulation.faults import Fault, apply, calm
 from peewit_simulation.federation import Simulation
 from peewit_simulation.generate import draw
 from peewit_simulation.kernel.world import EPOCH_S
+from peewit_simulation.queue_lies import QUEUE_LIES, corrupt_queue
 from peewit_simulation.residents import GROUP, Clinic, Patient
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ PUT_BACK_SHARE: Final = 0.4
 TURN_SHARE: Final = 0.4
 "Of the worlds: a round ends in them, and the next one has another committee."
 ROUND_S: Final = 300
+LIE_SHARE: Final = 0.3
+"Of the worlds: one of the two nodes that hold the queue lies about it."
 LEAVE_SHARE: Final = 0.3
 "Of the worlds: an operator leaves, of whose node practices may have kept their journals."
 MakePractice = Callable[..., Practice]
@@ -155,9 +158,13 @@ class Town:
 
 
 def simulate_bookings(
-    seed: int, practice: MakePractice = Practice, faults: tuple[Fault, ...] | None = None, clinics: int = CLINICS
-) -> Outcome:
-    """People book while things go wrong, as a seed has it (or `faults`); then nothing does, until all are served."""
+    seed: int, practice: MakePractice = Practice, faults: tuple[Fault, ...] | None = None, clinics: int = CLINICS,
+    lie: str = "",
+) -> Outcome:  # fmt: skip
+    """People book while things go wrong, as a seed has it (or `faults`); then nothing does, until all are served.
+
+    `lie`: what the first node of the queue does from the beginning.
+    """
     from peewit_simulation.checkers.bookings import Bookings
 
     scenario = draw(seed, 4)
@@ -169,6 +176,10 @@ def simulate_bookings(
         if faults is None:
             _leave(seed, scenario.faulty_s, town)
         promises, broken, start_s = Bookings(town), None, sim.world.now_s
+        if faults is None:
+            _lie(seed, scenario.faulty_s, sim)
+        if lie:
+            corrupt_queue(sim, sim.names[0], lie)
         if faults is None:
             faults = *scenario.faults, *_put_back(seed, scenario.faulty_s)
         for fault in faults:
@@ -217,6 +228,15 @@ def _leave(seed: int, faulty_s: float, town: Town) -> None:
     stay = replace(charter, operators=tuple(o for o in charter.operators if o.name != gone))
     for clinic in town.clinics:
         clinic.leaves = town.sim.world.now_s + random.uniform(0, faulty_s), stay
+
+
+def _lie(seed: int, faulty_s: float, sim: Simulation) -> None:
+    """In some worlds a node of the queue begins to lie about it, until it is started again."""
+    random = Random(f"peewit queue lies {seed}")
+    if random.random() > LIE_SHARE:
+        return
+    name, lie = random.choice(sim.names[:2]), random.choice(QUEUE_LIES)
+    sim.world.at(sim.world.now_s + random.uniform(0, faulty_s), partial(corrupt_queue, sim, name, lie))
 
 
 def _put_back(seed: int, faulty_s: float) -> list[Fault]:

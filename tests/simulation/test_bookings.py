@@ -19,6 +19,7 @@ from peewit_node.appointment.queue_sql import DRAW
 from peewit_simulation.bookings import PEOPLE, Town, simulate_bookings
 from peewit_simulation.checkers.bookings import Bookings
 from peewit_simulation.faults import Fault
+from peewit_simulation.queue_lies import QUEUE_LIES
 
 
 @pytest.mark.parametrize("seed", [1, 2, 9])
@@ -135,3 +136,39 @@ def test_a_node_that_hands_out_requests_in_another_order_is_caught(monkeypatch: 
     broken = simulate_bookings(4, faults=(), clinics=5).broken
     assert broken is not None
     assert "by node n0" in broken.what
+
+
+@pytest.mark.parametrize("lie", QUEUE_LIES)
+def test_one_node_of_a_queue_that_lies_keeps_nobody_from_an_appointment(lie: str) -> None:
+    outcome = simulate_bookings(5, faults=(), lie=lie)
+    assert outcome.broken is None
+    assert outcome.booked == PEOPLE
+
+
+def test_a_practice_that_asks_one_node_serves_whom_it_favours_and_one_that_asks_all_does_not() -> None:
+    def offers(practice: type[Practice]) -> list[tuple[int, int, bytes]]:
+        made: list[tuple[int, int, bytes]] = []
+
+        class Noted(practice):  # type: ignore[misc, valid-type]
+            async def offer(self, place: Place, drawn: Drawn, slots: Sequence[Slot], until_s: int) -> None:
+                made.append(drawn.order)
+                await super().offer(place, drawn, slots, until_s)
+
+        simulate_bookings(6, Noted, (), lie="favour")
+        return made
+
+    class Trusting(Practice):
+        """Believes the first node of an area."""
+
+        async def draw(self, place: Place, count: int) -> list[Drawn]:
+            letters = self.drawing._letters
+            real = letters.nodes
+            letters.nodes = lambda origins: real(origins)[:1]  # type: ignore[method-assign]
+            try:
+                return await super().draw(place, count)
+            finally:
+                letters.nodes = real  # type: ignore[method-assign]
+
+    honest, fooled = offers(Practice), offers(Trusting)
+    assert honest[0] == min(honest)
+    assert fooled[0] == max(fooled)
