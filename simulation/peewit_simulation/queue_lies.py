@@ -34,8 +34,8 @@ def corrupt_queue(sim: Simulation, name: str, lie: str) -> None:
 
 def _favour(node: Node) -> None:
     async def draw(area: bytes, *_: object) -> list[bytes]:
-        query = "SELECT body FROM requests WHERE area = ? AND state = 0 ORDER BY rank DESC, round DESC, priority DESC LIMIT 1"
-        return [body for (body,) in await node.engine.fetch(query, area)]
+        last = "SELECT body FROM requests WHERE area = ? AND state = 0 ORDER BY rank DESC, round DESC, priority DESC"
+        return [body for (body,) in await node.engine.fetch(last, area)][:1]
 
     node.queues.draw = draw  # type: ignore[method-assign, assignment]
 
@@ -51,7 +51,7 @@ def _swallow(node: Node) -> None:
     async def take(_: bytes) -> tuple[list[Any], None]:
         return [], None
 
-    node.queues.take = take  # type: ignore[method-assign]
+    node.queues.take = take  # type: ignore[method-assign, assignment]
 
 
 def _slander(node: Node) -> None:
