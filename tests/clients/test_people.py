@@ -210,6 +210,16 @@ async def test_a_practice_that_is_at_work_can_still_be_asked_and_told(people: Fe
         assert "Muster" in await done(folder, "provider", "day", day)
         await done(folder, "provider", "cancel", "--day", day, "--text", "sorry")
         assert "sorry" in await done(folder, "user", "status")
+        # It reloads what another command changed while no node answers, and goes on when they do.
+        await people.stop()
+        await done(folder, "provider", "calendar", "add", "--day", day, *times)
+        await asyncio.sleep(2)
+        await people.start()
+        await done(folder, "user", "again")
+        before = practice.output().count("booked")
+        await until(lambda: practice.output().count("1 offers sent") == 2, 90)
+        await done(folder, "user", "accept", "1")
+        await until(lambda: practice.output().count("booked") > before, 60)
         practice.interrupt()
         code, output, errors = await practice.wait()
         assert (code, "goes on from here" in output) == (0, True), errors
