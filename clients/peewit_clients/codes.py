@@ -1,7 +1,7 @@
 """Signup codes: made once, printed on letters, and known to each node only as a hash for itself.
 
     codes.csv              code,group                          for the letters; nobody else may see it
-    codes-north.csv        hash,group                          for the node of operator north
+    codes-north.csv        hash,group,<origin hash of north>   for the node of operator north, and no other
 
 Rules kept here: a code is valid at exactly t nodes, where t admit: at more, several codes together would give more
 places than there are codes. Codes are spread over all nodes, so that one that is down delays only its share. Files
@@ -25,6 +25,7 @@ from peewit_federation.statements.codec import GROUP
 
 COUNT_MAX: Final = 1_000_000
 LINES_AT_ONCE: Final = 3_000
+COLUMNS: Final = ("hash", "group")
 
 
 def nodes_for(charter: Charter, names: Sequence[str] = ()) -> list[tuple[Operator, ...]]:
@@ -54,15 +55,14 @@ def make(
         GROUP.check(group)
     turns = nodes_for(charter, names)
     codes = [new_code(randomness(CODE_CHARACTERS)) for _ in range(count)]
-    hashes: dict[str, list[str]] = {}
+    hashes: dict[Operator, list[str]] = {}
     for number, code in enumerate(codes):
         for node in turns[number % len(turns)]:
-            hashes.setdefault(node.name, []).append(code_at(code, node.origin_hash).hex())
-    tables = {"codes.csv": [("code", "group"), *((code, group) for code in codes)]}
-    tables |= {
-        f"codes-{name}.csv": [("hash", "group"), *((value, group) for value in sorted(values))]
-        for name, values in sorted(hashes.items())
-    }
+            hashes.setdefault(node, []).append(code_at(code, node.origin_hash).hex())
+    tables: dict[str, list[tuple[str, ...]]] = {"codes.csv": [("code", "group"), *((code, group) for code in codes)]}
+    for node, values in sorted(hashes.items(), key=lambda item: item[0].name):
+        head = *COLUMNS, node.origin_hash.hex()
+        tables[f"codes-{node.name}.csv"] = [head, *((value, group) for value in sorted(values))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(folder / name, rows) for name, rows in tables.items()]
@@ -72,18 +72,24 @@ def make(
         raise OperatorError(f"{folder}: {error.strerror}") from None
 
 
-def _write(path: Path, rows: Sequence[tuple[str, str]]) -> Path:
+def _write(path: Path, rows: Sequence[tuple[str, ...]]) -> Path:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     return path
 
 
-def read(text: str) -> list[tuple[bytes, str]]:
-    """The hashes and groups of a node's file. Raises `MalformedError` naming the line."""
-    rows = list(csv.reader(io.StringIO(text)))
-    if not rows or rows[0] != ["hash", "group"]:
-        raise MalformedError("the first line of a node's codes is hash,group; codes.csv is for letters, not for nodes")
+def read(text: str) -> tuple[bytes, list[tuple[bytes, str]]]:
+    """A node's file: its operator's origin hash, and hashes with groups. Raises `MalformedError` naming the line."""
+    reader = csv.reader(io.StringIO(text))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise MalformedError(f"after line {reader.line_num}: {error}") from None
+    if not rows or tuple(rows[0][:2]) != COLUMNS or not re.fullmatch(r"[0-9a-f]{64}", rows[0][-1], re.ASCII):
+        raise MalformedError(
+            "the first line of a node's codes is hash,group and its operator; codes.csv is for letters, not for nodes"
+        )
     found = []
     for line, row in enumerate(rows[1:], 2):
         if len(row) != 2 or not re.fullmatch(r"[0-9a-f]{64}", row[0], re.ASCII):
@@ -94,4 +100,4 @@ def read(text: str) -> list[tuple[bytes, str]]:
             raise MalformedError(f"line {line}: {row[1][:40]!r} is no name of a group") from None
     if len(found) > COUNT_MAX:
         raise MalformedError(f"{len(found)} codes; at most {COUNT_MAX} at once")
-    return found
+    return bytes.fromhex(rows[0][-1]), found

@@ -94,10 +94,16 @@ class Drawing:
                     found[drawn.request.name] = drawn
         if not answers:
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
-        ours = {*self._state.offered, *(booking.request for booking in self._state.booked.values())}
-        ordered = sorted((d for name, d in found.items() if name not in ours), key=lambda drawn: drawn.order)
+        booked = {booking.request for booking in self._state.booked.values()}
+        fresh = [drawn for name, drawn in found.items() if name not in booked and not self._is_offered(drawn, now_s)]
+        ordered = sorted(fresh, key=lambda drawn: drawn.order)
         self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
         return ordered[:count]
+
+    def _is_offered(self, drawn: Drawn, now_s: float) -> bool:
+        """Whether an offer of ours stands; not one that has ended, if the request was opened again since."""
+        offer = self._state.offered.get(drawn.request.name)
+        return offer is not None and not (offer.until_s <= now_s and drawn.request.opened > offer.request.opened)
 
     async def _ask(
         self, backends: list[Backend], place: Place, count: int, errors: list[str]

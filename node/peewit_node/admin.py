@@ -1,7 +1,7 @@
 """The operator's own door: a Unix socket in the data directory, for those who may read the keys anyway.
 
 POST /admin/append     a CBOR array of entries for the operator's log  ->  {0: index of the first}
-POST /admin/codes      a CBOR array of [hash of a signup code, group]   ->  {0: how many are new}
+POST /admin/codes      [origin hash of our operator, [[hash of a signup code, group], …]]   ->  {0: how many are new}
 GET  /admin/status     the same as /status.json
 """
 
@@ -39,10 +39,10 @@ class AdminRoutes:
     async def codes(self, request: web.Request) -> web.Response:
         body = await read_body(request, APPEND_BYTES_MAX, TIMEOUT_S)
         match cbor.decode(body, size_bytes_max=APPEND_BYTES_MAX):
-            case list(items):
-                fresh = await self._admission.add([_code(item) for item in items])
+            case [bytes(origin), list(items)]:
+                fresh = await self._admission.add(origin, [_code(item) for item in items])
                 return web.Response(body=cbor.encode({0: fresh}), content_type=CONTENT_TYPE)
-        raise MalformedError("an array of codes is due")
+        raise MalformedError("codes are [operator, [[hash, group], …]]")
 
     async def append(self, request: web.Request) -> web.Response:
         body = await read_body(request, APPEND_BYTES_MAX, TIMEOUT_S)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.backend import UnreachableError
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
@@ -313,6 +314,32 @@ async def test_who_accepts_as_the_practice_takes_the_time_back_is_told_and_free_
         await offered(surgery, user, surgery.practice(view, "clinic-b"), 2)
         assert user.state.request is not None
         assert user.state.request.opened == 0, "at no cost"
+
+
+async def test_whose_answer_could_not_be_read_is_offered_a_time_again_once_the_request_was_opened_again(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The practice keeps the offer for a week, for the accept may still be found; it is worth nothing any more."""
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+
+        async def unreadable(*_: object) -> list[bytes]:
+            raise UnreachableError("no node of the mailbox answered")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(practice.letters, "read", unreadable)
+            late = time.time() + 2 * SOON_S
+            patch.setattr(view, "clock", lambda: late)
+            assert await practice.confirm() == []
+            assert await practice.draw(surgery.place, 1) == []
+            await user.reopen()
+            patch.setattr(practice.drawing._letters, "clock", time.time)
+            assert [one.request.opened for one in await practice.draw(surgery.place, 1)] == [1]
 
 
 async def test_one_lying_node_neither_ends_a_booking_nor_turns_anybody_away(

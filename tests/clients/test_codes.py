@@ -16,6 +16,7 @@ from peewit_federation.charter import Charter
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.draw.api import code_at, new_code
 from peewit_federation.errors import MalformedError, OperatorError
+from peewit_node.config import Admission
 from tests.commands import peewit
 from tests.federation.test_charter import card
 from tests.federation_kit import NAMES, Federation
@@ -44,7 +45,7 @@ def test_files_are_for_their_readers_only_and_are_never_written_over(tmp_path: P
     valid = dict.fromkeys(printed, 0)
     for path in others:
         node = charter().operator(path.stem.removeprefix("codes-"))
-        found = {value for value, _ in codes.read(path.read_text())}
+        found = {value for value, _ in codes.read(path.read_text())[1]}
         for code in printed:
             valid[code] += code_at(code, node.origin_hash) in found
             assert code not in path.read_text()
@@ -64,14 +65,19 @@ def test_a_code_is_read_as_people_type_it() -> None:
             code_at(wrong, origin)
 
 
+HEAD = f"hash,group,{bytes(32).hex()}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
         ("", "the first line"),
         ("code,group\nABCDE-FGHJK-MNPQR-STVWX,\n", "is for letters, not for nodes"),
-        ("hash,group\nxyz,\n", "line 2: 64 hexadecimal"),
-        ("hash,group\n" + "0" * 64 + "\n", "line 2"),
-        ("hash,group\n" + "0" * 64 + ",\n" + "0" * 64 + ",Über 80\n", "line 3: 'Über 80' is no name of a group"),
+        ("hash,group\n" + "0" * 64 + ",\n", "and its operator"),
+        (HEAD + "xyz,\n", "line 2: 64 hexadecimal"),
+        (HEAD + "0" * 64 + "\n", "line 2"),
+        (HEAD + "0" * 64 + ",\n" + "0" * 64 + ",Über 80\n", "line 3: 'Über 80' is no name of a group"),
+        (HEAD + "0" * 200_000, "after line 2"),
     ],
 )
 def test_a_bad_file_of_codes_is_refused_with_its_line(text: str, what: str) -> None:
@@ -105,7 +111,8 @@ def test_each_letter_carries_one_code_that_a_camera_reads_and_room_for_an_addres
 
 
 async def test_codes_travel_from_the_office_to_the_nodes_by_the_command_line(tmp_path: Path) -> None:
-    federation = Federation.make(tmp_path, draw=usual_draw(NAMES))
+    admission = Admission(groups=("over80",))
+    federation = Federation.make(tmp_path, draw=usual_draw(NAMES), admission=admission)
     await federation.start("north")
     try:
         code, output, errors = await peewit(tmp_path, "charter", "show")
@@ -126,6 +133,12 @@ async def test_codes_travel_from_the_office_to_the_nodes_by_the_command_line(tmp
             assert (code, json.loads(output)) == (0, {"codes": 3500, "new": fresh}), errors
         code, output, errors = await peewit(tmp_path, "codes", "load", "letters/codes.csv", "--data", "north")
         assert (code, "is for letters" in errors) == (3, True)
+        code, output, errors = await peewit(tmp_path, "codes", "load", "letters/codes-west.csv", "--data", "north")
+        assert (code, "the node of another operator" in errors) == (3, True), errors
+        made = ("codes", "new", "--count", "8", "--group", "staff", "--folder", "staff")
+        code, output, errors = await peewit(tmp_path, *made)
+        code, output, errors = await peewit(tmp_path, "codes", "load", "staff/codes-north.csv", "--data", "north")
+        assert (code, "admission.groups" in errors) == (3, True), errors
         code, output, errors = await peewit(tmp_path, "codes", "load", "letters/codes-west.csv", "--data", "west")
         assert (code, "is the node running?" in errors) == (4, True)
     finally:

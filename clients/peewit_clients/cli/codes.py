@@ -80,13 +80,13 @@ def _print(federation: str, folder: Path, table: Path, group: str, language: str
 def load(file: Path, data: Path, as_json: bool) -> None:
     """Make codes valid at your running node. Loading them again changes nothing."""
     try:
-        found = made.read(read_text(file))
+        origin, found = made.read(read_text(file))
     except MalformedError as error:
         raise MalformedError(f"{file}: {error}") from None
     fresh = 0
     for start in range(0, len(found), made.LINES_AT_ONCE):
         part = found[start : start + made.LINES_AT_ONCE]
-        fresh += knock(data, "/admin/codes", cbor.encode([[code, group] for code, group in part]))
+        fresh += knock(data, "/admin/codes", cbor.encode([origin, [[code, group] for code, group in part]]))
     if as_json:
         emit({"codes": len(found), "new": fresh})
     else:

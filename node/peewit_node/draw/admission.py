@@ -7,7 +7,7 @@ code was spent for is a hash of blinded bytes, which tells nobody what was signe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -41,8 +41,19 @@ class Admission:
         """Which kind of proof is asked for."""
         return KINDS[self._settings.kind]
 
-    async def add(self, codes: Iterable[tuple[bytes, str]]) -> int:
-        """Learn signup codes: what each is at this node (`draw.api.code_at`), and its group. How many were new."""
+    async def add(self, origin: bytes, codes: Sequence[tuple[bytes, str]]) -> int:
+        """Learn signup codes: what each is at the node of an operator (`draw.api.code_at`), and its group.
+
+        How many were new. Raises `RefusedError` if they are another node's, or of a group for which we make no keys.
+        """
+        if origin != self._origin:
+            raise RefusedError("these codes are for the node of another operator; here nobody could use them")
+        unknown = {group for _, group in codes} - {"", *self._settings.groups}
+        if unknown:
+            raise RefusedError(
+                f"this node makes no keys for the group {min(unknown)!r}: put it into admission.groups, start again, "
+                f"and load these codes then"
+            )
         count = "SELECT count(*) FROM codes"
         ((before,),) = await self._engine.fetch(count)
         await self._engine.write(*(Write(ADD, (code, group, NOTHING)) for code, group in codes))
