@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from peewit_federation import cbor
-from peewit_federation.errors import OperatorError, RefusedError
+from peewit_federation.errors import NotRunningError, RefusedError
 
 ADMIN_SOCKET = "admin.sock"
 ADMIN_TIMEOUT_S = 60.0
@@ -16,7 +16,7 @@ ADMIN_TIMEOUT_S = 60.0
 def knock(data: Path, path: str, body: bytes) -> int:
     """Give something to the node whose data directory this is; the number that it answers.
 
-    Raises `OperatorError` if it does not run, `RefusedError` if it refuses.
+    Raises `NotRunningError` if it does not run, `RefusedError` if it refuses.
     """
     door = data / ADMIN_SOCKET
     try:
@@ -30,7 +30,7 @@ def knock(data: Path, path: str, body: bytes) -> int:
             answer = response.read()
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise OperatorError(f"{door}: {reason}; is the node running? Start it with `peewit node run`") from None
+        raise NotRunningError(f"{door}: {reason}; is the node running? Start it with `peewit node run`") from None
     if response.status != 200:
         raise RefusedError(answer.decode(errors="replace"))
     number: int = cbor.decode(answer)[0]

@@ -12,6 +12,7 @@ PeewitError
 ├── AuthorError          the author of a log broke the rules of its own log
 │                        (`log.follow.HistoryError`: a head that excludes what is held)
 └── OperatorError        our own operator's charter or configuration
+    └── NotRunningError  our own node, which should be asked, does not run
 
 Messages are sentences: what was wrong, where, and (where it helps) what to do next. They never
 repeat more of hostile input than its kind, position and size.
@@ -77,6 +78,10 @@ class AuthorError(PeewitError):
 
 class OperatorError(PeewitError):
     """The fault of our own operator: a charter or a configuration that cannot be used."""
+
+
+class NotRunningError(OperatorError):
+    """Our own node, which should be asked, does not run."""
 
 
 def network_words(error: Exception) -> str:

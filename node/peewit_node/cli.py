@@ -20,7 +20,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from peewit_federation.errors import OperatorError
+from peewit_federation.errors import NotRunningError, OperatorError
 from peewit_node.config import load_config
 
 STATUS_TIMEOUT_S = 60.0
@@ -45,12 +45,20 @@ def node() -> None:
 @click.option("--listen", default="127.0.0.1:8100", show_default=True, help="Address and port to listen on.")
 @click.option("--region", default="", help="Postcode prefixes of its own region, separated by commas.")
 @click.option("--charter", default="charter.toml", show_default=True, help="Where the charter will be.")
+@click.option("--dry-run", is_flag=True, help="Only show what would happen.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: the card.")
-def init(folder: Path, operator: str, url: str, listen: str, region: str, charter: str, as_json: bool) -> None:
+def init(
+    folder: Path, operator: str, url: str, listen: str, region: str, charter: str, dry_run: bool, as_json: bool
+) -> None:  # fmt: skip
     """Make keys (readable by you only), a commented configuration, an empty database, and a card."""
-    from peewit_node.setup import init_node
+    from peewit_node.setup import check_new, init_node
 
     prefixes = tuple(sorted(filter(None, region.split(","))))
+    if dry_run:
+        check_new(folder, operator, url.rstrip("/"), listen, prefixes)
+        line = f"makes {folder}: three new keys, node.toml, an empty database, and card.json for the other operators"
+        click.echo(json.dumps({"dry_run": True, "consequences": [line]}) if as_json else line)
+        return
     seeds = tuple(secrets.token_bytes(32) for _ in range(3))
     init_node(folder, operator, url.rstrip("/"), listen, prefixes, charter, seeds)
     if as_json:
@@ -150,7 +158,7 @@ def _admin_status(data: Path) -> dict[str, Any]:
             body = response.read(STATUS_BYTES_MAX)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise OperatorError(f"{path}: {reason}; is the node running? Start it with `peewit node run`") from None
+        raise NotRunningError(f"{path}: {reason}; is the node running? Start it with `peewit node run`") from None
     if response.status != HTTPStatus.OK:
         raise OperatorError(f"{path}: the node answers with HTTP status {response.status}; look into its log")
     facts: dict[str, Any] = json.loads(body)

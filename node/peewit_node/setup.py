@@ -88,9 +88,7 @@ def init_node(
     folder: Path, operator: str, url: str, listen: str, region: tuple[str, ...], charter: str, seeds: tuple[bytes, ...]
 ) -> Card:
     """Make a node's folder. `seeds` are three times 32 random bytes: log, witness and charter key."""
-    _check(operator, url, listen, region)
-    if (folder / LAST).exists():
-        raise OperatorError(f"{folder / LAST} exists already; keys are never overwritten")
+    check_new(folder, operator, url, listen, region)
     # Made beside it and moved, the log's key last: what was cut short before that is no node, and is made again.
     made = folder.absolute().with_name(f".{folder.absolute().name}.new")
     try:
@@ -125,8 +123,10 @@ def _make(
     return card
 
 
-def _check(operator: str, url: str, listen: str, region: tuple[str, ...]) -> None:
-    """Refuse what others would refuse later. Raises `OperatorError`."""
+def check_new(folder: Path, operator: str, url: str, listen: str, region: tuple[str, ...]) -> None:
+    """Refuse what others would refuse later, and a folder that holds a node already. Raises `OperatorError`."""
+    if (folder / LAST).exists():
+        raise OperatorError(f"{folder / LAST} exists already; keys are never overwritten")
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", operator, re.ASCII):
         raise OperatorError("--operator: a name in small letters, digits and hyphens")
     try:

@@ -140,8 +140,8 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
         (("fork", "show", "charter.toml"), 3, "error"),
         (("log", "verify", "ftp://x"), 3, "URL"),
         (("node", "run", "nowhere.toml"), 4, "no such file"),
-        (("node", "status", "north/node.toml"), 4, "is the node running"),
-        (("operator", "withdraw", "00" * 32), 4, "is the node running"),
+        (("node", "status", "north/node.toml"), 5, "is the node running"),
+        (("operator", "withdraw", "00" * 32), 5, "is the node running"),
         (("operator", "withdraw", "zz"), 3, "64 hexadecimal digits"),
         (("frobnicate",), 2, "No such command"),
     ],
@@ -157,8 +157,13 @@ async def test_errors_say_what_to_do_and_have_documented_exit_codes(
 
 async def test_a_node_that_is_made_gives_programs_its_card(tmp_path: Path) -> None:
     words = ("node", "init", "north", "--operator", "north", "--url", "https://north.example", "--json")
+    code, output, errors = await peewit(tmp_path, *words, "--dry-run")
+    assert (code, json.loads(output)["dry_run"], list(tmp_path.iterdir())) == (0, True, []), errors
     code, output, errors = await peewit(tmp_path, *words)
     assert code == 0, errors
+    compose = ("charter", "new", "--name", "example", "north/card.json", "--committee", "0", "--threshold", "1")
+    code, output, errors = await peewit(tmp_path, *compose, "--dry-run")
+    assert (code, "1 operators admit a mediator; no draw" in output) == (0, True), errors
     assert json.loads(output) == json.loads((tmp_path / "north" / "card.json").read_text())
     assert json.loads(output)["url"] == "https://north.example"
 

@@ -140,6 +140,6 @@ async def test_codes_travel_from_the_office_to_the_nodes_by_the_command_line(tmp
         code, output, errors = await peewit(tmp_path, "codes", "load", "staff/codes-north.csv", "--data", "north")
         assert (code, "admission.groups" in errors) == (3, True), errors
         code, output, errors = await peewit(tmp_path, "codes", "load", "letters/codes-west.csv", "--data", "west")
-        assert (code, "is the node running?" in errors) == (4, True)
+        assert (code, "is the node running?" in errors) == (5, True)
     finally:
         await federation.stop()

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from peewit_clients.charters import Card, compose_charter, usual_draw, usual_quorum
-from peewit_clients.cli.common import charter_option, emit, json_option, read_charter, read_text
+from peewit_clients.cli.common import charter_option, dry_run_option, emit, json_option, read_charter, read_text
 from peewit_clients.secret_file import read_secret
-from peewit_federation.charter_file import sign_charter
+from peewit_federation.charter_file import parse_charter, sign_charter
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import OperatorError
 from peewit_federation.keys import SigningKey
@@ -38,6 +38,7 @@ def charter() -> None:
     help="How long a round of the draw is.",
 )
 @click.option("--mirror", "mirrors", multiple=True, help="A node without a vote; more than 16 cannot vote.")
+@dry_run_option
 def new(
     cards: tuple[Path, ...],
     name: str,
@@ -47,6 +48,7 @@ def new(
     collude: int | None,
     round_days: float,
     mirrors: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Make a charter out of operators' cards (`peewit node init` makes them). Prints it.
 
@@ -66,7 +68,16 @@ def new(
     if collude is not None and collude > (len(voters) if committee is None else committee):
         raise OperatorError(f"--collude {collude}: the committee has fewer members")
     draw = None if committee == 0 else usual_draw(voters, committee, collude, round(round_days * 86_400))
-    click.echo(compose_charter(name, found, quorum, threshold=threshold, mirrors=mirrors, draw=draw), nl=False)
+    text = compose_charter(name, found, quorum, threshold=threshold, mirrors=mirrors, draw=draw)
+    if not dry_run:
+        click.echo(text, nl=False)
+        return
+    made = parse_charter(text.encode())
+    drawn = "a draw" if made.schedule else "no draw"
+    click.echo(
+        f"a charter of {made.name}: {len(made.operators)} operators, of whom {len(voters)} vote; "
+        f"{made.policy.needed()} nodes make a quorum; {made.admission_threshold} operators admit a mediator; {drawn}"
+    )
 
 
 @charter.command()

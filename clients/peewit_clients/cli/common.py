@@ -21,7 +21,7 @@ from peewit_clients.registry_view import RegistryView
 from peewit_clients.words import in_words, said, told, words_in
 from peewit_federation.charter import Charter
 from peewit_federation.charter_file import parse_charter
-from peewit_federation.errors import AuthorError, ForgeryError, OperatorError, SenderError
+from peewit_federation.errors import AuthorError, ForgeryError, NotRunningError, OperatorError, SenderError
 
 T = TypeVar("T")
 REFUSED: Final = 3
@@ -32,6 +32,7 @@ DISHONEST: Final = 7
 
 EXIT_CODES: Final[list[tuple[type[Exception], int]]] = [
     (UnreachableError, UNREACHABLE),
+    (NotRunningError, UNREACHABLE),
     (ForkedDeviceError, DISHONEST),
     (AuthorError, DISHONEST),
     (ForgeryError, DISHONEST),
