@@ -84,13 +84,13 @@ class DeviceState(DeviceFile):
         """Make a new device's state: whole, or not at all. Raises `OperatorError`."""
         if (folder / DATABASE).exists():
             raise OperatorError(f"{folder / DATABASE} exists already; a device is never overwritten")
-        made = folder.with_name(f".{folder.name}.new")
+        made = folder / ".new"
         facts = {"seed": seed, "encryption": encryption_seed, "device": device, "starts": b"0"}
         try:
-            shutil.rmtree(made, ignore_errors=True)  # of a try that was cut short
-            made.mkdir(parents=True, mode=0o700)
-            _fill(made, facts, passphrase)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.rmtree(made, ignore_errors=True)  # of a try that was cut short
+            made.mkdir(mode=0o700)
+            _fill(made, facts, passphrase)
             for path in sorted(made.iterdir(), key=lambda path: path.name == DATABASE):
                 path.replace(folder / path.name)  # the database last: without it there is no device
         except (OSError, sqlite3.Error) as error:

@@ -1,14 +1,16 @@
 """A practice draws: requests of an area from all of its nodes, merged, in their proven order (design 4.6).
 
 Rules kept here: all nodes of the area are asked, so that none of them alone can leave somebody out or let somebody
-come first; the order of group, round and priority is computed from tickets, not taken from nodes; what was leased
-beyond what was asked for is given out next; a node that fails is passed over if another answered. The node that the
-area names first is asked first, so that practices that draw at once get different requests.
+come first; what only some of them give is shown to the others, who can prove that it is over; the order of group, round
+and priority is computed from tickets, not taken from nodes; what was leased beyond what was asked for is given out
+next; a node that fails is passed over if another answered. The node that the area names first is asked first, so that
+practices that draw at once get different requests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
@@ -19,6 +21,7 @@ from peewit_clients.together import together
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import Place, encode_draw
 from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
+from peewit_federation.appointment.spoken import SAID, decode_standing, shown_claim, shown_version
 from peewit_federation.draw.tickets import Ticket
 from peewit_federation.errors import ForgeryError, MalformedError, RefusedError, SenderError, UnknownError
 from peewit_federation.sealed import open_sealed, xwing_public
@@ -38,6 +41,8 @@ class Drawn:
     wishes: Wishes
     order: tuple[int, int, bytes]
     "Rank of the group, round, priority."
+    body: bytes = field(default=b"", repr=False)
+    "As its user signed it."
 
 
 class Drawing:
@@ -50,8 +55,8 @@ class Drawing:
         self._complaints = complaints
         self.unreadable = 0
         "Requests of the last draw that could not be used."
-        self._surplus: dict[Place, tuple[float, list[Drawn]]] = {}
-        "By area: requests that were leased to us beyond what was asked for, and until when."
+        self._surplus: dict[Place, tuple[float, list[Drawn], dict[bytes, set[str]]]] = {}
+        "By area: until when, requests that were leased to us beyond what was asked for, and which nodes gave each."
 
     def catchment(self, place: Place) -> Catchment:
         """An area as its mediator describes it. Raises `UnknownError`."""
@@ -66,39 +71,75 @@ class Drawing:
         # Requests of rounds that we do not know would be lost on us.
         await self._view.refresh([self._state.mediator], recent_s=RECENT_S)
         catchment, now_s = self.catchment(place), self._view.clock()
-        until_s, kept = self._surplus.pop(place, (0.0, []))
+        until_s, kept, gave = self._surplus.pop(place, (0.0, [], {}))
         found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
         self.unreadable = 0
         errors: list[str] = []
-        answers: list[tuple[str, bytes]] = []
-        broken = self._view.pool.broken
+        answered: list[Backend] = []
         asked = self._letters.nodes(catchment.nodes)
-        backends = [backend for backend in asked if not broken(backend)] or asked
-        for number, backend in enumerate(backends):
-            if answers:
-                answers += await self._ask(backends[number:], place, count, errors)
-                break
-            answers += await self._ask([backend], place, count, errors)
-        if not answers and len(backends) < len(asked):
-            answers += await self._ask([backend for backend in asked if backend not in backends], place, count, errors)
-        for name, data in answers:
-            for item in self._items(name, data):
+        for backend, data in await self._ask_all(asked, place, count, errors):
+            answered.append(backend)
+            for item in self._items(backend.name, data)[:count]:
                 try:
                     drawn = self._read(place, catchment, item)
                 except SenderError as error:
-                    self._complaints.append(f"a request at {name}: {error}")
+                    self._complaints.append(f"a request at {backend.name}: {error}")
                     self.unreadable += 1
                     continue
+                gave.setdefault(drawn.request.name, set()).add(backend.name)
                 held = found.get(drawn.request.name)
                 if held is None or held.request.version < drawn.request.version:
                     found[drawn.request.name] = drawn
-        if not answers:
+        if not answered:
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         booked = {booking.request for booking in self._state.booked.values()}
         fresh = [drawn for name, drawn in found.items() if name not in booked and not self._is_offered(drawn, now_s)]
         ordered = sorted(fresh, key=lambda drawn: drawn.order)
-        self._surplus[place] = now_s + LEASE_S / 2, ordered[count:]
-        return ordered[:count]
+        good: list[Drawn] = []
+        while ordered and len(good) < count:
+            next_ones, ordered = ordered[: count - len(good)], ordered[count - len(good) :]
+            waits = await asyncio.gather(*(
+                self._waits(drawn, [b for b in answered if b.name not in gave[drawn.request.name]])
+                for drawn in next_ones
+            ))  # fmt: skip
+            good += [drawn for drawn, holds in zip(next_ones, waits, strict=True) if holds]
+        left = {drawn.request.name: gave[drawn.request.name] for drawn in ordered}
+        self._surplus[place] = now_s + LEASE_S / 2, ordered, left
+        return good
+
+    async def _ask_all(
+        self, asked: list[Backend], place: Place, count: int, errors: list[str]
+    ) -> list[tuple[Backend, bytes]]:  # fmt: skip
+        """What the nodes of an area answered: the first that does, and then all others at once."""
+        broken = self._view.pool.broken
+        backends = [backend for backend in asked if not broken(backend)] or asked
+        answers: list[tuple[Backend, bytes]] = []
+        for number, backend in enumerate(backends):
+            answers += await self._ask([backend], place, count, errors)
+            if answers:
+                return answers + await self._ask(backends[number + 1 :], place, count, errors)
+        return await self._ask([backend for backend in asked if backend not in backends], place, count, errors)
+
+    async def _waits(self, drawn: Drawn, others: list[Backend]) -> bool:
+        """Whether no node that did not give a request can show that it is over; it is brought to them.
+
+        So a node that hands out what is over keeps nobody from being drawn, and none can say so of what is not.
+        """
+        calls = (self._view.pool.post(backend, "/v1/requests", drawn.body) for backend in others)
+        results = await together(calls) if others else []
+        for backend, result in zip(others, results, strict=True):
+            if isinstance(result, BackendError):
+                continue
+            try:
+                _, shown = decode_standing(result)
+                if shown is not None and shown[0] == SAID:
+                    shown_claim(shown[1], drawn.request)
+                    return False
+                if shown is not None and shown_version(shown[1], drawn.request).version > drawn.request.version:
+                    return False
+            except SenderError as error:
+                self._view.pool.complain(backend.name, f"how a request stands: {error}")
+        return True
 
     def _is_offered(self, drawn: Drawn, now_s: float) -> bool:
         """Whether an offer of ours stands; not one that has ended, if the request was opened again since."""
@@ -107,8 +148,8 @@ class Drawing:
 
     async def _ask(
         self, backends: list[Backend], place: Place, count: int, errors: list[str]
-    ) -> list[tuple[str, bytes]]:  # fmt: skip
-        """What nodes answered, with their names; of those that did not, why."""
+    ) -> list[tuple[Backend, bytes]]:  # fmt: skip
+        """What nodes answered; of those that did not, why."""
         body = encode_draw(place, count)
         calls = (self._letters.call(backend, self._state.key, "/v1/queue/draw", body) for backend in backends)
         found = []
@@ -116,7 +157,7 @@ class Drawing:
             if isinstance(result, BackendError):
                 errors.append(f"{backend.name}: {result}")
             else:
-                found.append((backend.name, result))
+                found.append((backend, result))
         return found
 
     def _items(self, name: str, data: bytes) -> list[object]:
@@ -143,7 +184,7 @@ class Drawing:
         priority = Ticket.decode(request.ticket).priority(request.name, publics)
         groups = catchment.groups
         rank = groups.index(request.group) if request.group in groups else len(groups)
-        return Drawn(request, self._wishes(place, catchment, request), (rank, request.round, priority))
+        return Drawn(request, self._wishes(place, catchment, request), (rank, request.round, priority), data)
 
     def _wishes(self, place: Place, catchment: Catchment, request: Request) -> Wishes:
         name = area_name(place.mediator, place.area)

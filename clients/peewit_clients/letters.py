@@ -63,20 +63,24 @@ class Letters:
         """
         terms = Terms(until_s, practices)
         found: list[bytes] = []
-        refusals: list[str] = []
+        refusals: dict[str, BackendError] = {}
         order = sorted(self.pool.order(), key=lambda b: (self.pool.broken(b), b.operator.origin_hash not in near))
-        for backend in order:
-            if backend.operator.origin_hash in besides:
-                continue
-            try:
-                await self._open(backend, key, terms)
-                found.append(backend.operator.origin_hash)
-            except (BackendError, SenderError) as error:
-                refusals.append(f"{backend.name}: {error}")
-            if len(found) == count:
-                break
+        order = [backend for backend in order if backend.operator.origin_hash not in besides]
+        for working in (False, True):  # who opens it for nothing comes first
+            for backend in order:
+                refusal = refusals.get(backend.name)
+                if len(found) == count or backend.operator.origin_hash in found:
+                    continue
+                if working and (refusal is None or refusal.status != FULL):
+                    continue
+                try:
+                    await self._open(backend, key, terms, working=working)
+                    found.append(backend.operator.origin_hash)
+                except BackendError as error:
+                    refusals[backend.name] = error
         if not found:
-            raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
+            why = "; ".join(f"{name}: {error}" for name, error in refusals.items())
+            raise UnreachableError(f"no node opened a mailbox: {why}")
         return tuple(found)
 
     async def open_mailbox_at(
@@ -85,23 +89,26 @@ class Letters:
         """Open a mailbox at these nodes, or prolong it. Raises `UnreachableError` if none did."""
         terms = Terms(until_s, practices)
         backends = self.nodes(origins)
-        results = await together(self._open(backend, key, terms) for backend in backends)
+        results = await together(self._open(backend, key, terms, working=False) for backend in backends)
+        if all(isinstance(result, BackendError) for result in results):
+            results = await together(self._open(backend, key, terms, working=True) for backend in backends)
         refusals = [f"{b.name}: {r}" for b, r in zip(backends, results, strict=True) if isinstance(r, BackendError)]
         if len(refusals) == len(backends):
             raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))
 
-    async def _open(self, backend: Backend, key: SigningKey, terms: Terms) -> bytes:
-        """Open a mailbox at a node, for work if it asks for some. Raises `BackendError` or `MalformedError`."""
+    async def _open(self, backend: Backend, key: SigningKey, terms: Terms, *, working: bool) -> bytes:
+        """Open a mailbox at a node, `working` if it asks for that. Raises `BackendError`."""
         address = key_id(key.public)
         path = f"/v1/mailboxes/{address.hex()}"
         try:
             return await self.call(backend, key, path, terms.encode())
         except BackendError as error:
-            if error.status != FULL:
+            if error.status != FULL or not working:
                 raise
+        try:
             bits = decode_bits(await self.pool.fetch(backend, "/v1/mailboxes/work"))
-            if not bits:
-                raise
+        except SenderError as error:
+            raise BackendError(str(error)) from None
         for attempt in range(1 << 63):
             work = attempt.to_bytes(WORK_BYTES, "big")
             if bits_done(backend.operator.origin_hash, address, work) >= bits:

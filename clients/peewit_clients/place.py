@@ -26,6 +26,7 @@ from peewit_federation.charter import Operator
 from peewit_federation.draw.api import (
     CODE,
     OPEN,
+    UNKNOWN,
     UNSPENT,
     WORK,
     Conditions,
@@ -145,33 +146,42 @@ class Admitter:
 
         A round may end before they are back, and a code that is spent in one admits to no other.
         """
-        good, unreached = 0, []
+        asked, unspent = False, 0
+        others: list[object] = []
         for backend in self._strangers():
             operator = backend.operator
+            name = request, operator.origin_hash, number, group
             if not operator.votes or self._rounds.token_key(operator.origin_hash, number, group) is None:
                 continue
+            asked = asked or name in self.asked
             try:
-                good += await self._admits(backend, (request, operator.origin_hash, number, group), prove)
+                stands = await self._stands(backend, name, prove)
             except BackendError as error:
-                unreached += [f"{operator.name}: {error}"] if not 400 <= error.status < 500 else []
+                others.append(f"{operator.name}: {error}")
+                continue
             except SenderError as error:
                 self._pool.complain(operator.name, f"a look at a code: {error}")
-            if good == wanted:
-                return
-        if unreached:
-            raise RefusedError(said("error_code_later", count=good, wanted=wanted, why="; ".join(unreached)))
+                continue
+            unspent += stands in (None, UNSPENT)
+            others += [said("error_code_unknown", node=operator.name)] if stands == UNKNOWN else []
+            if unspent == wanted or stands is None:
+                return  # enough; or no codes are asked for here
+        if 0 < unspent < wanted and not asked:
+            raise RefusedError(said("error_code_later", count=unspent, wanted=wanted, why="; ".join(map(str, others))))
 
-    async def _admits(self, backend: Backend, name: Asked, prove: Prove) -> bool:
-        """Whether a node would admit, as far as can be asked without spending anything."""
+    async def _stands(self, backend: Backend, name: Asked, prove: Prove) -> int | None:
+        """How a code stands at a node; None if it asks for none, or there is none to be looked for."""
         _, _, number, group = name
+        if name in self.asked:
+            return UNSPENT  # by us, for this
         offer = await self._offer(backend)
-        if name in self.asked or offer.kind != CODE:
-            return True
+        if offer.kind != CODE:
+            return None
         try:
             ask = await prove(backend.operator, TokenAsk(number, group, b""), offer)
         except RefusedError:
-            return True  # there is no code; that is said when one is asked for
-        return decode_look(await self._pool.post(backend, "/v1/tokens/look", ask.encode())) == UNSPENT
+            return None  # that is said when one is asked for
+        return decode_look(await self._pool.post(backend, "/v1/tokens/look", ask.encode()))
 
     async def _offer(self, backend: Backend) -> Conditions:
         """What a node asks for."""

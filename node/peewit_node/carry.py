@@ -36,8 +36,8 @@ class Carrier:
         self._registry = registry
         self._own = own
         self._underway: dict[bytes, asyncio.Future[int]] = {}
-        self._turns: dict[tuple[type, bytes], asyncio.Lock] = {}
-        "By what quotas count: who comes at the same time comes one after another."
+        self._turns: dict[tuple[type, bytes], tuple[asyncio.Lock, int]] = {}
+        "By what quotas count: who comes at the same time comes one after another; and how many have come."
 
     async def accept(self, data: bytes) -> bool:
         """Carry a statement; False if it is carried already. Raises `SenderError`s."""
@@ -49,13 +49,15 @@ class Carrier:
             return False
         statement = open_carried(data)
         about = type(statement), statement.mediator if isinstance(statement, Device) else statement.origin_hash
-        turn = self._turns.setdefault(about, asyncio.Lock())
+        turn, count = self._turns.get(about, (asyncio.Lock(), 0))
+        self._turns[about] = turn, count + 1
         try:
             async with turn:
                 return await self._carry(key, data, statement)
         finally:
-            if not turn.locked() and self._turns.get(about) is turn:
-                del self._turns[about]
+            turn, count = self._turns.pop(about)
+            if count > 1:
+                self._turns[about] = turn, count - 1
 
     async def _carry(self, key: bytes, data: bytes, statement: CarriedStatement) -> bool:
         if key in self._registry.vouched.known:

@@ -19,7 +19,7 @@ from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import Terms, read_digests
-from peewit_federation.errors import RefusedError
+from peewit_federation.errors import QuotaError, RefusedError
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.checking.jobs import PUT
@@ -50,6 +50,8 @@ class MailRoutes:
         return _done()
 
     async def work(self, _: web.Request) -> web.Response:
+        if self._mailboxes.full:
+            raise QuotaError("this node keeps as many mailboxes as it can; use another")
         return web.Response(body=cbor.encode(self._mailboxes.bits), content_type=CONTENT_TYPE)
 
     async def put(self, request: web.Request) -> web.Response:

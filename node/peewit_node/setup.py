@@ -89,14 +89,14 @@ def init_node(
 ) -> Card:
     """Make a node's folder. `seeds` are three times 32 random bytes: log, witness and charter key."""
     check_new(folder, operator, url, listen, region)
-    # Made beside it and moved, the log's key last: what was cut short before that is no node, and is made again.
-    made = folder.absolute().with_name(f".{folder.absolute().name}.new")
+    # Made aside and moved, the log's key last: what was cut short before that is no node, and is made again.
+    made = folder / ".new"
     try:
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True, mode=0o700)
-        card = _make(made, operator, url, listen, region, charter, seeds)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(mode=0o700)
+        card = _make(made, operator, url, listen, region, charter, seeds)
         for path in sorted(made.iterdir(), key=lambda path: (path.name == LAST, path.name)):
             path.replace(folder / path.name)
     except OSError as error:

@@ -43,7 +43,9 @@ from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
+from peewit_node.appointment.forward import PATH
 from peewit_node.engine import Write
+from peewit_node.peers import Peer
 from peewit_node.sqlite import SqliteFile
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
 from tests.federation_kit import seed
@@ -335,6 +337,7 @@ async def test_a_node_of_a_queue_cannot_hold_back_park_or_end_anybodys_request(s
             offer(at_west, stranger, now_s + SOON_S),
             offer(at_south, clinic, now_s + SOON_S),
             offer(at_west, clinic, now_s + 5 * 86_400),
+            offer(at_west, clinic, now_s + 60),
             offer(at_west, clinic, now_s + SOON_S, replace(surgery.place, area=bytes(16))),
             claim(at_west, clinic, seed("guess")),
             claim(at_west, stranger, claim_link(user.state.claim, 0)),
@@ -385,6 +388,65 @@ async def test_a_node_that_lost_its_database_gets_its_queue_back(surgery: Surger
         await until_async(there)
         await surgery.federation.stop(one)
         assert len(await surgery.practice(view).draw(surgery.place, 5)) == 3
+
+
+async def test_a_node_that_says_ever_anew_that_it_lost_everything_is_told_it_seldom(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        await surgery.user(view).ask(with_work)
+        north, west = (surgery.federation.nodes[name].forwarder for name in QUEUE_NODES)
+        asked = []
+        real = north._peers.post
+
+        async def post_and_forget(peer: Peer, path: str, body: bytes, size_bytes_max: int) -> bytes:
+            if path == PATH:
+                asked.append(peer.name)
+                west._epoch = os.urandom(16)
+            return await real(peer, path, body, size_bytes_max)
+
+        monkeypatch.setattr(north._peers, "post", post_and_forget)
+        await surgery.user(view, "Max").ask(with_work)
+        await asyncio.sleep(3)
+        assert 0 < sum(name == "west" for name in asked) < 12
+
+
+async def test_a_node_that_hands_out_what_is_over_keeps_nobody_from_being_drawn(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        users = [surgery.user(view, f"Person {number}", GROUPS[0]) for number in range(3)]
+        practice = surgery.practice(view)
+        over = []
+        for number, user in enumerate(users):
+            request = await user.ask(with_work)
+            over.append(request.sign(user.state.key))
+            (drawn,) = await practice.draw(surgery.place, 1)
+            await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+            (found,) = await user.offers()
+            await user.accept(found, slot(number).name)
+            assert len(await practice.confirm()) == 1
+        last = surgery.user(view, "Last")
+        waits = await last.ask(with_work)
+
+        async def only_what_is_over(*_: object) -> list[bytes]:
+            return over
+
+        monkeypatch.setattr(surgery.federation.nodes[QUEUE_NODES[0]].queues, "draw", only_what_is_over)
+        drawn_now = await surgery.practice(view, "clinic-b").draw(surgery.place, 1)
+        assert [one.request.name for one in drawn_now] == [waits.name]
+
+
+async def test_an_offer_is_counted_once_however_often_it_is_told(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        request = await surgery.user(view).ask(with_work)
+        clinic, call = SigningKey(seed("clinic-a")), Caller(surgery.federation)
+        await call(clinic, "/v1/queue/draw", encode_draw(surgery.place, 5))
+        told = encode_offered(surgery.place, request.name, int(time.time()) + SOON_S)
+        for _ in range(4):
+            await call(clinic, "/v1/queue/offered", told)
+        rows = await surgery.federation.nodes["north"].engine.fetch("SELECT misses, state FROM requests")
+        assert rows == [(1, WAITING)]
 
 
 async def test_a_node_that_withholds_people_cannot_put_a_friend_first(

@@ -30,8 +30,8 @@ UNREAD_PER_WRITER_MAX: Final = 2
 LIFETIME_S_MAX: Final = 400 * 86_400
 LEAVE_BYTES_MAX: Final = 512
 WORK_BYTES: Final = 8
-WORK_BITS: Final = (14, 26)
-"Of a node that is half full, and of one that is full: a moment, and minutes."
+WORK_BITS: Final = (14, 22)
+"Of a node that is half full, and of one that is nearly full: a moment, and some seconds."
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def bits_due(count: int, count_max: int) -> int:
     """How many leading zero bits the work for one more mailbox has at a node that holds so many."""
     low, high = WORK_BITS
     over = 2 * count - count_max
-    return 0 if over <= 0 else low + (high - low) * over // max(1, count_max)
+    return 0 if over <= 0 else min(high, low + (high - low) * over // max(1, count_max))
 
 
 def bits_done(node: bytes, address: bytes, work: bytes) -> int:

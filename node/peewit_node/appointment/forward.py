@@ -13,6 +13,7 @@ changes nothing, so telling ends. A node is told only of areas whose queue it ho
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ AGAIN_S_MAX: Final = 86_400.0
 "What could not be used is told again after so long, and then more and more seldom."
 EPOCH: Final = "queue epoch"
 EPOCH_BYTES: Final = 16
+EPOCH_S: Final = 60.0
+"A node that says ever anew that it lost everything is believed so seldom."
 PUT_FACT: Final = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
 logger = structlog.get_logger("peewit.queue")
 
@@ -74,6 +77,12 @@ class Known:
     skipped: list[Skipped] = field(default_factory=list)
     met: bool = False
     "Whether it was told anything since our start."
+    begun_s: float = -math.inf
+    "When we began to tell it everything."
+
+    def skip(self, skipped: Skipped) -> None:
+        """Remember what is to be told again, the next first."""
+        self.skipped = sorted([*self.skipped, skipped], key=lambda one: one.due_s)
 
 
 class Forwarder:
@@ -97,6 +106,9 @@ class Forwarder:
         self._unused: dict[str, int] = {}
         "How often a node said that it cannot use something yet."
         self._due_s: dict[str, float] = {}
+        self._telling: set[str] = set()
+        self._again: set[str] = set()
+        "Whom something is to be told that came while we told it something."
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post(PATH, self.listen)]
@@ -114,32 +126,52 @@ class Forwarder:
     # Telling
 
     async def run(self) -> None:
-        """Tell for ever."""
+        """Tell for ever, each node by itself: one that is slow or lies keeps nobody else waiting."""
         while True:
             await self._wait()
             self._queues.changed.clear()
-            now_s = self._clock()
-            await asyncio.gather(*(
-                self._tell(peer) for name, peer in self._peers.all.items() if self._due_s.get(name, 0.0) <= now_s
-            ))  # fmt: skip
+            now_s, there = self._clock(), self._peers.all
+            for gone in [name for name in self._known if name not in there]:
+                del self._known[gone]
+                self._failures.pop(gone, None)
+                self._due_s.pop(gone, None)
+            for name, peer in there.items():
+                if name in self._telling:
+                    self._again.add(name)
+                elif self._due_s.get(name, 0.0) <= now_s:
+                    self._telling.add(name)
+                    self._state.spawn(self._tell_one(peer))
 
     async def _wait(self) -> None:
         """Until something changed, or is to be told again."""
-        again = [skipped.due_s for known in self._known.values() for skipped in known.skipped]
-        due_s = min([*again, *(self._due_s[name] for name in self._failures)], default=None)
+        waiting = [name for name in self._peers.all if name in self._known and name not in self._telling]
+        due = [self._due_s[name] for name in waiting if name in self._failures]
+        due += [
+            max(self._due_s.get(name, 0.0), self._known[name].skipped[0].due_s)
+            for name in waiting
+            if name not in self._failures and self._known[name].skipped
+        ]
         with suppress(TimeoutError):
-            async with asyncio.timeout(None if due_s is None else max(0.0, due_s - self._clock())):
+            async with asyncio.timeout(max(0.0, min(due) - self._clock()) if due else None):
                 await self._queues.changed.wait()
+
+    async def _tell_one(self, peer: Peer) -> None:
+        try:
+            await self._tell(peer)
+        finally:
+            self._telling.discard(peer.name)
+            if peer.name in self._again or peer.name in self._failures:
+                self._again.discard(peer.name)
+                self._queues.changed.set()  # what came meanwhile; or when it is to be tried again
 
     async def _tell(self, peer: Peer) -> None:
         name = peer.name
         try:
             known = self._known.setdefault(name, Known())
             if not known.met:
-                await self._post(peer, known, [])  # also with nothing to tell: which database has who?
-            for skipped in [one for one in known.skipped if one.due_s <= self._clock()]:
-                known.skipped.remove(skipped)
-                await self._tell_again(peer, known, skipped)
+                await self._post(peer, [])  # also with nothing to tell: which database has who?
+            while known.skipped and known.skipped[0].due_s <= self._clock():
+                await self._tell_again(peer, known)
             while await self._tell_some(peer, self._known[name]):
                 await self._keep(name)
             self._failures.pop(name, None)
@@ -160,26 +192,29 @@ class Forwarder:
             if concerns:
                 told.append([body, proof])
                 size += len(body) + len(proof)
-        unused = await self._post(peer, known, told) if told else 0
+        unused = await self._post(peer, told) if told else 0
         tries = self._unused[peer.name] = self._unused.get(peer.name, 0) + 1 if unused else 0
         if 0 < tries < PATIENCE:
             raise PeerError(f"{peer.name} cannot use {unused} changes yet")
         self._unused[peer.name] = 0
         if unused:
-            known.skipped.append(Skipped(self._clock() + AGAIN_S, before, upto))
+            known.skip(Skipped(self._clock() + AGAIN_S, before, upto))
         known.cursor = upto
         return upto > before
 
-    async def _tell_again(self, peer: Peer, known: Known, skipped: Skipped) -> None:
+    async def _tell_again(self, peer: Peer, known: Known) -> None:
         """What could not be used, as far as it has not changed since."""
+        skipped = known.skipped[0]
         rows = await self._queues.after(skipped.after, ROWS_MAX)
         due = [(body, proof) for change, body, proof in rows if change <= skipped.upto]
         told = [[body, proof] for body, proof in due if await self._concerns(peer, body)]
-        wait_s = min(2 * skipped.wait_s, AGAIN_S_MAX)
-        if told and await self._post(peer, known, told):
-            known.skipped.append(Skipped(self._clock() + wait_s, skipped.after, skipped.upto, wait_s))
+        unused = await self._post(peer, told) if told else 0
+        known.skipped.remove(skipped)
+        if unused:
+            wait_s = min(2 * skipped.wait_s, AGAIN_S_MAX)
+            known.skip(Skipped(self._clock() + wait_s, skipped.after, skipped.upto, wait_s))
 
-    async def _post(self, peer: Peer, known: Known, told: list[list[bytes]]) -> int:
+    async def _post(self, peer: Peer, told: list[list[bytes]]) -> int:
         """Tell something; how much of it cannot be used yet."""
         now_ms = int(self._state.now() * 1000)
         nonce, key = self._random.randbytes(NONCE_BYTES), self._state.log_key
@@ -188,18 +223,24 @@ class Forwarder:
         answer = await self._peers.post(peer, PATH, envelope.sign(key), 1024)
         match cbor.decode(answer, size_bytes_max=1024):
             case [bytes(epoch), int(unused)] if len(epoch) == EPOCH_BYTES and unused >= 0:
-                known.met = True
-                await self._meet(peer.name, epoch)
+                if not await self._meet(peer.name, epoch):
+                    raise PeerError(f"{peer.name} says once more that it has another database")
+                self._known[peer.name].met = True
                 return unused
         raise MalformedError("the answer to what was told of a queue is [epoch, how many cannot be used]")
 
-    async def _meet(self, name: str, epoch: bytes) -> None:
-        """A node says which database it has: one that we did not know is told everything."""
-        known = self._known.setdefault(name, Known())
-        if known.epoch != epoch:
-            self._known[name] = Known(epoch, met=known.met)
-            await self._keep(name)
-            self._queues.changed.set()
+    async def _meet(self, name: str, epoch: bytes) -> bool:
+        """A node says which database it has: one that we did not know is told everything. False if it is too soon."""
+        known, now_s = self._known.setdefault(name, Known()), self._clock()
+        if known.epoch == epoch:
+            return True
+        self._queues.changed.set()
+        if now_s < known.begun_s + EPOCH_S:
+            known.met = False  # it is asked again
+            return False
+        self._known[name] = Known(epoch, met=known.met, begun_s=now_s if known.epoch else -math.inf)
+        await self._keep(name)
+        return True
 
     async def _keep(self, name: str) -> None:
         known = self._known[name]

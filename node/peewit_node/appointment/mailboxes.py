@@ -62,12 +62,17 @@ class Mailboxes:
         """How much work a new mailbox costs now."""
         return bits_due(self._count, self._mailboxes_max)
 
+    @property
+    def full(self) -> bool:
+        """Whether no new mailbox is opened, whatever is done for it."""
+        return self._count >= self._mailboxes_max
+
     async def open(self, owner: bytes, terms: Terms, now_s: float) -> None:
         """Open the mailbox of a public key, or change its terms. Raises `RefusedError` or `QuotaError`."""
         if not now_s < terms.until_s <= now_s + LIFETIME_S_MAX:
             raise RefusedError(f"a mailbox ends within {LIFETIME_S_MAX // 86_400} days")
         known = await self._engine.look("SELECT 1 FROM mailboxes WHERE address = ?", key_id(owner))
-        if not known and self._count >= self._mailboxes_max:
+        if not known and self.full:
             raise QuotaError("this node keeps as many mailboxes as it can; use another")
         if not known and bits_done(self._node, key_id(owner), terms.work) < self.bits:
             raise QuotaError(f"this node is rather full: a new mailbox costs work of {self.bits} bits now")

@@ -31,6 +31,7 @@ from peewit_node.appointment.queue_sql import (
     OFFERED,
     PUT,
     RELEASE,
+    STANDS,
     TAKE_OVER,
 )
 from peewit_node.checking.jobs import PRIORITY
@@ -69,10 +70,11 @@ class Queues:
         ours = [(area_name(*area), found) for area in request.areas if (found := await self._areas.ours(*area))]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
-        query = "SELECT area, state, misses FROM requests WHERE request = ? AND body = ?"
+        query = "SELECT area, state, misses, proof FROM requests WHERE request = ? AND body = ?"
         held = await self._engine.look(query, request.name, data)
-        if {area for area, _, _ in held} >= {area for area, _ in ours}:
-            return held, None  # who asks again costs no proofs
+        if {area for area, *_ in held} >= {area for area, _ in ours}:  # who asks again costs no proofs
+            claims = [proof for _, state, _, proof in held if state == CLAIMED]
+            return [row[:3] for row in held], _proven(claims[0]) if claims else None
         ranks = [rank_of(found, request.group) for _, found in ours]
         priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
@@ -87,8 +89,9 @@ class Queues:
         for body, state, _, area, proof in rows:
             if area == ours[0][0] and body != data:
                 opened = Request.decode(Sign1.parse(body).payload).opened
-                claimed = state == CLAIMED and opened == request.opened
-                return states, (SAID, proof) if claimed else (VERSION, body)
+                if state == CLAIMED and opened == request.opened:
+                    return states, _proven(proof)
+                return states, (VERSION, body)
         return states, None
 
     async def _priority(self, request: Request) -> bytes:
@@ -140,7 +143,9 @@ class Queues:
         try:
             await self._write(Write(OFFERED, row, 1))
         except WriteConflictError:
-            raise ConflictError("this practice has no lease of that request, or it has ended") from None
+            # Told again, or by another node before: it is one offer.
+            if not await self._engine.look(STANDS, area, said.request, said.practice, said.until_s):
+                raise ConflictError("this practice has no lease of that request, or it has ended") from None
 
     async def _release(self, area: bytes, said: SaidOffered) -> None:
         """An offer was declined, or taken back: whoever asked answered, or had nothing to answer."""
@@ -170,10 +175,10 @@ class Queues:
             await self._write(*(Write(CLAIM, (*row, area, said.request, opened.opened)) for *_, area in rows))
         query = "SELECT holder, proof FROM requests WHERE request = ? AND state = 2"
         rows = await self._engine.look(query, said.request)
+        if not rows:
+            raise ConflictError("this request changed just now; ask again")
         others = [proof for holder, proof in rows if holder != said.practice]
-        if others or not rows:
-            return SAID, others[0] if others else b""
-        return None
+        return _proven(others[0]) if others else None
 
     # With the other nodes of a queue
 
@@ -214,9 +219,11 @@ class Queues:
         if said.until_s == 0:
             await self._release(area, said)
             return
-        at_s = said.time_ms // 1000
-        if at_s > self._state.now() + SKEW_S or said.until_s > at_s + SKEW_S + ANSWER_S[1]:
-            raise RefusedError("an offer of another time, or for longer than offers may be answered")
+        at_s, now_s = said.time_ms // 1000, self._state.now()
+        if at_s > now_s + SKEW_S or not ANSWER_S[0] - SKEW_S <= said.until_s - at_s <= ANSWER_S[1] + SKEW_S:
+            raise RefusedError("an offer of another time, or for another time than offers may be answered")
+        if said.until_s <= now_s:
+            return  # it is over: whoever was not told in time counts no miss
         guard = area, said.request, said.until_s, said.time_ms
         known = (
             "SELECT 1 FROM requests WHERE area = ? AND request = ? AND state IN (0, 3) AND free_at < ? AND said_at < ?"
@@ -235,3 +242,10 @@ class Queues:
     async def _write(self, *writes: Write) -> None:
         await self._engine.write(*writes)
         self.changed.set()
+
+
+def _proven(proof: bytes) -> Shown:
+    """What shows a claim. Raises `ConflictError` if it was made before there were proofs."""
+    if not proof:
+        raise ConflictError("another practice has claimed this request, which cannot be shown")
+    return SAID, proof

@@ -49,8 +49,9 @@ OFFERED: Final = (
     "UPDATE requests SET free_at = ?, leased = 0, offers = offers + 1, misses = misses + 1, "
     "state = CASE WHEN misses >= ? THEN 3 ELSE 0 END, proof = ?, said_at = ?, "
     "change = (SELECT number FROM next_change) "
-    "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ?"
+    "WHERE area = ? AND request = ? AND state = 0 AND holder = ? AND free_at > ? AND leased = 1"
 )
+STANDS: Final = "SELECT 1 FROM requests WHERE area = ? AND request = ? AND holder = ? AND free_at = ? AND leased = 0"
 RELEASE: Final = (
     "UPDATE requests SET free_at = ?, misses = max(misses - 1, 0), state = 0, proof = ?, said_at = ?, "
     "change = (SELECT number FROM next_change) "
