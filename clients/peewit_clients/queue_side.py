@@ -83,29 +83,30 @@ class QueueSide:
         body = encode_claim(place, request.name, secret)
         await self._view.refresh(sorted({mediator for mediator, _ in request.areas}), recent_s=RECENT_S)
         for number, area in enumerate(request.areas):
-            results = await self._say(Place(*area), CLAIM_PATH, body, CLAIM_WAIT_S)
+            backends = self._letters.nodes(self._catchment(Place(*area)).nodes)
+            results = await together((self._claim_at(backend, body, request) for backend in backends), CLAIM_WAIT_S)
             if number > 0:
                 continue
-            refusals = _refusals(results)
+            refusals = [result for result in results if isinstance(result, BackendError)]
             if results and len(refusals) == len(results) and all(error.status == 404 for error in refusals):
                 return held  # it has waited for as long as requests do: nobody is booked on it, who is booked stays
-            said = [self._is_ours(request, b, answer) for b, answer in results if isinstance(answer, bytes)]
-            if False in said and not (held and True in said):
+            if False in results and not (held and True in results):
                 return False
-            if True not in said:
+            if True not in results:
                 # Without those who decide two practices might both be told yes.
-                why = "; ".join(map(str, refusals)) or "what they show is not so"
+                why = "; ".join(map(str, refusals))
                 raise UnreachableError(f"no node that decides on this request answered: {why}")
         return True
 
-    def _is_ours(self, request: Request, backend: Backend, answer: bytes) -> bool | None:
-        """Whether a node has given us what we claimed; None if it refuses and cannot show why."""
+    async def _claim_at(self, backend: Backend, body: bytes, request: Request) -> bool:
+        """Whether a node has given us what we claim. Raises `BackendError`, also if it cannot show why it refuses."""
+        answer = await self._letters.call(backend, self._state.key, CLAIM_PATH, body)
         try:
             shown = decode_claimed(answer)
             return shown is None or self._is_shown(request, *shown)
         except SenderError as error:
             self._view.pool.complain(backend.name, f"a claim: {error}")
-            return None
+            raise BackendError(f"{backend.name}: what it shows is not so") from None
 
     def _is_shown(self, request: Request, kind: int, data: bytes) -> bool:
         """Whether what a node shows is our own claim; False if it is why we get nothing. Raises `SenderError`s."""

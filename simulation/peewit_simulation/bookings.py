@@ -173,10 +173,9 @@ def simulate_bookings(
     with Simulation(seed, 4, freshness_s=(300, 3600), draw=rounds) as sim:
         town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics), turn_s=turn_s)
         town.open()
-        if faults is None:
-            _leave(seed, scenario.faulty_s, town)
+        gone = _leave(seed, scenario.faulty_s, town) if faults is None else ""
         promises, broken, start_s = Bookings(town), None, sim.world.now_s
-        if faults is None:
+        if faults is None and gone not in sim.names[:2]:  # one of those that hold the queue is honest
             _lie(seed, scenario.faulty_s, sim)
         if lie:
             corrupt_queue(sim, sim.names[0], lie)
@@ -219,15 +218,19 @@ def _rounds(seed: int, faulty_s: float, names: tuple[str, ...]) -> tuple[int, Dr
     return turn_s, replace(usual, round_s=ROUND_S, starts_s=at_s % ROUND_S, later=later)
 
 
-def _leave(seed: int, faulty_s: float, town: Town) -> None:
-    """In some worlds an operator leaves, and practices hear of it at different times; its node goes on for a while."""
+def _leave(seed: int, faulty_s: float, town: Town) -> str:
+    """In some worlds an operator leaves, and practices hear of it at different times; its node goes on for a while.
+
+    Which, if one does.
+    """
     random, charter = Random(f"peewit leave {seed}"), town.sim.charter
     if random.random() > LEAVE_SHARE:
-        return
+        return ""
     gone = random.choice(town.sim.names)
     stay = replace(charter, operators=tuple(o for o in charter.operators if o.name != gone))
     for clinic in town.clinics:
         clinic.leaves = town.sim.world.now_s + random.uniform(0, faulty_s), stay
+    return gone
 
 
 def _lie(seed: int, faulty_s: float, sim: Simulation) -> None:
