@@ -40,8 +40,10 @@ from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.forward import Forwarder
 from peewit_node.appointment.journals import Journals
 from peewit_node.appointment.letterboxes import Letterboxes
+from peewit_node.appointment.listening import QueueListener
 from peewit_node.appointment.mailboxes import Mailboxes
 from peewit_node.appointment.queue import Queues
+from peewit_node.appointment.told import EPOCH_BYTES, Ledger
 from peewit_node.carry import Carrier
 from peewit_node.charters import Charters, check_keys, load_charter
 from peewit_node.checking.processes import this_machine
@@ -144,7 +146,9 @@ class Node:
         self.journals = Journals(state, engine, signed)
         self.gateway_key = GatewayKey.of(encryption)
         self.oblivious = Oblivious(state, self.peers, self.gateway_key, random, connector)
-        self.forwarder = Forwarder(state, engine, self.queues, areas, self.peers, signed, clock, random)
+        self.told = Ledger(engine, clock, random.randbytes(EPOCH_BYTES))
+        self.forwarder = Forwarder(state, self.queues, areas, self.peers, self.told, clock, random)
+        self.listening = QueueListener(state, self.queues, self.peers, signed, self.told)
         self._listener = Listener(config)
         self._sync = asyncio.Event()
         self._own_machine: Machine | None = None
@@ -191,7 +195,7 @@ class Node:
         await self.keeper.load()
         await self.mailboxes.load()
         restored = await count_start(self.engine, self.state.config.data, self.own.log.stored)
-        await self.forwarder.load(fresh=restored)
+        await self.told.load(fresh=restored)
         for log in self.logs.all():
             self.gossip.news(log, urgent=False)
         self.state.spawn(self.keeper.run(), vital=True)
@@ -226,7 +230,7 @@ class Node:
         app.add_routes(self.queue_routes.routes())
         app.add_routes(self.letterboxes.routes())
         app.add_routes(self.journals.routes())
-        app.add_routes(self.forwarder.routes())
+        app.add_routes(self.listening.routes())
         app.add_routes(self.oblivious.routes())
         app.add_routes(self.status.routes())
         return app

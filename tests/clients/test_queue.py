@@ -395,17 +395,17 @@ async def test_a_node_that_says_ever_anew_that_it_lost_everything_is_told_it_sel
 ) -> None:
     async with surgery.view() as view:
         await surgery.user(view).ask(with_work)
-        north, west = (surgery.federation.nodes[name].forwarder for name in QUEUE_NODES)
+        north, west = (surgery.federation.nodes[name] for name in QUEUE_NODES)
         asked = []
-        real = north._peers.post
+        real = north.peers.post
 
         async def post_and_forget(peer: Peer, path: str, body: bytes, size_bytes_max: int) -> bytes:
             if path == PATH:
                 asked.append(peer.name)
-                west._epoch = os.urandom(16)
+                west.told.epoch = os.urandom(16)
             return await real(peer, path, body, size_bytes_max)
 
-        monkeypatch.setattr(north._peers, "post", post_and_forget)
+        monkeypatch.setattr(north.peers, "post", post_and_forget)
         await surgery.user(view, "Max").ask(with_work)
         await asyncio.sleep(3)
         assert 0 < sum(name == "west" for name in asked) < 12

@@ -1,0 +1,83 @@
+"""What other nodes of a queue tell this one: `POST /federation/v1/queue` (`forward` says what it looks like).
+
+Rules kept here: only nodes of the charter tell; a request is taken in as if its user had brought it, and what a
+practice said counts by its signature, if that practice is admitted. What cannot be used yet is counted, so that it is
+told again.
+"""
+
+from __future__ import annotations
+
+import structlog
+from aiohttp import web
+
+from peewit_federation import cbor
+from peewit_federation.api import CONTENT_TYPE
+from peewit_federation.appointment.request import open_request
+from peewit_federation.appointment.spoken import read_spoken
+from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
+from peewit_node.appointment.door import SignedDoor
+from peewit_node.appointment.forward import PATH, ROWS_MAX
+from peewit_node.appointment.queue import Queues
+from peewit_node.appointment.told import EPOCH_BYTES, Ledger
+from peewit_node.checking.jobs import ENVELOPE
+from peewit_node.node_state import NodeState
+from peewit_node.peers import Peers
+
+logger = structlog.get_logger("peewit.queue")
+
+
+class QueueListener:
+    """Takes in what others tell."""
+
+    def __init__(self, state: NodeState, queues: Queues, peers: Peers, door: SignedDoor, ledger: Ledger) -> None:
+        self._state = state
+        self._queues = queues
+        self._peers = peers
+        self._door = door
+        self._ledger = ledger
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post(PATH, self.listen)]
+
+    async def listen(self, request: web.Request) -> web.Response:
+        """Another node of a queue tells what changed."""
+        envelope = await self._door.open(request)
+        teller = next((p for p in self._peers.all.values() if p.operator.log.public.raw == envelope.key), None)
+        if teller is None:
+            raise RefusedError("only nodes of the charter tell what changes in a queue")
+        epoch, rows = _told(cbor.decode(envelope.body))
+        if self._ledger.of(teller.name).epoch != epoch:
+            await self._ledger.meet(teller.name, epoch)
+            self._queues.changed.set()
+        unused = 0
+        for body, proof in rows:
+            try:
+                await self._hear(body, proof, teller.operator.origin_hash)
+            except (UnknownError, RefusedError) as error:
+                # Perhaps this node does not know the area, the round or the practice yet; it is told again.
+                logger.info("a change of a queue could not be used yet", reason=str(error))
+                unused += 1
+            except SenderError as error:
+                logger.info("a change of a queue is refused", reason=str(error))
+        return web.Response(body=cbor.encode([self._ledger.epoch, unused]), content_type=CONTENT_TYPE)
+
+    async def _hear(self, body: bytes, proof: bytes, teller: bytes) -> None:
+        request, said = open_request(body), None
+        if proof:
+            said = read_spoken(await self._state.machine.check(ENVELOPE, proof), proof)
+            self._door.require_practice(said.place, said.practice)
+        await self._queues.hear(request, body, said, teller)
+
+
+def _told(value: object) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    match value:
+        case [bytes(epoch), list(rows)] if len(epoch) == EPOCH_BYTES and len(rows) <= ROWS_MAX:
+            return epoch, [_row(row) for row in rows]
+    raise MalformedError(f"what is told of a queue is [epoch, at most {ROWS_MAX} changes]")
+
+
+def _row(value: object) -> tuple[bytes, bytes]:
+    match value:
+        case [bytes(body), bytes(proof)]:
+            return body, proof
+    raise MalformedError("a change is [signed request, what its practice said last]")
