@@ -66,7 +66,10 @@ class Logs(LogReader):
             self._next_id = max(self._next_id, id_ + 1)
 
     async def recount(self) -> None:
-        """The policy changed: lines of those who are witnesses no more go, and what is left may be a quorum now."""
+        """The policy changed: lines of those who are witnesses no more go, and what is left may be a quorum now.
+
+        If we have become a witness, what we hold is cosigned: who never asks again should not lack us.
+        """
         keys = self._policy().witness_keys
 
         def kept(head: Head | None) -> Head | None:
@@ -78,6 +81,7 @@ class Logs(LogReader):
         for log in self.all():
             async with log.lock:
                 head, quorum = kept(log.head), kept(log.quorum)
+                head = self._signed(log, head) if head else None
                 quorum = self._newer(quorum, head) if head else quorum
                 if (head, quorum) != (log.head, log.quorum):
                     await self._store(log, await self.edge(log), head, quorum, log.pending)

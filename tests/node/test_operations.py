@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from peewit_clients.charters import Card, compose_charter
 from peewit_federation.charter_file import parse_charter, sign_charter
 from peewit_federation.errors import ForgeryError, OperatorError
 from peewit_federation.keys import SigningKey
@@ -27,8 +28,8 @@ from peewit_node.setup import init_node
 from peewit_node.sqlite import SqliteEngine, SqliteFile
 from tests.certificates import certify
 from tests.commands import peewit
-from tests.federation_kit import Federation, TestMediator, catchment, encode_all
-from tests.federation_kit_http import Device, admit, get, until
+from tests.federation_kit import NAMES, Federation, TestMediator, catchment, encode_all
+from tests.federation_kit_http import Device, admit, get, quorums, start_with_area, until
 
 GOOD = 'operator = "north"\ncharter = "charter.toml"\ndata = "."\nlisten = "127.0.0.1:8100"\n'
 
@@ -407,6 +408,32 @@ async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_no
         await federation.nodes[name].charters.reload()
     assert node.state.charter.warn_s == 60
     await federation.agree()
+
+
+async def test_a_mirror_that_gets_a_vote_cosigns_what_it_holds(tmp_path: Path) -> None:
+    """Heads that were there before may be the last of their logs for a long time."""
+    federation = Federation.make(tmp_path)
+    path = tmp_path / "charter.toml"
+    cards = [Card.parse((tmp_path / name / "card.json").read_text()) for name in NAMES]
+    path.write_text(compose_charter("test-federation", cards, 3, mirrors=("east",)))
+    await federation.start()
+    _, device = await start_with_area(federation)
+    await until(lambda: quorums(federation))
+    await federation.agree()
+
+    def cosigners(name: str) -> set[str]:
+        log = federation.nodes[name].logs.get(device.origin)
+        return set(log.head.witnesses) if log and log.head else set()
+
+    assert not any("east" in witness for witness in cosigners("east"))
+    following = parse_charter(compose_charter("test-federation", cards, 3, number=2).encode())
+    for name in NAMES[:3]:
+        following = sign_charter(following, name, SigningKey(read_key(tmp_path / name / "charter.key").seed))
+    path.write_bytes(following.encode())
+    for name in NAMES:
+        await federation.nodes[name].charters.reload()
+    assert any("east" in witness for witness in cosigners("east")), "whoever asks it gets a quorum with its word"
+    await federation.stop()
 
 
 async def test_a_node_starts_with_no_charter_that_is_older_or_unsigned(tmp_path: Path) -> None:
