@@ -11,7 +11,6 @@ device is vouched for by the root when it is made.
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final, Self
 
 from peewit_clients.device_state import DeviceState
 from peewit_clients.secret_file import read_secret, write_secret
+from peewit_clients.whole_file import replace_whole
 from peewit_federation.errors import MalformedError, OperatorError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import xwing_public
@@ -53,12 +53,7 @@ class Identity:
     def save(self, folder: Path) -> None:
         """Write them down."""
         fields = {"id": self.id.hex(), "root": self.root.hex(), "two_persons": self.two_persons}
-        fresh = folder / (FACTS + ".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(fields, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(folder / FACTS)
+        replace_whole(folder / FACTS, (json.dumps(fields, indent=2) + "\n").encode(), 0o644)
 
 
 def init_mediator(folder: Path, seed: bytes, passphrase: str | None, *, two_persons: bool = False) -> Identity:

@@ -9,12 +9,12 @@ rule of the office, on each machine whose folder has the file: whoever takes ove
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
 from peewit_clients.identity import Identity
+from peewit_clients.whole_file import replace_whole
 from peewit_federation.draw.api import CODE_CHARACTERS, code_at, new_code
 from peewit_federation.errors import MalformedError, OperatorError
 
@@ -75,10 +75,4 @@ class PracticeCodes:
         return code_at(code, self._mediator).hex()
 
     def _save(self) -> None:
-        fresh = self._path.with_name(FILE + ".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(self.spent, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_whole(self._path, json.dumps(self.spent, indent=1).encode())

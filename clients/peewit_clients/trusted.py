@@ -11,13 +11,13 @@ stand in a mediator's log is left out: public keys are public, and what is said 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.whole_file import replace_whole
 from peewit_federation.errors import OperatorError, SenderError
 from peewit_federation.keys import key_id
 from peewit_federation.passports.messages import consented
@@ -123,13 +123,8 @@ def load(path: Path, *, missing_ok: bool = False) -> Trust:
 
 def save(path: Path, trust: Trust) -> None:
     """Replace the file whole. Raises `OperatorError`."""
-    fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(trust.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
+    replace_whole(path, trust.encode(), 0o644)

@@ -8,7 +8,6 @@ power goes; what was replaced is gone. One process at a time.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +17,7 @@ import nacl.utils
 
 from peewit_clients.locks import take_lock
 from peewit_clients.secret_file import read_secret, write_secret
+from peewit_clients.whole_file import replace_whole
 from peewit_clients.words import said
 from peewit_federation.errors import OperatorError
 
@@ -63,21 +63,7 @@ class Vault:
 
     def write(self, state: bytes) -> None:
         """Replace what was written before, durably. Raises `OperatorError`."""
-        fresh = self.path.with_name(self.path.name + ".new")
-        try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(bytes(self._box.encrypt(state)))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise OperatorError(f"{self.path}: {error.strerror}") from None
+        replace_whole(self.path, bytes(self._box.encrypt(state)))
 
 
 def key_path(path: Path) -> Path:

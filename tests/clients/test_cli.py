@@ -161,11 +161,11 @@ async def test_a_node_that_is_made_gives_programs_its_card(tmp_path: Path) -> No
     assert (code, json.loads(output)["dry_run"], list(tmp_path.iterdir())) == (0, True, []), errors
     code, output, errors = await peewit(tmp_path, *words)
     assert code == 0, errors
+    assert json.loads(output) == json.loads((tmp_path / "north" / "card.json").read_text())
+    assert json.loads(output)["url"] == "https://north.example"
     compose = ("charter", "new", "--name", "example", "north/card.json", "--committee", "0", "--threshold", "1")
     code, output, errors = await peewit(tmp_path, *compose, "--dry-run")
     assert (code, "1 operators admit a mediator; no draw" in output) == (0, True), errors
-    assert json.loads(output) == json.loads((tmp_path / "north" / "card.json").read_text())
-    assert json.loads(output)["url"] == "https://north.example"
 
 
 async def test_a_mediator_is_never_replaced_and_one_that_was_cut_short_goes_on(tmp_path: Path) -> None:
