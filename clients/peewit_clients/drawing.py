@@ -19,7 +19,7 @@ from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
 from peewit_federation import cbor
-from peewit_federation.appointment.queue_api import Place, encode_draw
+from peewit_federation.appointment.queue_api import ROUNDS_MAX, Place, encode_draw
 from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
 from peewit_federation.appointment.spoken import SAID, decode_standing, shown_claim, shown_version
 from peewit_federation.draw.tickets import Ticket
@@ -175,6 +175,8 @@ class Drawing:
         rounds, schedule = self._view.registry.rounds, self._view.charter.schedule
         if schedule is None or (place.mediator, place.area) not in request.areas or not request.wishes:
             raise ForgeryError("a request for another catchment area, or withdrawn")
+        if schedule.round_at(self._view.clock()) - request.round > ROUNDS_MAX:
+            raise RefusedError(f"a request of round {request.round}, which has ended")
         seats = schedule.seats_of(request.round)
         publics = rounds.keys(seats, request.round)
         if publics is None:

@@ -23,6 +23,8 @@ from peewit_federation.keys import SigningKey, key_id, sha256
 Randomness = Callable[[int], bytes]
 FULL: Final = 429
 TRIES_PER_TURN: Final = 4096
+WORK_WAIT_S: Final = 60.0
+"For the work that a second node asks for, too."
 
 
 @dataclass
@@ -90,8 +92,10 @@ class Letters:
         terms = Terms(until_s, practices)
         backends = self.nodes(origins)
         results = await together(self._open(backend, key, terms, working=False) for backend in backends)
-        if all(isinstance(result, BackendError) for result in results):
-            results = await together(self._open(backend, key, terms, working=True) for backend in backends)
+        full = [n for n, result in enumerate(results) if isinstance(result, BackendError) and result.status == FULL]
+        worked = await together((self._open(backends[n], key, terms, working=True) for n in full), WORK_WAIT_S)
+        for n, result in zip(full, worked, strict=True):
+            results[n] = result
         refusals = [f"{b.name}: {r}" for b, r in zip(backends, results, strict=True) if isinstance(r, BackendError)]
         if len(refusals) == len(backends):
             raise UnreachableError("no node opened a mailbox: " + "; ".join(refusals))

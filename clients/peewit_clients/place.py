@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError
@@ -146,7 +146,9 @@ class Admitter:
 
         A round may end before they are back, and a code that is spent in one admits to no other.
         """
-        asked, unspent = False, 0
+        if not isinstance(prove, Code):
+            return
+        asked, reached, unspent = False, True, 0
         others: list[object] = []
         for backend in self._strangers():
             operator = backend.operator
@@ -157,30 +159,28 @@ class Admitter:
             try:
                 stands = await self._stands(backend, name, prove)
             except BackendError as error:
+                reached = reached and 400 <= error.status < 500
                 others.append(f"{operator.name}: {error}")
                 continue
             except SenderError as error:
                 self._pool.complain(operator.name, f"a look at a code: {error}")
                 continue
-            unspent += stands in (None, UNSPENT)
+            unspent += stands == UNSPENT
             others += [said("error_code_unknown", node=operator.name)] if stands == UNKNOWN else []
-            if unspent == wanted or stands is None:
-                return  # enough; or no codes are asked for here
-        if 0 < unspent < wanted and not asked:
+            if unspent == wanted:
+                return
+        if not asked and (unspent or not reached):
             raise RefusedError(said("error_code_later", count=unspent, wanted=wanted, why="; ".join(map(str, others))))
 
-    async def _stands(self, backend: Backend, name: Asked, prove: Prove) -> int | None:
-        """How a code stands at a node; None if it asks for none, or there is none to be looked for."""
+    async def _stands(self, backend: Backend, name: Asked, prove: Code) -> int:
+        """How a code stands at a node; one that asks for none admits anyway."""
         _, _, number, group = name
         if name in self.asked:
             return UNSPENT  # by us, for this
         offer = await self._offer(backend)
         if offer.kind != CODE:
-            return None
-        try:
-            ask = await prove(backend.operator, TokenAsk(number, group, b""), offer)
-        except RefusedError:
-            return None  # that is said when one is asked for
+            return UNSPENT
+        ask = await prove(backend.operator, TokenAsk(number, group, b""), offer)
         return decode_look(await self._pool.post(backend, "/v1/tokens/look", ask.encode()))
 
     async def _offer(self, backend: Backend) -> Conditions:
@@ -265,17 +265,22 @@ class Admitter:
         raise RefusedError(said("error_no_draw", why="; ".join(refusals or ["none answered"])))
 
 
-def with_code(code: str) -> Prove:
-    """For nodes that ask for a signup code; work is done where it is asked for. Raises `MalformedError`."""
+@dataclass(frozen=True)
+class Code:
+    """A signup code, as what nodes are given that ask for one; work is done where it is asked for."""
 
-    code_at(code, bytes(32))  # a mistyped code is refused before anybody is asked
+    code: str = field(repr=False)
 
-    async def prove(operator: Operator, ask: TokenAsk, offer: Conditions) -> TokenAsk:
+    async def __call__(self, operator: Operator, ask: TokenAsk, offer: Conditions) -> TokenAsk:
         if offer.kind != CODE:
             return await with_work(operator, ask, offer)
-        return TokenAsk(ask.round, ask.group, ask.blinded, CODE, code_at(code, operator.origin_hash))
+        return TokenAsk(ask.round, ask.group, ask.blinded, CODE, code_at(self.code, operator.origin_hash))
 
-    return prove
+
+def with_code(code: str) -> Prove:
+    """For nodes that ask for a signup code. Raises `MalformedError`."""
+    code_at(code, bytes(32))  # a mistyped code is refused before anybody is asked
+    return Code(code)
 
 
 async def with_work(operator: Operator, ask: TokenAsk, offer: Conditions) -> TokenAsk:

@@ -81,7 +81,9 @@ class Logs(LogReader):
         for log in self.all():
             async with log.lock:
                 head, quorum = kept(log.head), kept(log.quorum)
-                head = self._signed(log, head) if head else None
+                mine = self._cosign(head.checkpoint) if head and not log.forked else None
+                if head and mine and mine[0] not in head.witnesses:
+                    head = head.with_cosignature(*mine)
                 quorum = self._newer(quorum, head) if head else quorum
                 if (head, quorum) != (log.head, log.quorum):
                     await self._store(log, await self.edge(log), head, quorum, log.pending)

@@ -40,7 +40,7 @@ from peewit_federation.appointment.spoken import (
 )
 from peewit_federation.cose import sign1
 from peewit_federation.draw.hashes import Person
-from peewit_federation.errors import RefusedError
+from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
 from peewit_node.appointment.forward import PATH
@@ -411,6 +411,37 @@ async def test_a_node_that_says_ever_anew_that_it_lost_everything_is_told_it_sel
         assert 0 < sum(name == "west" for name in asked) < 12
 
 
+async def test_what_a_node_could_not_use_is_told_again_though_nothing_changes(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peewit_node.appointment.forward.AGAIN_S", 0.5)
+    monkeypatch.setattr("peewit_node.appointment.forward.PAUSE_S", 0.01)
+    north, west = (surgery.federation.nodes[name] for name in QUEUE_NODES)
+    real, refusals = west.queues.hear, []
+
+    async def not_yet(*told: object) -> None:
+        refusals.append(told)
+        raise UnknownError("that area is not known here yet")
+
+    monkeypatch.setattr(west.queues, "hear", not_yet)
+    monkeypatch.setattr(west.queues, "take", not_yet)
+    async with surgery.view("north", "south", "east") as view:
+        await surgery.user(view).ask(with_work)
+
+        async def skipped() -> bool:
+            return bool(north.told.of("west").skipped)
+
+        await until_async(skipped)
+        monkeypatch.undo()
+        assert west.queues.hear == real
+
+        async def there() -> bool:
+            return len(await _states(surgery, "west")) == 1
+
+        await until_async(there, 10.0)
+    assert len(refusals) >= 6
+
+
 async def test_a_node_that_hands_out_what_is_over_keeps_nobody_from_being_drawn(
     surgery: Surgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +466,14 @@ async def test_a_node_that_hands_out_what_is_over_keeps_nobody_from_being_drawn(
         monkeypatch.setattr(surgery.federation.nodes[QUEUE_NODES[0]].queues, "draw", only_what_is_over)
         drawn_now = await surgery.practice(view, "clinic-b").draw(surgery.place, 1)
         assert [one.request.name for one in drawn_now] == [waits.name]
+        schedule = view.charter.schedule
+        assert schedule is not None
+        late = surgery.practice(view, "clinic-b")
+        late_s = time.time() + (ROUNDS_MAX + 1) * schedule.round_s
+        monkeypatch.setattr(view, "clock", lambda: late_s)
+        monkeypatch.setattr(late.drawing._letters, "clock", time.time)
+        assert await late.draw(surgery.place, 1) == [], "nor who has waited for too long"
+        assert any("which has ended" in said for said in late.complaints)
 
 
 async def test_an_offer_is_counted_once_however_often_it_is_told(surgery: Surgery) -> None:

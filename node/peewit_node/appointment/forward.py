@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -63,11 +62,13 @@ class Forwarder:
         self._telling: set[str] = set()
         self._again: set[str] = set()
         "Whom something is to be told that came while we told it something."
+        self._waiting: set[str] = set()
+        "For whom a timer runs."
 
     async def run(self) -> None:
         """Tell for ever, each node by itself: one that is slow or lies keeps nobody else waiting."""
         while True:
-            await self._wait()
+            await self._queues.changed.wait()
             self._queues.changed.clear()
             now_s, there = self._clock(), self._peers.all
             for gone in self._ledger.retain(there):
@@ -80,38 +81,44 @@ class Forwarder:
                     self._telling.add(name)
                     self._state.spawn(self._tell_one(peer))
 
-    async def _wait(self) -> None:
-        """Until something changed, or is to be told again."""
-        waiting = [name for name in self._peers.all if name not in self._telling]
-        due = [self._due_s[name] for name in waiting if name in self._failures]
-        due += [
-            max(self._due_s.get(name, 0.0), skipped[0].due_s)
-            for name in waiting
-            if name not in self._failures and (skipped := self._ledger.of(name).skipped)
-        ]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, min(due) - self._clock()) if due else None):
-                await self._queues.changed.wait()
-
     async def _tell_one(self, peer: Peer) -> None:
+        name = peer.name
         try:
             await self._tell(peer)
         finally:
-            self._telling.discard(peer.name)
-            if peer.name in self._again or peer.name in self._failures:
-                self._again.discard(peer.name)
-                self._queues.changed.set()  # what came meanwhile; or when it is to be tried again
+            self._telling.discard(name)
+        if name in self._again:
+            self._again.discard(name)
+            self._queues.changed.set()  # for what came meanwhile
+        if self._next_s(name) is not None and name not in self._waiting:
+            self._waiting.add(name)
+            self._state.spawn(self._later(name))
+
+    def _next_s(self, name: str) -> float | None:
+        """When a node is to be told something though nothing changes; None if there is nothing."""
+        if name in self._failures:
+            return self._due_s[name]
+        skipped = self._ledger.of(name).skipped
+        return max(self._due_s.get(name, 0.0), skipped[0].due_s) if skipped else None
+
+    async def _later(self, name: str) -> None:
+        try:
+            while (due_s := self._next_s(name)) is not None and due_s > self._clock():  # noqa: ASYNC110  it may move
+                await asyncio.sleep(due_s - self._clock())
+        finally:
+            self._waiting.discard(name)
+        self._queues.changed.set()
 
     async def _tell(self, peer: Peer) -> None:
         name = peer.name
         try:
-            known = self._ledger.of(name)
-            if not known.met:
+            if not self._ledger.of(name).met:
                 await self._post(peer, [])  # also with nothing to tell: which database has who?
-            while known.skipped and known.skipped[0].due_s <= self._clock():
-                await self._tell_again(peer, known)
             while await self._tell_some(peer, self._ledger.of(name)):
                 await self._ledger.keep(name)
+            known = self._ledger.of(name)  # what is new comes first, whatever becomes of what was left
+            while known.skipped and known.skipped[0].due_s <= self._clock():
+                await self._tell_again(peer, known)
             self._failures.pop(name, None)
         except (PeerError, SenderError, StorageError) as error:
             failures = self._failures[name] = self._failures.get(name, 0) + 1
@@ -146,7 +153,14 @@ class Forwarder:
         rows = await self._queues.after(skipped.after, ROWS_MAX)
         due = [(body, proof) for change, body, proof in rows if change <= skipped.upto]
         told = [[body, proof] for body, proof in due if await self._concerns(peer, body)]
-        unused = await self._post(peer, told) if told else 0
+        unused, part, size = 0, list[list[bytes]](), 0
+        for row in told:
+            if part and size + sum(map(len, row)) > BYTES_AIM:
+                unused += await self._post(peer, part)
+                part, size = [], 0
+            part.append(row)
+            size += sum(map(len, row))
+        unused += await self._post(peer, part) if part else 0
         known.skipped.remove(skipped)
         if unused:
             wait_s = min(2 * skipped.wait_s, AGAIN_S_MAX)
