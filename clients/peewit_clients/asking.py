@@ -168,7 +168,7 @@ class Asking:
             self._told |= {area: max(state, self._told.get(area, state)) for area, state in told.items()}
         if not taken:
             raise UnreachableError(said("error_untaken", why="; ".join(refusals)))
-        if later is not None and later.version >= shown.version:
+        if later is not None and later.version >= shown.version and later != shown:
             self._take_over(later)
         return claimed
 

@@ -32,7 +32,9 @@ from peewit_federation.appointment.queue_api import (
 from peewit_federation.appointment.request import area_name, claim_link, open_request
 from peewit_federation.appointment.spoken import (
     SAID,
+    VERSION,
     SaidOffered,
+    Shown,
     decode_claimed,
     decode_standing,
     shown_claim,
@@ -570,6 +572,25 @@ async def test_numbers_of_changes_grow_though_everything_was_deleted(surgery: Su
         node.state.clock = real
         await surgery.user(view, "Max").ask(with_work)
         assert [change for change, _, _ in await queues.after(last, 10)] == [last + 1]
+
+
+async def test_a_node_that_shows_what_it_was_just_told_confuses_nobody(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+
+        async def mirror(data: bytes) -> tuple[list[object], Shown]:
+            return [], (VERSION, data)
+
+        monkeypatch.setattr(surgery.federation.nodes["west"].queues, "take", mirror)
+        await user.change(("flu",), ((), ((9, 12),), 0, (), "80-89"))
+        assert user.state.request is not None
+        assert user.state.request.version == 2
+        await user.withdraw()
+        assert user.state.withdrawn
+        assert await surgery.practice(view).draw(surgery.place, 5) == []
 
 
 @pytest.mark.parametrize("name", ["DRAW", "LEASED", "LEASE", "OFFERED", "CLAIM", "TAKE_OVER"])
