@@ -17,7 +17,7 @@ from peewit_federation.appointment.request import Wishes
 from peewit_federation.errors import MalformedError, RefusedError
 
 SLOT_BYTES: Final = 16
-YEARS: Final = (1850, 2200)
+YEARS: Final = (1000, 2200)
 SLOTS_MAX: Final = 20_000
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
