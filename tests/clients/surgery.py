@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -22,6 +23,7 @@ from peewit_clients.user_state import UserState
 from peewit_federation.appointment.messages import commitment, practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
+from peewit_federation.appointment.spoken import SaidOffered
 from peewit_federation.draw.hashes import Person
 from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.mediator import Provider
@@ -90,3 +92,18 @@ class Surgery:
         areas = ((self.place.mediator, self.place.area),)
         state = UserState.new(Person("Muster", name, date(1940, 8, 12)), group, areas, ("flu",), os.urandom)
         return User(view, state, os.urandom, lambda _: None)
+
+
+async def states(surgery: Surgery, name: str) -> list[int]:
+    rows = await surgery.federation.nodes[name].engine.fetch("SELECT state FROM requests ORDER BY request")
+    return [state for (state,) in rows]
+
+
+def said_offered(surgery: Surgery, request: bytes, practice: bytes, until_s: int) -> SaidOffered:
+    return SaidOffered(surgery.place, request, practice, bytes(32), int(time.time() * 1000), b"proof", until_s)
+
+
+async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await holds():
+            await asyncio.sleep(0.05)

@@ -1,30 +1,26 @@
-"""The queues of catchment areas at real nodes: order, leases, claims, and what nodes tell each other."""
+"""The queue of a catchment area at a real node: order, leases, offers, claims, and what is counted."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.place import with_work
-from peewit_clients.user import User
-from peewit_clients.user_state import Standing, UserState
+from peewit_clients.user_state import Standing
 from peewit_federation import cbor
 from peewit_federation.appointment.queue_api import (
     CLAIMED,
     PARKED,
     ROUNDS_MAX,
     WAITING,
-    Place,
     encode_claim,
     encode_draw,
     encode_offered,
@@ -32,30 +28,22 @@ from peewit_federation.appointment.queue_api import (
 from peewit_federation.appointment.request import area_name, claim_link, open_request
 from peewit_federation.appointment.spoken import (
     SAID,
-    VERSION,
-    SaidOffered,
-    Shown,
     decode_claimed,
     decode_standing,
     shown_claim,
     shown_version,
 )
-from peewit_federation.cose import sign1
-from peewit_federation.draw.hashes import Person
-from peewit_federation.errors import RefusedError, UnknownError
+from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
-from peewit_node.appointment.forward import PATH
 from peewit_node.engine import Write
-from peewit_node.peers import Peer
 from peewit_node.sqlite import SqliteFile
-from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot
+from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, said_offered, slot, states
 from tests.federation_kit import seed
 from tests.federation_kit_http import get, post
 from tests.node.test_mailboxes import Caller
 
 SOON_S = 3600
-ERIKA = Person("Muster", "Erika", date(1940, 8, 12))
 
 
 @pytest.fixture
@@ -63,21 +51,6 @@ async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
     found = await Surgery.open(tmp_path)
     yield found
     await found.federation.stop()
-
-
-async def _states(surgery: Surgery, name: str) -> list[int]:
-    rows = await surgery.federation.nodes[name].engine.fetch("SELECT state FROM requests ORDER BY request")
-    return [state for (state,) in rows]
-
-
-def said_offered(surgery: Surgery, request: bytes, practice: bytes, until_s: int) -> SaidOffered:
-    return SaidOffered(surgery.place, request, practice, bytes(32), int(time.time() * 1000), b"proof", until_s)
-
-
-async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await holds():
-            await asyncio.sleep(0.05)
 
 
 async def test_practices_draw_in_the_order_of_group_round_and_priority(surgery: Surgery) -> None:
@@ -253,231 +226,6 @@ async def test_a_request_that_no_node_keeps_any_more_gets_no_name_sent_and_who_i
             await late.accept(found, slot(1).name)
 
 
-async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was_down(surgery: Surgery) -> None:
-    one, other = QUEUE_NODES
-    area = area_name(surgery.place.mediator, surgery.place.area)
-    async with surgery.view() as view:
-        await surgery.federation.stop(other)
-        user, practice = surgery.user(view), surgery.practice(view)
-        request = await user.ask(with_work)
-        await surgery.federation.start(other)
-        areas = surgery.federation.nodes[other].areas
-        await until_async(lambda: areas.waiting(area))
-        await surgery.federation.stop(one)
-        (drawn,) = await practice.draw(surgery.place, 5)
-        assert drawn.request == request
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
-        (found,) = await user.offers()
-        await user.accept(found, slot(1).name)
-        assert len(await practice.confirm()) == 1
-        await surgery.federation.start(one)
-
-        async def claimed() -> bool:
-            return await _states(surgery, one) == [CLAIMED]
-
-        await until_async(claimed)
-        body = encode_claim(surgery.place, request.name, claim_link(user.state.claim, 0))
-        answer = await Caller(surgery.federation, one)(SigningKey(seed("clinic-b")), "/v1/queue/claim", body)
-        shown = decode_claimed(answer)
-        assert shown is not None
-        assert shown_claim(shown[1], request).practice == key_id(practice.state.key.public)
-
-
-async def test_an_offer_that_one_node_was_told_is_known_at_the_other(surgery: Surgery) -> None:
-    one, other = QUEUE_NODES
-    async with surgery.view() as view:
-        request = await surgery.user(view).ask(with_work)
-        clinic, call = SigningKey(seed("clinic-a")), Caller(surgery.federation, one)
-        assert len(cbor.decode(await call(clinic, "/v1/queue/draw", encode_draw(surgery.place, 5)))) == 1
-        until_s = int(time.time()) + SOON_S
-        await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, request.name, until_s))
-        engine = surgery.federation.nodes[other].engine
-
-        async def known(free_at: int, misses: int) -> bool:
-            return await engine.fetch("SELECT free_at, misses FROM requests") == [(free_at, misses)]
-
-        await until_async(lambda: known(until_s, 1))
-        await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, request.name, 0))
-        another = Caller(surgery.federation, other)
-
-        async def free() -> bool:
-            body = another.signed(SigningKey(seed("clinic-b")), "/v1/queue/draw", encode_draw(surgery.place, 5))
-            return len(cbor.decode((await post(another.url + "/v1/queue/draw", body))[1])) == 1
-
-        await until_async(free)
-        assert await engine.fetch("SELECT misses FROM requests") == [(0,)], "that it is over is told, too"
-
-
-async def test_a_node_of_a_queue_cannot_hold_back_park_or_end_anybodys_request(surgery: Surgery) -> None:
-    """Only what a practice has signed counts, and only once."""
-    async with surgery.view() as view:
-        user = surgery.user(view)
-        request = await user.ask(with_work)
-        body, clinic, stranger = (
-            request.sign(user.state.key),
-            SigningKey(seed("clinic-a")),
-            SigningKey(seed("stranger")),
-        )
-        epoch, call, west = bytes(16), Caller(surgery.federation), surgery.federation.nodes["west"].state.log_key
-        at_west, at_south = Caller(surgery.federation, "west"), Caller(surgery.federation, "south")
-        area = area_name(surgery.place.mediator, surgery.place.area)
-        now_s = int(time.time())
-
-        def offer(at: Caller, key: SigningKey, until_s: int, place: Place = surgery.place) -> bytes:
-            return at.signed(key, "/v1/queue/offered", encode_offered(place, request.name, until_s))
-
-        def claim(at: Caller, key: SigningKey, secret: bytes) -> bytes:
-            return at.signed(key, "/v1/queue/claim", encode_claim(surgery.place, request.name, secret))
-
-        async def tell(*proofs: bytes, key: SigningKey = west) -> int:
-            told = cbor.encode([epoch, [[body, proof] for proof in proofs]])
-            answer = cbor.decode(await call(key, "/federation/v1/queue", told))
-            assert isinstance(answer, list)
-            return int(answer[1])
-
-        lies = [
-            offer(at_west, stranger, now_s + SOON_S),
-            offer(at_south, clinic, now_s + SOON_S),
-            offer(at_west, clinic, now_s + 5 * 86_400),
-            offer(at_west, clinic, now_s + 60),
-            offer(at_west, clinic, now_s + SOON_S, replace(surgery.place, area=bytes(16))),
-            claim(at_west, clinic, seed("guess")),
-            claim(at_west, stranger, claim_link(user.state.claim, 0)),
-        ]
-        assert await tell(*lies) == len(lies)
-        assert await tell(b"no envelope", at_west.signed(clinic, "/v1/queue/draw", b"x")) == 0, "never of use"
-        assert await user.states() == {area: WAITING}
-        rows = await surgery.federation.nodes["north"].engine.fetch("SELECT free_at, misses FROM requests")
-        assert rows == [(0, 0)]
-        one = offer(at_west, clinic, now_s + SOON_S)
-        assert await tell(one, one, one) == 0
-        over = offer(at_west, clinic, 0)
-        assert await tell(over, one, one) == 0
-        rows = await surgery.federation.nodes["north"].engine.fetch("SELECT misses, state FROM requests")
-        assert rows == [(0, WAITING)], "the same again, and what is older than what was said last, changes nothing"
-
-
-async def test_only_nodes_of_the_charter_tell_what_changes_and_what_they_say_is_checked(surgery: Surgery) -> None:
-    async with surgery.view() as view:
-        user = surgery.user(view)
-        request = await user.ask(with_work)
-        call, stranger = Caller(surgery.federation), SigningKey(seed("stranger"))
-        body, epoch = request.sign(user.state.key), bytes(16)
-        told = cbor.encode([epoch, [[body, b""]]])
-        await call(stranger, "/federation/v1/queue", told, 403)
-        south = surgery.federation.nodes["south"].state.log_key
-        answer = cbor.decode(await call(south, "/federation/v1/queue", told))
-        assert isinstance(answer, list)
-        assert answer[1] == 1, "it does not hold this queue"
-        for wrong in (b"\xf6", cbor.encode([epoch, [[body]]]), cbor.encode([[body, b""]]), cbor.encode([b"x", []])):
-            await call(south, "/federation/v1/queue", wrong, 400)
-
-
-async def test_a_node_that_lost_its_database_gets_its_queue_back(surgery: Surgery) -> None:
-    one, other = QUEUE_NODES
-    async with surgery.view() as view:
-        for number in range(3):
-            await surgery.user(view, f"Person {number}").ask(with_work)
-
-        async def there() -> bool:
-            return len(await _states(surgery, other)) == 3
-
-        await until_async(there)
-        await surgery.federation.stop(other)
-        for path in (surgery.federation.folder / other).glob("node.sqlite*"):
-            path.unlink()
-        await surgery.federation.start(other)
-        await until_async(there)
-        await surgery.federation.stop(one)
-        assert len(await surgery.practice(view).draw(surgery.place, 5)) == 3
-
-
-async def test_a_node_that_says_ever_anew_that_it_lost_everything_is_told_it_seldom(
-    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with surgery.view() as view:
-        await surgery.user(view).ask(with_work)
-        north, west = (surgery.federation.nodes[name] for name in QUEUE_NODES)
-        asked = []
-        real = north.peers.post
-
-        async def post_and_forget(peer: Peer, path: str, body: bytes, size_bytes_max: int) -> bytes:
-            if path == PATH:
-                asked.append(peer.name)
-                west.told.epoch = os.urandom(16)
-            return await real(peer, path, body, size_bytes_max)
-
-        monkeypatch.setattr(north.peers, "post", post_and_forget)
-        await surgery.user(view, "Max").ask(with_work)
-        await asyncio.sleep(3)
-        assert 0 < sum(name == "west" for name in asked) < 12
-
-
-async def test_what_a_node_could_not_use_is_told_again_though_nothing_changes(
-    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("peewit_node.appointment.forward.AGAIN_S", 0.5)
-    monkeypatch.setattr("peewit_node.appointment.forward.PAUSE_S", 0.01)
-    north, west = (surgery.federation.nodes[name] for name in QUEUE_NODES)
-    real, refusals = west.queues.hear, []
-
-    async def not_yet(*told: object) -> None:
-        refusals.append(told)
-        raise UnknownError("that area is not known here yet")
-
-    monkeypatch.setattr(west.queues, "hear", not_yet)
-    monkeypatch.setattr(west.queues, "take", not_yet)
-    async with surgery.view("north", "south", "east") as view:
-        await surgery.user(view).ask(with_work)
-
-        async def skipped() -> bool:
-            return bool(north.told.of("west").skipped)
-
-        await until_async(skipped)
-        monkeypatch.undo()
-        assert west.queues.hear == real
-
-        async def there() -> bool:
-            return len(await _states(surgery, "west")) == 1
-
-        await until_async(there, 10.0)
-    assert len(refusals) >= 6
-
-
-async def test_a_node_that_hands_out_what_is_over_keeps_nobody_from_being_drawn(
-    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with surgery.view() as view:
-        users = [surgery.user(view, f"Person {number}", GROUPS[0]) for number in range(3)]
-        practice = surgery.practice(view)
-        over = []
-        for number, user in enumerate(users):
-            request = await user.ask(with_work)
-            over.append(request.sign(user.state.key))
-            (drawn,) = await practice.draw(surgery.place, 1)
-            await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
-            (found,) = await user.offers()
-            await user.accept(found, slot(number).name)
-            assert len(await practice.confirm()) == 1
-        last = surgery.user(view, "Last")
-        waits = await last.ask(with_work)
-
-        async def only_what_is_over(*_: object) -> list[bytes]:
-            return over
-
-        monkeypatch.setattr(surgery.federation.nodes[QUEUE_NODES[0]].queues, "draw", only_what_is_over)
-        drawn_now = await surgery.practice(view, "clinic-b").draw(surgery.place, 1)
-        assert [one.request.name for one in drawn_now] == [waits.name]
-        schedule = view.charter.schedule
-        assert schedule is not None
-        late = surgery.practice(view, "clinic-b")
-        late_s = time.time() + (ROUNDS_MAX + 1) * schedule.round_s
-        monkeypatch.setattr(view, "clock", lambda: late_s)
-        monkeypatch.setattr(late.drawing._letters, "clock", time.time)
-        assert await late.draw(surgery.place, 1) == [], "nor who has waited for too long"
-        assert any("which has ended" in said for said in late.complaints)
-
-
 async def test_an_offer_is_counted_once_however_often_it_is_told(surgery: Surgery) -> None:
     async with surgery.view() as view:
         request = await surgery.user(view).ask(with_work)
@@ -488,72 +236,6 @@ async def test_an_offer_is_counted_once_however_often_it_is_told(surgery: Surger
             await call(clinic, "/v1/queue/offered", told)
         rows = await surgery.federation.nodes["north"].engine.fetch("SELECT misses, state FROM requests")
         assert rows == [(1, WAITING)]
-
-
-async def test_a_node_that_withholds_people_cannot_put_a_friend_first(
-    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with surgery.view() as view:
-        users = [surgery.user(view, f"Person {number}") for number in range(6)]
-        for user in users:
-            await user.ask(with_work)
-        due = sorted(users, key=lambda user: user.place.priority if user.place else b"")
-        friend = due[-1].state.request
-        assert friend is not None
-        body = friend.sign(due[-1].state.key)
-
-        async def only_the_friend(*_: object) -> list[bytes]:
-            return [body]
-
-        monkeypatch.setattr(surgery.federation.nodes[QUEUE_NODES[0]].queues, "draw", only_the_friend)
-        drawn = await surgery.practice(view).draw(surgery.place, 2)
-        assert [one.request.name for one in drawn] == [
-            user.state.request and user.state.request.name for user in due[:2]
-        ]
-
-
-async def test_a_device_that_was_put_back_from_a_copy_withdraws_what_it_said_later(surgery: Surgery) -> None:
-    """A node that has a later version shows it, and the withdrawal comes after that."""
-    async with surgery.view() as view:
-        user = surgery.user(view)
-        await user.ask(with_work)
-        copy = user.state.encode()
-        for hours in ((9, 12), (9, 11)):
-            await user.change(("flu",), ((), (hours,), 0, (), "80-89"))
-        restored = User(view, UserState.decode(copy), os.urandom, lambda _: None)
-        await restored.withdraw()
-        assert restored.state.withdrawn
-        assert await surgery.practice(view).draw(surgery.place, 5) == []
-        looking = User(view, UserState.decode(copy), os.urandom, lambda _: None)
-        await looking.states()
-        assert looking.state.withdrawn, "who only looks takes over what was said"
-
-
-async def test_a_huge_request_does_not_stop_the_nodes_of_a_queue_from_telling_each_other(surgery: Surgery) -> None:
-    async with surgery.view() as view:
-        users = [surgery.user(view, f"Person {number}") for number in range(3)]
-        url = surgery.federation.url("north")
-        await surgery.federation.stop("west")
-        for user in users:
-            request = await user.ask(with_work)
-            fields = cbor.decode(request.encode())
-            padded = cbor.encode({**fields, 99: bytes(20_000), 7: fields[7]})
-            signed = sign1(padded, "peewit request v1", user.state.key).encode()
-            changed = replace(request, version=2).encode()
-            later = cbor.encode({**cbor.decode(changed), 99: bytes(20_000)})
-            assert (await post(f"{url}/v1/requests", signed))[0] in (200, 409)
-            assert (await post(f"{url}/v1/requests", sign1(later, "peewit request v1", user.state.key).encode()))[
-                0
-            ] == 200
-            status, _ = await post(f"{url}/v1/requests", sign1(padded + bytes(50_000), "x", user.state.key).encode())
-            assert status == 413
-        await surgery.federation.start("west")
-        area = area_name(surgery.place.mediator, surgery.place.area)
-
-        async def arrived() -> bool:
-            return sum(row.count for row in await surgery.federation.nodes["west"].areas.waiting(area)) == 3
-
-        await until_async(arrived)
 
 
 async def test_numbers_of_changes_grow_though_everything_was_deleted(surgery: Surgery) -> None:
@@ -568,29 +250,10 @@ async def test_numbers_of_changes_grow_though_everything_was_deleted(surgery: Su
         late_s = (ROUNDS_MAX + 2) * schedule.round_s
         node.state.clock = lambda: real() + late_s
         await queues.expire()
-        assert await _states(surgery, "north") == [], "not one stays"
+        assert await states(surgery, "north") == [], "not one stays"
         node.state.clock = real
         await surgery.user(view, "Max").ask(with_work)
         assert [change for change, _, _ in await queues.after(last, 10)] == [last + 1]
-
-
-async def test_a_node_that_shows_what_it_was_just_told_confuses_nobody(
-    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with surgery.view() as view:
-        user = surgery.user(view)
-        await user.ask(with_work)
-
-        async def mirror(data: bytes) -> tuple[list[object], Shown]:
-            return [], (VERSION, data)
-
-        monkeypatch.setattr(surgery.federation.nodes["west"].queues, "take", mirror)
-        await user.change(("flu",), ((), ((9, 12),), 0, (), "80-89"))
-        assert user.state.request is not None
-        assert user.state.request.version == 2
-        await user.withdraw()
-        assert user.state.withdrawn
-        assert await surgery.practice(view).draw(surgery.place, 5) == []
 
 
 @pytest.mark.parametrize("name", ["DRAW", "LEASED", "LEASE", "OFFERED", "CLAIM", "TAKE_OVER"])

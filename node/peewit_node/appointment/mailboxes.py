@@ -107,11 +107,11 @@ class Mailboxes:
         """Store a message. Raises `QuotaError` if the mailbox is full."""
         if self._size_bytes + len(message) > self._database_bytes_max:
             raise QuotaError("this node keeps as much as it may; use another")
-        self._size_bytes += len(message)
         digest = sha256(message)
         limits = address, MESSAGES_MAX, address, writer, UNREAD_PER_WRITER_MAX, address
         try:
             await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
+            self._size_bytes += len(message)
         except WriteConflictError:
             known = "SELECT 1 FROM messages WHERE address = ? AND writer = ? AND digest = ?"
             if not await self._engine.look(known, address, writer, digest):
