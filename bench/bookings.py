@@ -33,10 +33,10 @@ from peewit_clients.user_state import Standing, UserState
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import PeewitError
 from peewit_simulation.actors import pool_of
-from peewit_simulation.bookings import Town
 from peewit_simulation.federation import Simulation
 from peewit_simulation.kernel.network import Conditions
 from peewit_simulation.residents import Clinic, Patient
+from peewit_simulation.town import Town
 
 NODES = tuple(f"n{number:03}" for number in range(4))
 PEOPLE = 25

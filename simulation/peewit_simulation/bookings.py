@@ -9,34 +9,24 @@ and everybody is served. Who lives there is in `residents`; what must hold is ju
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from peewit_clients.charters import Draw, usual_draw
-from peewit_clients.device_state import DeviceState
-from peewit_clients.mediator import Mediator
 from peewit_clients.practice import Practice
-from peewit_clients.tables import CatchmentRow, ProviderRow
-from peewit_federation.appointment.queue_api import Place
-from peewit_federation.sealed import xwing_public
-from peewit_simulation.actors import POSTCODES, District, pool_of
+from peewit_simulation.cheats import Colluders
 from peewit_simulation.checkers import BrokenPromiseError
+from peewit_simulation.checkers.bookings import Bookings
+from peewit_simulation.checkers.draws import Draws
 from peewit_simulation.faults import Fault, apply, calm
 from peewit_simulation.federation import Simulation
 from peewit_simulation.generate import draw
 from peewit_simulation.kernel.world import EPOCH_S
 from peewit_simulation.queue_lies import QUEUE_LIES, corrupt_queue
-from peewit_simulation.residents import GROUP, Clinic, Patient
+from peewit_simulation.town import CLINICS, PEOPLE, MakePractice, Town
 
-if TYPE_CHECKING:
-    from peewit_simulation.checkers.bookings import Bookings
-
-CLINICS, PEOPLE = 2, 5
-SLOTS_EACH: Final = 3
-OPENING_S: Final = 120.0
 CALM_S: Final = 1000.0
 "Longer than an offer that nobody answers keeps its slot."
 SHOWS_S: Final = 12.0
@@ -49,7 +39,8 @@ LIE_SHARE: Final = 0.3
 "Of the worlds: one of the two nodes that hold the queue lies about it."
 LEAVE_SHARE: Final = 0.3
 "Of the worlds: an operator leaves, of whose node practices may have kept their journals."
-MakePractice = Callable[..., Practice]
+COLLUDE_SHARE: Final = 0.3
+"Of the worlds: operators, one fewer than the threshold, choose an `H` for a friend."
 
 
 @dataclass
@@ -60,121 +51,41 @@ class Outcome:
     broken: BrokenPromiseError | None
     simulated_s: float
     booked: int
+    foreseen: bool = False
+    "Whether colluding operators knew their friend's priority before it was drawn."
     events: list[tuple[float, str]] = field(default_factory=list)
-
-
-class Town:
-    """Everybody."""
-
-    def __init__(
-        self, sim: Simulation, practice: MakePractice = Practice,
-        clinics: int = CLINICS, people: int = PEOPLE, slots_each: int = SLOTS_EACH, turn_s: float = 0.0,
-    ) -> None:  # fmt: skip
-        """`turn_s`: when a round ends, in seconds of the world."""
-        self.sim = sim
-        self.turn_s = turn_s
-        self.practice = practice
-        self.sizes = clinics, people
-        self.slots_each = slots_each
-        self.district = District(sim)
-        self.place = Place(self.district.identity.id, bytes(16))
-        self.leaks: list[str] = []
-
-    def open(self, *, live: bool = True) -> None:
-        """Start nodes, admit the district, publish an area and practices, and wait until a round is open.
-
-        People and practices live by themselves, unless somebody else moves them (`live`).
-        """
-        sim, district = self.sim, self.district
-        sim.start()
-        sim.run(OPENING_S, lambda: len(sim.nodes) == len(sim.names))
-        for name in sim.names[:2]:
-            sim.on(name, sim.nodes[name].own.append(district.admission()))
-        sim.run(OPENING_S, lambda: all(
-            district.identity.id in node.keeper.registry.admissions for node in sim.nodes.values()
-        ))  # fmt: skip
-        district.host.boot()
-        self.clinics = [Clinic(self, number) for number in range(self.sizes[0])]
-        secrets, area_seed, area = self._on_district(self._publish())
-        self.place = Place(district.identity.id, area)
-        self.people = [Patient(self, number) for number in range(self.sizes[1])]
-        assert sim.run(OPENING_S, self._round_is_open), "no round was opened"
-        for clinic, secret in zip(self.clinics, secrets, strict=True):
-            clinic.admitted(secret, area_seed)
-        for person in self.people:
-            person.prepare()
-        for actor in (*self.clinics, *self.people) if live else ():
-            actor.start()
-
-    def served(self, promises: Bookings) -> bool:
-        """Whether everybody has an appointment, and every practice knows of what it decided."""
-        return (
-            all(person.booked for person in self.people)
-            and all(clinic.remembers for clinic in self.clinics)
-            and promises.settled
-        )
-
-    def _on_district(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.sim.on(self.district.host.name, work, OPENING_S)
-
-    async def _publish(self) -> tuple[list[bytes], bytes, bytes]:
-        district, sim = self.district, self.sim
-        async with pool_of(sim, district.host) as pool:
-            with DeviceState(district.host.folder / "devices" / district.device) as device:
-                role = Mediator(
-                    district.host.folder, device, sim.charter, pool,
-                    clock=district.host.wall, random_bytes=district.random.randbytes,
-                )  # fmt: skip
-                planner = await role.prepare()
-                row = CatchmentRow("mitte", POSTCODES, ("flu",), (GROUP,), sim.names[:2], 400)
-                plan = planner.catchments([row], lambda _: None)
-                ((_, _, area, area_seed),) = plan.names
-                rows = [
-                    ProviderRow(
-                        clinic.host.name, ("mitte",), ("flu",), clinic.state.key.public,
-                        xwing_public(clinic.state.encryption_seed), 400, {"name": clinic.host.name},
-                    )
-                    for clinic in self.clinics
-                ]  # fmt: skip
-                admitted = planner.providers(rows, lambda _: area, readmit=False)
-                plan.statements += admitted.statements
-                progress = await role.publish(plan, wait_s=60)
-                assert progress.effective, progress.words()
-                return [secret for _, _, _, secret in admitted.names], area_seed, area
-
-    def _round_is_open(self) -> bool:
-        schedule = self.sim.charter.schedule
-        assert schedule is not None
-        now_s = self.district.host.wall()
-        return all(
-            (number := node.keeper.registry.rounds.open_round(schedule, now_s)) is not None
-            and all(
-                node.keeper.registry.rounds.token_key(o.origin_hash, number, group)
-                for o in self.sim.charter.operators
-                for group in ("", GROUP)
-            )
-            for node in self.sim.nodes.values()
-        )
 
 
 def simulate_bookings(
     seed: int, practice: MakePractice = Practice, faults: tuple[Fault, ...] | None = None, clinics: int = CLINICS,
-    lie: str = "",
+    lie: str = "", colluders: int = 0, turn_s: int = 0,
 ) -> Outcome:  # fmt: skip
     """People book while things go wrong, as a seed has it (or `faults`); then nothing does, until all are served.
 
-    `lie`: what the first node of the queue does from the beginning.
+    `lie`: what the first node of the queue does from the beginning; `colluders`: so many operators pool their keys;
+    `turn_s`: when a round ends, if one does.
     """
-    from peewit_simulation.checkers.bookings import Bookings
-
     scenario = draw(seed, 4)
     names = tuple(f"n{number:03}" for number in range(4))
-    turn_s, rounds = (0, usual_draw(names)) if faults is not None else _rounds(seed, scenario.faulty_s, names)
+    turn_s = _turn(seed, scenario.faulty_s) if faults is None else turn_s
+    rounds = _rounds(seed, turn_s, names)
     with Simulation(seed, 4, freshness_s=(300, 3600), draw=rounds) as sim:
         town = Town(sim, practice, clinics, slots_each=-(-PEOPLE // clinics), turn_s=turn_s)
+        if faults is None:
+            colluders = _collude(seed, rounds)
+        if colluders:
+            town.colluders = Colluders(sim, rounds.members[-colluders:])
         town.open()
         gone = _leave(seed, scenario.faulty_s, town) if faults is None else ""
-        promises, broken, start_s = Bookings(town), None, sim.world.now_s
+        bookings, draws, broken, start_s = Bookings(town), Draws(town), None, sim.world.now_s
+
+        def watch() -> None:
+            bookings.watch()
+            draws.watch()
+
+        def done() -> bool:
+            return town.served and bookings.settled and draws.settled
+
         if faults is None and gone not in sim.names[:2]:  # one of those that hold the queue is honest
             _lie(seed, scenario.faulty_s, sim)
         if lie:
@@ -188,34 +99,45 @@ def simulate_bookings(
         try:
             end_s = start_s + scenario.faulty_s
             over_s = start_s + max((fault.at_s for fault in faults), default=0.0) + SHOWS_S
-            while sim.world.now_s < over_s or (sim.world.now_s < end_s and not town.served(promises)):
+            while sim.world.now_s < over_s or (sim.world.now_s < end_s and not done()):
                 sim.run(1.0)
-                promises.watch()
+                watch()
             calm(sim)
             for name, start in sim.people.items():
                 if not sim.hosts[name].alive:
                     start()  # whoever was down when the faults ended
             end_s = sim.world.now_s + CALM_S
-            while sim.world.now_s < end_s and not town.served(promises):
+            while sim.world.now_s < end_s and not done():
                 sim.run(1.0)
-                promises.watch()
-            promises.end()
+                watch()
+            bookings.end()
+            draws.end()
         except BrokenPromiseError as error:
             broken = error
         booked = sum(person.booked for person in town.people)
-        return Outcome(seed, broken, sim.world.now_s, booked, sim.history.events)
+        return Outcome(seed, broken, sim.world.now_s, booked, draws.foreseen, sim.history.events)
 
 
-def _rounds(seed: int, faulty_s: float, names: tuple[str, ...]) -> tuple[int, Draw]:
-    """When a round ends and another committee follows, in some worlds, and all rounds."""
+def _turn(seed: int, faulty_s: float) -> int:
+    """When a round ends, in some worlds."""
+    random = Random(f"peewit turn {seed}")
+    return random.randrange(5, int(faulty_s)) if random.random() < TURN_SHARE else 0
+
+
+def _rounds(seed: int, turn_s: int, names: tuple[str, ...]) -> Draw:
+    """All rounds; if one ends, another committee follows."""
     random, usual = Random(f"peewit rounds {seed}"), usual_draw(names)
-    if random.random() > TURN_SHARE:
-        return 0, usual
-    turn_s = random.randrange(5, int(faulty_s))
+    if not turn_s:
+        return usual
     at_s = int(EPOCH_S) + turn_s
     following = random.sample(names, random.choice((3, 4)))
     later = ((at_s // ROUND_S, tuple(following), 2),)
-    return turn_s, replace(usual, round_s=ROUND_S, starts_s=at_s % ROUND_S, later=later)
+    return replace(usual, round_s=ROUND_S, starts_s=at_s % ROUND_S, later=later)
+
+
+def _collude(seed: int, rounds: Draw) -> int:
+    """How many operators choose an `H` for a friend: in some worlds as many as must not be able to."""
+    return rounds.threshold - 1 if Random(f"peewit collude {seed}").random() < COLLUDE_SHARE else 0
 
 
 def _leave(seed: int, faulty_s: float, town: Town) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date
 from functools import partial
@@ -37,7 +37,7 @@ from peewit_simulation.actors import pool_of
 from peewit_simulation.kernel.host import Host
 
 if TYPE_CHECKING:
-    from peewit_simulation.bookings import Town
+    from peewit_simulation.town import Town
 
 PAUSE_S: Final = 3.0
 ANSWER_S: Final = 660
@@ -213,11 +213,13 @@ class Patient(Actor):
         self.saved: UserState | None = None
         "As it was last made durable."
 
-    def prepare(self) -> None:
-        """Begin with an empty device."""
+    def prepare(self, choose: Callable[[UserState], None] | None = None) -> None:
+        """Begin with an empty device; `choose` may change what stands on it."""
         place = self.town.place
         areas = ((place.mediator, place.area),)
         state = UserState.new(self.person, self.group, areas, ("flu",), self.random.randbytes)
+        if choose is not None:
+            choose(state)
         with Vault.make(self.path) as vault:
             vault.write(state.encode())
         self.saved = state

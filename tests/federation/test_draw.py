@@ -266,6 +266,28 @@ def test_a_second_proof_by_a_holder_leads_to_the_same_priority() -> None:
     assert other.priority(seed("H"), [keys[0].public]) == honest.priority(seed("H"), [keys[0].public])
 
 
+@pytest.mark.parametrize(("colluders", "median_share"), [(("a",), (0.3, 0.7)), (("a", "b"), (0.0, 0.1))])
+def test_colluders_below_the_threshold_gain_nothing_by_choosing_an_h_and_as_many_as_the_threshold_do(
+    colluders: tuple[str, ...], median_share: tuple[float, float]
+) -> None:
+    """In 41 rounds they take, of 24 `H`, the one that looks best under the keys that they hold."""
+    committee, rounds, chances, shares = Committee(("a", "b", "c"), 2), 41, 24, []
+    for number in range(rounds):
+        keys = [VrfKey(seed("round", number, index)) for index in range(len(committee.sets))]
+        known = {index: keys[index] for name in colluders for index in committee.held_by(name)}
+
+        def forecast(request: bytes, known: dict[int, VrfKey] = known) -> bytes:
+            parts = prove(request, known)
+            return sha256(b"peewit priority v1" + b"".join(output(parts[index]) for index in sorted(parts))).digest()
+
+        chosen = min((seed("H", number, chance) for chance in range(chances)), key=forecast)
+        publics = [key.public for key in keys]
+        priority = join(chosen, publics, [prove(chosen, dict(enumerate(keys)))]).priority(chosen, publics)
+        shares.append(int.from_bytes(priority[:4], "big") / (1 << 32))  # of all people that come before
+    least, most = median_share
+    assert least <= sorted(shares)[rounds // 2] <= most
+
+
 def test_a_round_without_keys_and_requests_that_are_no_hashes_are_refused() -> None:
     for request, keys in ((seed("H"), []), (b"H", [VrfKey(seed("k")).public])):
         with pytest.raises(MalformedError):

@@ -15,11 +15,15 @@ from peewit_clients.practice import Practice
 from peewit_clients.practice_state import BOOKING
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.queue_api import Place
+from peewit_federation.draw.hours import Hours
+from peewit_federation.draw.schedule import Schedule
+from peewit_federation.draw.tickets import Committee
 from peewit_node.appointment.queue_sql import DRAW
-from peewit_simulation.bookings import PEOPLE, Town, simulate_bookings
-from peewit_simulation.checkers.bookings import Bookings
+from peewit_node.draw.draw_keys import DrawKeys
+from peewit_simulation.bookings import simulate_bookings
 from peewit_simulation.faults import Fault
 from peewit_simulation.queue_lies import QUEUE_LIES
+from peewit_simulation.town import PEOPLE, Town
 
 
 @pytest.mark.parametrize("seed", [1, 2, 9])
@@ -32,19 +36,19 @@ def test_everybody_gets_one_appointment_whatever_goes_wrong(seed: int) -> None:
 def test_a_round_ends_and_another_committee_draws_while_things_go_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was admitted before keeps the place; who comes after gets one of the new committee."""
     drawn_by: dict[int, int] = {}
-    real = Town.served
+    real = Town.served.fget  # type: ignore[attr-defined]
 
-    def watched(town: Town, promises: Bookings) -> bool:
+    def watched(town: Town) -> bool:
         for person in town.people:
             if person.saved and person.saved.request:
                 number = person.saved.request.round
                 schedule = town.sim.charter.schedule
                 assert schedule is not None
                 drawn_by[number] = len(schedule.seats_of(number).origins)
-        return real(town, promises)
+        return bool(real(town))
 
-    monkeypatch.setattr(Town, "served", watched)
-    outcome = simulate_bookings(26)
+    monkeypatch.setattr(Town, "served", property(watched))
+    outcome = simulate_bookings(4)
     assert outcome.broken is None
     assert outcome.booked == PEOPLE
     assert sorted(drawn_by.values()) == [3, 4], "one round by four members, one by three"
@@ -172,3 +176,38 @@ def test_a_practice_that_asks_one_node_serves_whom_it_favours_and_one_that_asks_
     honest, fooled = offers(Practice), offers(Trusting)
     assert honest[0] == min(honest)
     assert fooled[0] == max(fooled)
+
+
+def test_operators_fewer_than_the_threshold_gain_nothing_by_choosing_an_h_and_as_many_as_the_threshold_do() -> None:
+    few = simulate_bookings(7, faults=(), colluders=1)
+    assert (few.broken, few.foreseen, few.booked) == (None, False, PEOPLE)
+    enough = simulate_bookings(7, faults=(), colluders=2)
+    assert (enough.broken, enough.foreseen) == (None, True), "what the threshold is for"
+
+
+def test_a_committee_whose_members_hold_all_keys_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Committee, "_holders", property(lambda committee: (committee.members,) * len(committee.sets)))
+    monkeypatch.setattr(Committee, "held_by", lambda committee, name: tuple(range(len(committee.sets))))
+    broken = simulate_bookings(7, faults=(), colluders=1).broken
+    assert broken is not None
+    assert broken.promise == "Draws"
+    assert "fewer than the threshold foresaw a priority" in broken.what
+
+
+def test_nodes_that_draw_closed_rounds_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert simulate_bookings(8, faults=(), turn_s=10).broken is None
+
+    def require(hours: Hours, schedule: Schedule, number: int, *_: object, **__: object) -> tuple[bytes, ...]:
+        keys = hours._rounds.keys(schedule.seats_of(number), number)
+        assert keys is not None
+        return keys
+
+    async def finish(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(Hours, "require", require)
+    monkeypatch.setattr(DrawKeys, "finish", finish)
+    broken = simulate_bookings(8, faults=(), turn_s=10).broken
+    assert broken is not None
+    assert broken.promise == "Draws"
+    assert "found drawers" in broken.what

@@ -13,7 +13,7 @@ from peewit_simulation.checkers import Checker
 
 if TYPE_CHECKING:
     from peewit_node.node import Node
-    from peewit_simulation.bookings import Town
+    from peewit_simulation.town import Town
 
 NAME = b"Musterfrau"
 FINDS_OUT_S = 600.0
