@@ -8,21 +8,25 @@
 
 Rules kept here: a change and the letter that says so are kept in one step, and the letter is sent until its holder's
 mailbox has it. A slot that is cancelled by its holder is free again; one that the practice cancels is taken out of the
-calendar. A holder who was cancelled keeps the place: only their own client can open the request again.
+calendar. A holder who was cancelled keeps the place: only their own client can open the request again. When operators
+leave at whose nodes a holder writes, others keep the mailbox, and the holder is told; and the other way round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot
-from peewit_clients.practice import KEPT_S, Practice
-from peewit_clients.practice_state import BOOKING, DAY_S, OFFER, SLOT, TAKEN_OUT
+from peewit_clients.journal_state import Name
+from peewit_clients.practice import KEPT_S, MAILBOX_NODES, Practice
+from peewit_clients.practice_state import BOOKING, DAY_S, LETTER, OFFER, SLOT, TAKEN_OUT
 from peewit_clients.words import said
 from peewit_federation.appointment.notes import (
     CANCEL,
+    ELSEWHERE,
     MOVE,
     WITHDRAW,
     WORDS,
@@ -35,6 +39,8 @@ from peewit_federation.errors import PeewitError, RefusedError, SenderError
 from peewit_federation.keys import key_id
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 
+BOXES_MAX: Final = 4
+"That a note names."
 WORDS_KEPT: Final = 50
 "Of one appointment, on both sides."
 WORDS_BYTES: Final = 16 * 1024
@@ -109,11 +115,13 @@ class Appointments:
             await self._practice.deliver()
             await self._practice.queues.release(over)
 
-    def _letter(self, booking: Booking, what: int, text: str, slot: Slot | None = None) -> tuple[int, bytes]:
+    def _letter(
+        self, booking: Booking, what: int, text: str, slot: Slot | None = None, boxes: tuple[bytes, ...] = ()
+    ) -> tuple[int, bytes]:
         accept = booking.accept
         booking.sent = max(booking.sent + 1, int(self._practice.view.clock()))
         times = (slot.begins_s, slot.minutes, slot.service) if slot else (0, 0, "moved")
-        note = Note(accept.request, accept.slot, booking.sent, what, text, b"", *times)
+        note = Note(accept.request, accept.slot, booking.sent, what, text, b"", *times, boxes)
         context = note_context(accept.mailbox, accept.reply_key)
         message = seal(accept.reply_key, sign_note(note, self._state.key), context)
         until_s = (slot or booking.slot).begins_s + KEPT_S
@@ -127,17 +135,41 @@ class Appointments:
                 if self._is_past(booking):
                     continue
                 try:
+                    await self._mend(name, booking)
                     found += [(booking, note) for note in await self._read(name, booking)]
                 except PeewitError as error:
                     self._practice.complaints.append(str(error))
             await self._practice.deliver()
         return found
 
+    async def _mend(self, name: bytes, booking: Booking) -> None:
+        """Have the mailbox of an appointment at two nodes again, if operators have left, and tell its holder."""
+        offered, letters = booking.offered, self._practice.letters
+        lacking = MAILBOX_NODES - letters.stay(offered.boxes)
+        if lacking <= 0:
+            return
+        until_s = booking.slot.begins_s + KEPT_S
+        more = await letters.open_mailbox(offered.mail_key, lacking, until_s, practices=False, besides=offered.boxes)
+        offered.boxes = (*more, *offered.boxes)[:BOXES_MAX]
+        self._practice.keep((BOOKING, name), self._letter(booking, ELSEWHERE, "", boxes=offered.boxes))
+
+    def _follow(self, booking: Booking, boxes: tuple[bytes, ...]) -> list[Name]:
+        """Write to a holder elsewhere from now on, with letters that have not left yet; what to keep."""
+        booking.accept = replace(booking.accept, mailbox_nodes=boxes)
+        changed = []
+        for name, letter in self._state.letters.items():
+            if letter.address == booking.accept.mailbox:
+                self._state.letters[name] = replace(letter, origins=boxes, once=False)
+                changed.append((LETTER, name))
+        return changed
+
     async def _read(self, name: bytes, booking: Booking) -> list[Note]:
         offered = booking.offered
         mail_key = offered.mail_key
         context = note_context(key_id(mail_key.public), xwing_public(offered.seed))
-        messages, notes = await self._practice.letters.read(mail_key, offered.boxes), []
+        messages = await self._practice.letters.read(mail_key, offered.boxes)
+        notes: list[Note] = []
+        changed: list[Name] = []
         for message in messages:
             try:
                 plain = open_sealed(offered.seed, message, context)
@@ -145,18 +177,21 @@ class Appointments:
             except SenderError as error:
                 self._practice.complaints.append(f"a note that is none: {error}")
                 continue
-            if note.number > booking.seen and note.what in (WORDS, CANCEL):
+            if note.number > booking.seen and note.what in (WORDS, CANCEL, ELSEWHERE):
                 notes.append(note)
         for note in sorted(notes, key=lambda note: note.number):
             booking.seen = note.number
+            if note.what == ELSEWHERE:
+                changed += self._follow(booking, note.boxes)
+                continue
             self._heard(booking, note.text, theirs=True)
             if note.what == CANCEL:
                 del self._state.booked[name]
                 break
         if messages:
-            self._practice.keep((BOOKING, name))
+            self._practice.keep((BOOKING, name), *changed)
             self._practice.deal_with(mail_key, offered.boxes, messages)
-        return notes
+        return [note for note in notes if note.what != ELSEWHERE]
 
     def _heard(self, booking: Booking, text: str, *, theirs: bool) -> None:
         """Keep what was said, and of what was said before as much as has room in one entry of the journal."""

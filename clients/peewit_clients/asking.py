@@ -85,8 +85,7 @@ class Asking:
         True if another version of the request, which says so, was brought.
         """
         side, request = self._side, self._side.asked()
-        here = [backend.operator.origin_hash for backend in side.letters.nodes(request.mailbox_nodes)]
-        lacking = MAILBOX_NODES - len(here)
+        lacking = MAILBOX_NODES - side.letters.stay(request.mailbox_nodes)
         if lacking <= 0 or side.state.chosen is not None or side.state.withdrawn:
             return False
         until_s, key = int(side.view.clock() + MAILBOX_S), side.state.mail_key

@@ -26,6 +26,8 @@ class Letter:
     message: bytes = field(repr=False)
     until_s: int
     "Later it need not be sent any more."
+    once: bool = False
+    "Whether a node of the mailbox has it."
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """What a person and the practice that was chosen say to each other, from the accept to the last note.
 
 Rules kept here: the name leaves this device once, sealed to this practice, after its offer was checked again; what it
-says is signed by it, about this request and slot, and counts in its order.
+says is signed by it, about this request and slot, and counts in its order. When operators leave at whose nodes its
+letters wait, others keep the mailbox, and the practice is told.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from peewit_clients.asking import MAILBOX_NODES, MAILBOX_S
+from peewit_clients.asking import BOXES_MAX, MAILBOX_NODES, MAILBOX_S
 from peewit_clients.backend import UnreachableError
 from peewit_clients.offers import Found, Offers
 from peewit_clients.user_side import UserSide
@@ -25,7 +26,7 @@ from peewit_federation.appointment.messages import (
     open_message,
     verify_message,
 )
-from peewit_federation.appointment.notes import CANCEL, MOVE, WORDS, Note, note_context, read_practice_note
+from peewit_federation.appointment.notes import CANCEL, ELSEWHERE, MOVE, WORDS, Note, note_context, read_practice_note
 from peewit_federation.appointment.request import claim_link
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
@@ -82,20 +83,24 @@ class Conversation:
         await self._send(chosen)
 
     async def _send(self, chosen: Chosen) -> None:
-        offer = chosen.offer
-        last_s = max(begins for _, begins, _, _ in offer.slots) + AFTER_S
-        until_s = min(
-            max(int(self._side.view.clock() + MAILBOX_S), last_s), int(self._side.view.clock() + LIFETIME_S_MAX - 60)
-        )
         mail_key = SigningKey(chosen.mail_seed)
         if not chosen.message:
+            until_s = self._until_s(chosen)
             chosen.boxes = await self._side.letters.open_mailbox(
                 mail_key, MAILBOX_NODES, until_s, practices=False, near=self._side.ends()
             )
             chosen.message = self._sealed(chosen, mail_key, until_s)
             self._side.save()
-        origins, writer = offer.mailbox_nodes, self._side.state.writer
-        await self._side.letters.put(offer.mailbox, origins, writer, offer.leave, chosen.message)
+        await self._put(chosen, chosen.message)
+
+    async def _put(self, chosen: Chosen, message: bytes) -> None:
+        offer, writer = chosen.offer, self._side.state.writer
+        await self._side.letters.put(offer.mailbox, chosen.origins, writer, offer.leave, message)
+
+    def _until_s(self, chosen: Chosen) -> int:
+        """So long the practice may write."""
+        now_s, last_s = self._side.view.clock(), max(begins for _, begins, _, _ in chosen.offer.slots) + AFTER_S
+        return int(min(max(now_s + MAILBOX_S, last_s), now_s + LIFETIME_S_MAX - 60))
 
     def _sealed(self, chosen: Chosen, mail_key: SigningKey, until_s: int) -> bytes:
         request, offer, person = self._side.asked(), chosen.offer, self._side.state.person
@@ -116,6 +121,9 @@ class Conversation:
         address, public = key_id(mail_key.public), xwing_public(chosen.reply_seed)
         if not chosen.boxes:
             return chosen.state  # nothing was sent yet: no mailbox could be opened for the answer
+        await self._mend(chosen, mail_key)
+        if self.cut_off:
+            return chosen.state
         messages = await self._side.letters.read(mail_key, chosen.boxes)
         notes = []
         for message in messages:
@@ -140,6 +148,27 @@ class Conversation:
                 await self._offers.collect()
             self._offers.dropped[:0] = dropped
         return chosen.state
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether all operators have left at whose nodes letters of the practice wait."""
+        chosen = self._side.state.chosen
+        return chosen is not None and bool(chosen.boxes) and not self._side.letters.stay(chosen.boxes)
+
+    async def _mend(self, chosen: Chosen, mail_key: SigningKey) -> None:
+        """Have the mailbox at two nodes again, and tell the practice; the next time, if that cannot be done now."""
+        side = self._side
+        lacking = MAILBOX_NODES - side.letters.stay(chosen.boxes)
+        if lacking <= 0 or chosen.state not in (Standing.SENT, Standing.BOOKED):
+            return
+        with suppress(UnreachableError):
+            more = await side.letters.open_mailbox(
+                mail_key, lacking, self._until_s(chosen), practices=False, besides=chosen.boxes, near=side.ends()
+            )
+            boxes = (*more, *chosen.boxes)[:BOXES_MAX]
+            await self._put(chosen, self._note(chosen, ELSEWHERE, "", boxes))
+            chosen.boxes = boxes
+            side.save()
 
     def _delivered(self, chosen: Chosen, message: bytes, address: bytes, public: bytes) -> bool:
         """Whether it is a passport; it is kept, in the place of what it renews or replaces."""
@@ -176,6 +205,8 @@ class Conversation:
             chosen.state = Standing.CANCELLED
         elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
             chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
+        elif note.what == ELSEWHERE:
+            chosen.elsewhere = note.boxes
 
     def _heard(self, chosen: Chosen, text: str, *, theirs: bool) -> None:
         """Keep what was said, and of what was said before as much as has room in a recovery copy."""
@@ -198,12 +229,15 @@ class Conversation:
         chosen = self._side.state.chosen
         if chosen is None or chosen.state not in (Standing.SENT, Standing.BOOKED):
             raise UnknownError(said("error_no_appointment"))
-        offer = chosen.offer
-        chosen.sent = max(chosen.sent + 1, int(self._side.view.clock()))
-        note = Note(self._side.asked().name, chosen.slot, chosen.sent, what, text, self._side.state.nonce)
         if text:
             self._heard(chosen, text, theirs=False)
-        self._side.save()
-        message = seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))
-        await self._side.letters.put(offer.mailbox, offer.mailbox_nodes, self._side.state.writer, offer.leave, message)
+        await self._put(chosen, self._note(chosen, what, text))
         return chosen
+
+    def _note(self, chosen: Chosen, what: int, text: str, boxes: tuple[bytes, ...] = ()) -> bytes:
+        """A sealed note, whose number is kept before it is sent."""
+        offer, state = chosen.offer, self._side.state
+        chosen.sent = max(chosen.sent + 1, int(self._side.view.clock()))
+        self._side.save()
+        note = Note(self._side.asked().name, chosen.slot, chosen.sent, what, text, state.nonce, boxes=boxes)
+        return seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))

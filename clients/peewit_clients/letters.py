@@ -42,6 +42,10 @@ class Letters:
                 return backend
         raise UnknownError("a mailbox or queue at a node that the charter does not have")
 
+    def stay(self, origins: Sequence[bytes]) -> int:
+        """How many of these operators the charter has; those who are not asked now (`only`) as well."""
+        return len({operator.origin_hash for operator in self.pool.charter.operators} & set(origins))
+
     def nodes(self, origins: Sequence[bytes]) -> list[Backend]:
         """Those of several operators that the charter has."""
         known = {backend.operator.origin_hash: backend for backend in self.pool.backends}
@@ -124,14 +128,17 @@ class Letters:
     async def put(
         self, address: bytes, origins: Sequence[bytes], key: SigningKey, leave: bytes, message: bytes
     ) -> list[str]:
-        """Leave a message; the nodes that have it. Raises `UnreachableError` if none took it."""
+        """Leave a message; the nodes that may take it later. Raises `UnreachableError` if none took it now."""
         path, body = f"/v1/mailboxes/{address.hex()}/messages", Put(leave, message).encode()
         backends = self.nodes(origins)
         results = await together(self.call(backend, key, path, body) for backend in backends)
-        taken = [b.name for b, result in zip(backends, results, strict=True) if isinstance(result, bytes)]
-        if not taken:
+        if not any(isinstance(result, bytes) for result in results):
             raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
-        return taken
+        return [
+            backend.name
+            for backend, result in zip(backends, results, strict=True)
+            if isinstance(result, BackendError) and not 400 <= result.status < 500
+        ]
 
     async def delete(self, key: SigningKey, origins: Sequence[bytes], messages: Sequence[bytes]) -> None:
         """Delete messages that were dealt with; where a node does not answer they end with the mailbox."""

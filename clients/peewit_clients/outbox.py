@@ -1,12 +1,15 @@
 """What a practice keeps and sends: letters leave, and messages are deleted, only when its journal holds what they say.
 
 Rules kept here: what is decided and the letter that says so are kept in one step; a letter is sent until a node has
-taken it or nobody could read it any more; a device that is behind sends nothing (`BehindError`).
+taken it or nobody could read it any more, and then for a day to the others, for that node may be lost the next minute;
+a device that is behind sends nothing (`BehindError`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
 
 from peewit_clients.bookings import Letter
 from peewit_clients.journal import BehindError, Journal
@@ -15,6 +18,11 @@ from peewit_clients.letters import Letters
 from peewit_clients.practice_state import LETTER, Item, PracticeState
 from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, sha256
+
+AGAIN_S: Final = 300.0
+"Between two tries at nodes that lack a letter which another has."
+ONCE_S: Final = 86_400
+"So long they are tried."
 
 
 class Outbox:
@@ -32,6 +40,8 @@ class Outbox:
         self._clock = clock
         self.late = False
         "Whether something was decided that could not be told at once: its holder may have asked again meanwhile."
+        self._again_s: dict[bytes, float] = {}
+        "When letters that one node has are tried at the others again."
         self._dealt_with: list[tuple[SigningKey, tuple[bytes, ...], list[bytes]]] = []
         "Messages that go from their mailboxes when the journal holds what they led to."
 
@@ -76,16 +86,37 @@ class Outbox:
         dealt_with, self._dealt_with = self._dealt_with, []
         for mail_key, boxes, messages in dealt_with:
             await self._letters.delete(mail_key, boxes, messages)
-        sent = []
+        changed = []
         for name, letter in list(self._state.letters.items()):
-            try:
-                await self._letters.put(letter.address, letter.origins, self._state.key, letter.leave, letter.message)
-            except PeewitError as error:
-                self._complaints.append(f"a letter could not be delivered: {error}")
-                if self._clock() < letter.until_s:
-                    continue
-            del self._state.letters[name]
-            sent.append((LETTER, name))
-        if sent:
-            self.keep(*sent)
-        return len(self._state.letters)
+            if self._clock() < self._again_s.get(name, 0.0):
+                continue
+            now = await self._send(name, letter)
+            if now is None:
+                del self._state.letters[name]
+                self._again_s.pop(name, None)
+            else:
+                self._state.letters[name] = now
+            if now != letter:
+                changed.append((LETTER, name))
+        if changed:
+            self.keep(*changed)
+        return self._state.unsent
+
+    async def _send(self, name: bytes, letter: Letter) -> Letter | None:
+        """What is to be kept of a letter after sending it."""
+        now_s = self._clock()
+        try:
+            lacking = await self._letters.put(
+                letter.address, letter.origins, self._state.key, letter.leave, letter.message
+            )
+        except PeewitError as error:
+            self._complaints.append(f"a letter could not be delivered: {error}")
+            lacking = ["all"]
+        else:
+            if not letter.once:
+                letter = replace(letter, once=True, until_s=min(letter.until_s, int(now_s) + ONCE_S))
+        if not lacking or now_s >= letter.until_s:
+            return None
+        if letter.once:
+            self._again_s[name] = now_s + AGAIN_S
+        return letter

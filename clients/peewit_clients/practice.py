@@ -42,6 +42,7 @@ from peewit_federation.appointment.messages import (
     offer_context,
     sign_message,
 )
+from peewit_federation.appointment.notes import note_context
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.draw.hashes import data_hash
 from peewit_federation.errors import ForgeryError, PeewitError, RefusedError, SenderError
@@ -239,7 +240,8 @@ class Practice:
                 accept = Accept.decode(open_sealed(offered.seed, message, context))
                 self._check(offered, accept)
             except SenderError as error:
-                self.complaints.append(str(error))
+                if not self._is_note(offered, message):  # which is read once there is a booking
+                    self.complaints.append(str(error))
                 continue
             slot, decided = offered.slots[accept.slot], decide(accept)
             if decided is None:
@@ -260,6 +262,15 @@ class Practice:
             self.deal_with(mail_key, offered.boxes, [message])
             return booking
         return None
+
+    @staticmethod
+    def _is_note(offered: Offered, message: bytes) -> bool:
+        context = note_context(key_id(offered.mail_key.public), xwing_public(offered.seed))
+        try:
+            open_sealed(offered.seed, message, context)
+        except SenderError:
+            return False
+        return True
 
     @staticmethod
     def _check(offered: Offered, accept: Accept) -> None:

@@ -193,12 +193,17 @@ class PracticeState:
             body = booking_fields(self.booked[name])
         elif kind == LETTER and name in self.letters:
             letter = self.letters[name]
-            body = [letter.address, list(letter.origins), letter.leave, letter.message, letter.until_s]
+            body = [letter.address, list(letter.origins), letter.leave, letter.message, letter.until_s, letter.once]
         elif kind == ISSUER_KEY:
             return kind, name, self.issuer_keys.get(name)
         elif kind == PASSPORT:
             return kind, name, self.passports.get(name)
         return kind, name, None if body is None else cbor.encode(body)
+
+    @property
+    def unsent(self) -> int:
+        """How many letters no node has yet."""
+        return sum(not letter.once for letter in self.letters.values())
 
     @classmethod
     def load(cls, items: Iterable[tuple[int, bytes, bytes]]) -> Self | None:
@@ -227,8 +232,8 @@ class PracticeState:
             elif kind == BOOKING:
                 found.booked[name] = read_booking(*value)
             elif kind == LETTER:
-                address, origins, leave, message, until_s = value
-                found.letters[name] = Letter(address, tuple(origins), leave, message, until_s)
+                address, origins, *rest_of_it = value
+                found.letters[name] = Letter(address, tuple(origins), *rest_of_it)
         return found
 
     @classmethod

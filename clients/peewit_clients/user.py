@@ -116,6 +116,11 @@ class User:
         """Read what the chosen practice has said, and how the appointment stands. Its words are kept in the state."""
         return await self._conversation.check()
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether all operators have left at whose nodes letters of the chosen practice wait."""
+        return self._conversation.cut_off
+
     async def note(self, text: str) -> None:
         """Say something to the practice."""
         await self._conversation.note(text)

@@ -73,6 +73,13 @@ class Chosen:
     seen: int = 0
     words: list[tuple[int, bool, str]] = field(default_factory=list)
     "(time, whether the practice said it, what)"
+    elsewhere: tuple[bytes, ...] = ()
+    "Where the practice reads, if not where its offer says."
+
+    @property
+    def origins(self) -> tuple[bytes, ...]:
+        """Operators at whose nodes the practice reads."""
+        return self.elsewhere or self.offer.mailbox_nodes
 
 
 @dataclass
@@ -160,6 +167,7 @@ class UserState:
             chosen = [
                 c.offer.encode(), c.practice.encode(), c.slot, c.mail_seed, c.reply_seed, c.data, list(c.boxes),
                 c.message, c.state.value, c.begins_s, c.minutes, c.sent, c.seen, [list(said) for said in c.words],
+                list(c.elsewhere),
             ]  # fmt: skip
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
@@ -211,11 +219,12 @@ def _asked(
 def _chosen(
     offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, data: dict[str, str], boxes: list[bytes],
     message: bytes, state: int, begins_s: int, minutes: int, sent: int, seen: int, words: list[tuple[int, bool, str]],
+    elsewhere: Sequence[bytes] = (),
 ) -> Chosen:  # fmt: skip
     said = [(at_s, theirs, text) for at_s, theirs, text in words]
     return Chosen(
         Offer.decode(offer), Provider.decode(practice), slot, mail, reply, data, tuple(boxes), message,
-        Standing(state), begins_s, minutes, sent, seen, said,
+        Standing(state), begins_s, minutes, sent, seen, said, tuple(elsewhere),
     )  # fmt: skip
 
 

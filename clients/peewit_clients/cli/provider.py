@@ -174,7 +174,7 @@ def status(clinic: Clinic) -> None:
         facts = {
             "admitted": bool(state.data), "verdict": verdict, "letter": letter, "rejected": state.rejected,
             "areas": [place.area.hex() for place in state.places], "slots": len(state.calendar),
-            "offers": len(state.offered), "booked": len(state.booked), "letters_to_send": len(state.letters),
+            "offers": len(state.offered), "booked": len(state.booked), "letters_to_send": state.unsent,
         }  # fmt: skip
         name = state.known.get("name", "")
     if clinic.as_json:

@@ -173,6 +173,6 @@ def _table(say: Words, practice: Practice, log: list[str]) -> Table:
     heads = ("column_free", "column_offered", "column_booked", "column_letters", "column_happened")
     table = Table(*map(say, heads), title="peewit provider run")
     promised = sum(len(offer.slots) for offer in state.offered.values() if offer.until_s > now_s)
-    counts = (len(state.free(now_s)), promised, len(state.booked), len(state.letters))
+    counts = (len(state.free(now_s)), promised, len(state.booked), state.unsent)
     table.add_row(*map(str, counts), "\n".join(log) or say("clinic_nothing_yet"))
     return table

@@ -248,7 +248,7 @@ def renew(country: str, clinic: Clinic) -> None:
         for one in reversed(issuing.due()):  # the newest last, as they came
             await issuing.renew(one)
             count += 1
-        return count, len(practice.state.letters)
+        return count, practice.state.unsent
 
     count, waiting = with_practice(clinic, act)
     if clinic.as_json:

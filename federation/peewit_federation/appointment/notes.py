@@ -4,7 +4,8 @@
     user -> practice    sealed to the offer's reply key, context "note"; shows the booking secret instead of a signature
 
 Rules kept here: syntax and bounds. A cancellation needs no answer; a move counts at once, and whoever cannot come at
-the new time cancels. Numbers grow with every note of one side about one appointment, so that none counts twice.
+the new time cancels. Numbers grow with every note of one side about one appointment, so that none counts twice. Who
+says that letters go elsewhere has opened the same mailbox there before.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from peewit_federation.draw.hashes import NONCE_BYTES
 from peewit_federation.errors import ForgeryError
 from peewit_federation.keys import PublicKey, SigningKey, key_id
 from peewit_federation.sealed import Context
-from peewit_federation.statements.codec import SERVICE, Bytes, Statement, Text, Uint, labelled
+from peewit_federation.statements.codec import SERVICE, Bytes, Many, Statement, Text, Uint, labelled
 
 PURPOSE: Final = "peewit note v1"
-WORDS, CANCEL, MOVE, WITHDRAW = range(4)
+WORDS, CANCEL, MOVE, WITHDRAW, ELSEWHERE = range(5)
 TEXT: Final = Text("note", r"[^\x00-\x09\x0b-\x1f\x7f]{0,1000}")
 
 
@@ -36,8 +37,9 @@ class Note(Statement):
     "The slot that it is about, as it was booked."
     number: int = labelled(4, Uint())
     "At least the time in seconds, so that a device that was put back from a copy does not repeat one."
-    what: int = labelled(5, Uint(WITHDRAW))
-    "0 words, 1 the appointment is cancelled, 2 it is moved, 3 an offer is withdrawn before anybody accepted it."
+    what: int = labelled(5, Uint(ELSEWHERE))
+    """0 words, 1 the appointment is cancelled, 2 it is moved, 3 an offer is withdrawn before anybody accepted it, 4 the
+    mailbox of who says this is at other nodes from now on."""
     text: str = labelled(6, TEXT, "")
     secret: bytes = labelled(7, Bytes(0, NONCE_BYTES), b"")
     "The booking secret, from users."
@@ -45,6 +47,8 @@ class Note(Statement):
     minutes: int = labelled(9, Uint(1440), 0)
     service: str = labelled(10, SERVICE, "moved")
     "Of the new time, for a move."
+    boxes: tuple[bytes, ...] = labelled(11, Many(Bytes(32), 4, ordered=True), ())
+    "Operators at whose nodes the mailbox is, for `ELSEWHERE`."
 
 
 def note_context(mailbox: bytes, reply_key: bytes) -> Context:
