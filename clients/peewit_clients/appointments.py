@@ -15,15 +15,19 @@ leave at whose nodes a holder writes, others keep the mailbox, and the holder is
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from peewit_clients.backend import UnreachableError
 from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot
 from peewit_clients.journal_state import Name
 from peewit_clients.practice import KEPT_S, MAILBOX_NODES, Practice
 from peewit_clients.practice_state import BOOKING, DAY_S, LETTER, OFFER, SLOT, TAKEN_OUT
 from peewit_clients.words import said
+from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, Terms, give_leave
+from peewit_federation.appointment.messages import Accept, accept_context
 from peewit_federation.appointment.notes import (
     CANCEL,
     ELSEWHERE,
@@ -104,6 +108,10 @@ class Appointments:
             for request, offer in list(self._state.offered.items()):
                 if gone & set(offer.slots):
                     del self._state.offered[request]
+                    unsent = offer.letter in self._state.letters
+                    if unsent:  # perhaps at one node already: who reads it there reads that it is over, too
+                        del self._state.letters[offer.letter]
+                        changed.append((LETTER, offer.letter))
                     slot = next(iter(gone & set(offer.slots)))
                     note = sign_note(Note(request, slot, 1, WITHDRAW, text), self._state.key)
                     address, boxes = offer.request.mailbox, offer.request.mailbox_nodes
@@ -116,12 +124,18 @@ class Appointments:
             await self._practice.queues.release(over)
 
     def _letter(
-        self, booking: Booking, what: int, text: str, slot: Slot | None = None, boxes: tuple[bytes, ...] = ()
+        self,
+        booking: Booking,
+        what: int,
+        text: str,
+        slot: Slot | None = None,
+        boxes: tuple[bytes, ...] = (),
+        leave: bytes = b"",
     ) -> tuple[int, bytes]:
         accept = booking.accept
         booking.sent = max(booking.sent + 1, int(self._practice.view.clock()))
         times = (slot.begins_s, slot.minutes, slot.service) if slot else (0, 0, "moved")
-        note = Note(accept.request, accept.slot, booking.sent, what, text, b"", *times, boxes)
+        note = Note(accept.request, accept.slot, booking.sent, what, text, b"", *times, boxes, leave)
         context = note_context(accept.mailbox, accept.reply_key)
         message = seal(accept.reply_key, sign_note(note, self._state.key), context)
         until_s = (slot or booking.slot).begins_s + KEPT_S
@@ -134,8 +148,9 @@ class Appointments:
             for name, booking in list(self._state.booked.items()):
                 if self._is_past(booking):
                     continue
-                try:
+                with suppress(UnreachableError):  # the next time, then
                     await self._mend(name, booking)
+                try:
                     found += [(booking, note) for note in await self._read(name, booking)]
                 except PeewitError as error:
                     self._practice.complaints.append(str(error))
@@ -143,23 +158,33 @@ class Appointments:
         return found
 
     async def _mend(self, name: bytes, booking: Booking) -> None:
-        """Have the mailbox of an appointment at two nodes again, if operators have left, and tell its holder."""
-        offered, letters = booking.offered, self._practice.letters
-        lacking = MAILBOX_NODES - letters.stay(offered.boxes)
-        if lacking <= 0:
-            return
-        until_s = booking.slot.begins_s + KEPT_S
-        more = await letters.open_mailbox(offered.mail_key, lacking, until_s, practices=False, besides=offered.boxes)
-        offered.boxes = (*more, *offered.boxes)[:BOXES_MAX]
-        self._practice.keep((BOOKING, name), self._letter(booking, ELSEWHERE, "", boxes=offered.boxes))
+        """Have the mailbox of an appointment at two nodes, and for long enough, and tell its holder.
 
-    def _follow(self, booking: Booking, boxes: tuple[bytes, ...]) -> list[Name]:
+        Operators may have left, and the appointment may have been moved. Raises `UnreachableError`.
+        """
+        offered, letters = booking.offered, self._practice.letters
+        stay, key, now_s = letters.stay(offered.boxes), offered.mail_key, int(self._practice.view.clock())
+        until_s = min(booking.slot.begins_s + KEPT_S, now_s + LIFETIME_S_MAX - 60)
+        if stay >= MAILBOX_NODES and until_s <= offered.ends_s + DAY_S:
+            return
+        boxes, until_s = offered.boxes, max(until_s, offered.ends_s)
+        if stay:
+            await letters.open_mailbox_at(key, boxes, until_s, practices=False)
+        if stay < MAILBOX_NODES:
+            more = await letters.open_mailbox(key, MAILBOX_NODES - stay, until_s, practices=False, besides=boxes)
+            boxes = (*more, *boxes)[:BOXES_MAX]
+        offered.boxes, offered.ends_s = boxes, until_s
+        leave = give_leave(key, offered.writer, until_s)
+        self._practice.keep((BOOKING, name), self._letter(booking, ELSEWHERE, "", boxes=boxes, leave=leave))
+
+    def _follow(self, booking: Booking, note: Note) -> list[Name]:
         """Write to a holder elsewhere from now on, with letters that have not left yet; what to keep."""
-        booking.accept = replace(booking.accept, mailbox_nodes=boxes)
+        boxes, leave = note.boxes, note.leave or booking.accept.leave
+        booking.accept = replace(booking.accept, mailbox_nodes=boxes, leave=leave)
         changed = []
         for name, letter in self._state.letters.items():
             if letter.address == booking.accept.mailbox:
-                self._state.letters[name] = replace(letter, origins=boxes, once=False)
+                self._state.letters[name] = replace(letter, origins=boxes, leave=leave, once=False)
                 changed.append((LETTER, name))
         return changed
 
@@ -167,7 +192,8 @@ class Appointments:
         offered = booking.offered
         mail_key = offered.mail_key
         context = note_context(key_id(mail_key.public), xwing_public(offered.seed))
-        messages = await self._practice.letters.read(mail_key, offered.boxes)
+        terms = Terms(offered.ends_s, practices=False)
+        messages = await self._practice.letters.read(mail_key, offered.boxes, terms)
         notes: list[Note] = []
         changed: list[Name] = []
         for message in messages:
@@ -175,14 +201,17 @@ class Appointments:
                 plain = open_sealed(offered.seed, message, context)
                 note = read_user_note(plain, booking.request, booking.accept.nonce)
             except SenderError as error:
-                self._practice.complaints.append(f"a note that is none: {error}")
+                if self._is_accept(booking, message):
+                    changed += self._say_again(booking)
+                else:
+                    self._practice.complaints.append(f"a note that is none: {error}")
                 continue
             if note.number > booking.seen and note.what in (WORDS, CANCEL, ELSEWHERE):
                 notes.append(note)
         for note in sorted(notes, key=lambda note: note.number):
             booking.seen = note.number
             if note.what == ELSEWHERE:
-                changed += self._follow(booking, note.boxes)
+                changed += self._follow(booking, note)
                 continue
             self._heard(booking, note.text, theirs=True)
             if note.what == CANCEL:
@@ -192,6 +221,24 @@ class Appointments:
             self._practice.keep((BOOKING, name), *changed)
             self._practice.deal_with(mail_key, offered.boxes, messages)
         return [note for note in notes if note.what != ELSEWHERE]
+
+    @staticmethod
+    def _is_accept(booking: Booking, message: bytes) -> bool:
+        """Whether it is what was booked: by a device that was put back from a copy, and does not know that."""
+        offered, sent = booking.offered, booking.accept
+        context = accept_context(key_id(offered.mail_key.public), xwing_public(offered.seed))
+        try:
+            accept = Accept.decode(open_sealed(offered.seed, message, context))
+        except SenderError:
+            return False
+        return (accept.request, accept.slot, accept.nonce) == (sent.request, sent.slot, sent.nonce)
+
+    def _say_again(self, booking: Booking) -> list[Name]:
+        """Confirm an appointment again, and that it was moved, if it was; what to keep."""
+        said: list[Name] = [self._practice.confirm_again(booking)]
+        if booking.slot.name != booking.accept.slot:
+            said.append(self._letter(booking, MOVE, "", booking.slot))
+        return said
 
     def _heard(self, booking: Booking, text: str, *, theirs: bool) -> None:
         """Keep what was said, and of what was said before as much as has room in one entry of the journal."""

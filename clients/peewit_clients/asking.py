@@ -6,6 +6,7 @@ claimed is opened again at most twice.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +15,7 @@ from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Extra, Standing
-from peewit_clients.words import said
+from peewit_clients.words import said, verdict_line
 from peewit_federation.appointment.queue_api import ROUNDS_MAX
 from peewit_federation.appointment.request import (
     OPENINGS,
@@ -30,11 +31,8 @@ from peewit_federation.errors import RefusedError, SenderError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal, xwing_public
-from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment
 
-MAILBOX_S: Final = 100 * 86_400
-"How long mailboxes stay open."
 MAILBOX_NODES: Final = 2
 TRIES: Final = 3
 "Against copies of this device that go on saying more."
@@ -53,7 +51,7 @@ class Asking:
 
     async def ask(self, prove: Prove) -> Request:
         """Get a place in the queue, and put the request into it. May be repeated."""
-        now_s, state = self._side.view.clock(), self._side.state
+        state = self._side.state
         if state.request is None:
             sealed = self._sealed(state.services, state.wishes)  # what is wrong is found before a code is spent
             self._side.save()
@@ -64,10 +62,10 @@ class Asking:
             near = self._side.ends()
             admitter = Admitter(self._side.view, self._side.randomness, state.asked, self._side.save, near)
             place = self.place = await admitter.get(name, state.group, prove)
-            until_s = int(now_s + MAILBOX_S)
             boxes = await self._side.letters.open_mailbox(
-                state.mail_key, MAILBOX_NODES, until_s, practices=True, near=self._side.ends()
-            )
+                state.mail_key, MAILBOX_NODES, self._side.mailbox_until_s(place.round), practices=True,
+                near=self._side.ends(),
+            )  # fmt: skip
             state.request = Request(
                 state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
                 claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
@@ -88,7 +86,7 @@ class Asking:
         lacking = MAILBOX_NODES - side.letters.stay(request.mailbox_nodes)
         if lacking <= 0 or side.state.chosen is not None or side.state.withdrawn:
             return False
-        until_s, key = int(side.view.clock() + MAILBOX_S), side.state.mail_key
+        until_s, key = side.mailbox_until_s(request.round), side.state.mail_key
         try:
             more = await side.letters.open_mailbox(
                 key, lacking, until_s, practices=True, besides=request.mailbox_nodes, near=side.ends()
@@ -111,16 +109,18 @@ class Asking:
     def catchment(self, mediator: bytes, area: bytes) -> Catchment:
         """An area that may be asked now. Raises `UnknownError`."""
         found = self._side.view.finder.look(mediator, Catchment.KIND, area, int(self._side.view.clock()))
-        statement = read_entry(self._side.view.standing_entry(found) or b"", MEDIATOR_KINDS)
-        if found.verdict is not Verdict.ACTIVE or not isinstance(statement, Catchment) or not statement.keys:
-            raise UnknownError(f"this catchment area is {found.verdict.value}, or has no key for requests yet")
+        statement = self._side.area(mediator, area)
+        if found.verdict is not Verdict.ACTIVE or statement is None:
+            raise UnknownError(said("error_area_lapsed", verdict=said(verdict_line(found.verdict))))
+        if not statement.keys:
+            raise UnknownError(said("error_area_keyless"))
         return statement
 
     @staticmethod
     def _seal(area: bytes, catchment: Catchment, wishes: bytes, now_s: float) -> bytes:
         _, key = max(((begins, key) for begins, key in catchment.keys if begins <= now_s), default=(0, b""))
         if not key:
-            raise UnknownError("this catchment area has no key for requests yet")
+            raise UnknownError(said("error_area_keyless"))
         return seal(key, wishes, wishes_context(area, key, catchment.salt))
 
     @property
@@ -143,7 +143,9 @@ class Asking:
         """
         shown = replace(request, wishes=()) if self._side.state.withdrawn else request
         body, taken, refusals, claimed = shown.sign(self._side.state.key), 0, [], False
-        origins = dict.fromkeys(origin for area in request.areas for origin in self.catchment(*area).nodes)
+        # Also where an area may not be asked any more: a node may still have the request, and the others count.
+        areas = [known for area in request.areas if (known := self._side.area(*area)) is not None]
+        origins = dict.fromkeys(origin for known in areas for origin in known.nodes)
         backends = self._side.letters.nodes(tuple(origins))
         results = await together(self._side.view.pool.post(backend, "/v1/requests", body) for backend in backends)
         self._told.clear()
@@ -186,15 +188,28 @@ class Asking:
         side, request = self._side, self._side.asked()
         if side.state.chosen is not None or side.state.withdrawn:
             raise RefusedError(said("error_not_waiting"))
-        sealed = self._sealed(services, wishes)
+        sealed = self._sealed(services, wishes, request.wishes)
         side.state.services, side.state.wishes = services, wishes
         await self._bring(replace(request, wishes=sealed))
 
-    def _sealed(self, services: tuple[str, ...], extra: Extra) -> tuple[bytes, ...]:
-        """Wishes, for each area in turn. Raises `MalformedError` for what cannot be said."""
+    def _sealed(self, services: tuple[str, ...], extra: Extra, before: tuple[bytes, ...] = ()) -> tuple[bytes, ...]:
+        """Wishes, for each area in turn; those of an area that may not be asked any more stay as they were `before`.
+
+        Raises `MalformedError` for what cannot be said, `UnknownError` if no area may be asked.
+        """
         state, now_s = self._side.state, self._side.view.clock()
         wishes = Wishes(xwing_public(state.reply_seed), key_id(state.writer.public), services, *extra).encode()
-        return tuple(self._seal(area_name(*area), self.catchment(*area), wishes, now_s) for area in state.areas)
+        sealed, failures = list(before), list[UnknownError]()
+        for number, area in enumerate(state.areas):
+            try:
+                anew = self._seal(area_name(*area), self.catchment(*area), wishes, now_s)
+            except UnknownError as error:
+                failures.append(error)
+                continue
+            sealed[number : number + 1] = [anew]
+        if failures and (not before or len(failures) == len(state.areas)):
+            raise failures[0]
+        return tuple(sealed)
 
     async def renew(self) -> None:
         """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
@@ -206,7 +221,7 @@ class Asking:
         Raises `RefusedError` while an appointment stands.
         """
         request, chosen = self._side.asked(), self._side.state.chosen
-        if chosen is not None and chosen.state in (Standing.SENT, Standing.BOOKED):
+        if chosen is not None and chosen.stands(self._side.view.clock()):
             raise RefusedError(said("error_stands"))
         self._side.state.withdrawn = True
         if chosen is not None and chosen.state is Standing.CANCELLED:
@@ -220,9 +235,8 @@ class Asking:
         Raises `RefusedError` while an appointment stands, and after the second time.
         """
         request, chosen = self._side.asked(), self._side.state.chosen
-        silent = chosen is not None and chosen.state is Standing.SENT and self._side.view.clock() > chosen.offer.until
-        lost = silent or self._side.practice_verdict() in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
-        if chosen is not None and not lost and chosen.state in (Standing.SENT, Standing.BOOKED):
+        lost = self._side.practice_verdict() in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
+        if chosen is not None and not lost and chosen.stands(self._side.view.clock()):
             raise RefusedError(said("error_stands"))
         if chosen is not None and chosen.state is not Standing.DECLINED:
             if request.opened + 1 >= OPENINGS:
@@ -240,6 +254,12 @@ class Asking:
     async def _bring(self, request: Request) -> bool:
         """Bring the next version; whether a practice has claimed it."""
         withdrawn = self._side.state.withdrawn
+        if not withdrawn:
+            with suppress(UnreachableError):  # it lives as long as the request
+                await self._side.letters.open_mailbox_at(
+                    self._side.state.mail_key, request.mailbox_nodes, self._side.mailbox_until_s(request.round),
+                    practices=True,
+                )  # fmt: skip
         for _ in range(TRIES):
             mine = self._side.state.request = replace(request, version=request.version + 1)
             self._side.save()

@@ -46,6 +46,12 @@ class Offered:
     boxes: tuple[bytes, ...]
     told: bool = False
     "Whether the nodes of the queue know of it."
+    writer: bytes = b""
+    "Key id of who may write into its mailbox."
+    ends_s: int = 0
+    "When the mailbox ends."
+    letter: bytes = b""
+    "SHA-256 of the letter with it."
 
     @property
     def mail_key(self) -> SigningKey:
@@ -87,16 +93,17 @@ def offered_fields(offer: Offered) -> list[object]:
         offer.request.encode(), offer.reply_key, offer.place.mediator, offer.place.area,
         [slot_fields(slot) for slot in offer.slots.values()],
         offer.until_s, offer.seed, offer.mail_seed, list(offer.boxes), offer.told,
+        offer.writer, offer.ends_s, offer.letter,
     ]  # fmt: skip
 
 
 def read_offered(
     request: bytes, reply_key: bytes, mediator: bytes, area: bytes, slots: list[Any], until_s: int, seed: bytes,
-    mail_seed: bytes, boxes: list[bytes], told: bool,
+    mail_seed: bytes, boxes: list[bytes], told: bool, writer: bytes = b"", ends_s: int = 0, letter: bytes = b"",
 ) -> Offered:  # fmt: skip
     return Offered(
         Request.decode(request), reply_key, Place(mediator, area), {slot[0]: Slot(*slot) for slot in slots}, until_s,
-        seed, mail_seed, tuple(boxes), told,
+        seed, mail_seed, tuple(boxes), told, writer, ends_s, letter,
     )  # fmt: skip
 
 

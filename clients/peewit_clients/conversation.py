@@ -10,13 +10,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from peewit_clients.asking import BOXES_MAX, MAILBOX_NODES, MAILBOX_S
+from peewit_clients.asking import BOXES_MAX, MAILBOX_NODES
 from peewit_clients.backend import UnreachableError
 from peewit_clients.offers import Found, Offers
-from peewit_clients.user_side import UserSide
+from peewit_clients.user_side import MAILBOX_S, UserSide
 from peewit_clients.user_state import Chosen, Standing
 from peewit_clients.words import said, told
-from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, give_leave
+from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, Terms, give_leave
 from peewit_federation.appointment.messages import (
     DECLINED,
     Accept,
@@ -36,6 +36,7 @@ from peewit_federation.sealed import open_sealed, seal, xwing_public
 WORDS_KEPT: Final = 20
 WORDS_BYTES: Final = 8 * 1024
 PASSPORTS_KEPT: Final = 20
+DAY_S: Final = 86_400
 AFTER_S: Final = 7 * 86_400
 "After the last slot of an offer, in which a practice may still write."
 
@@ -85,7 +86,7 @@ class Conversation:
     async def _send(self, chosen: Chosen) -> None:
         mail_key = SigningKey(chosen.mail_seed)
         if not chosen.message:
-            until_s = self._until_s(chosen)
+            until_s = chosen.ends_s = self._until_s(chosen)
             chosen.boxes = await self._side.letters.open_mailbox(
                 mail_key, MAILBOX_NODES, until_s, practices=False, near=self._side.ends()
             )
@@ -95,12 +96,17 @@ class Conversation:
 
     async def _put(self, chosen: Chosen, message: bytes) -> None:
         offer, writer = chosen.offer, self._side.state.writer
-        await self._side.letters.put(offer.mailbox, chosen.origins, writer, offer.leave, message)
+        await self._side.letters.put(offer.mailbox, chosen.origins, writer, chosen.leave or offer.leave, message)
 
     def _until_s(self, chosen: Chosen) -> int:
         """So long the practice may write."""
-        now_s, last_s = self._side.view.clock(), max(begins for _, begins, _, _ in chosen.offer.slots) + AFTER_S
-        return int(min(max(now_s + MAILBOX_S, last_s), now_s + LIFETIME_S_MAX - 60))
+        now_s = self._side.view.clock()
+        return int(min(max(now_s + MAILBOX_S, self._last_s(chosen)), now_s + LIFETIME_S_MAX - 60))
+
+    @staticmethod
+    def _last_s(chosen: Chosen) -> int:
+        """So long it may have to say something, also of an appointment that was moved."""
+        return max(chosen.begins_s, *(begins for _, begins, _, _ in chosen.offer.slots)) + AFTER_S
 
     def _sealed(self, chosen: Chosen, mail_key: SigningKey, until_s: int) -> bytes:
         request, offer, person = self._side.asked(), chosen.offer, self._side.state.person
@@ -124,7 +130,7 @@ class Conversation:
         await self._mend(chosen, mail_key)
         if self.cut_off:
             return chosen.state
-        messages = await self._side.letters.read(mail_key, chosen.boxes)
+        messages = await self._side.letters.read(mail_key, chosen.boxes, Terms(chosen.ends_s, practices=False))
         notes = []
         for message in messages:
             try:
@@ -140,7 +146,7 @@ class Conversation:
             self._noted(chosen, note)
         if messages:
             self._side.save()
-            await self._side.letters.delete(mail_key, chosen.boxes, messages)
+            self._side.over.append((mail_key, chosen.boxes, messages))
         if chosen.state is Standing.SENT:
             # Its offer may have been taken back meanwhile, which is said where offers go.
             dropped = list(self._offers.dropped)
@@ -156,18 +162,23 @@ class Conversation:
         return chosen is not None and bool(chosen.boxes) and not self._side.letters.stay(chosen.boxes)
 
     async def _mend(self, chosen: Chosen, mail_key: SigningKey) -> None:
-        """Have the mailbox at two nodes again, and tell the practice; the next time, if that cannot be done now."""
-        side = self._side
-        lacking = MAILBOX_NODES - side.letters.stay(chosen.boxes)
-        if lacking <= 0 or chosen.state not in (Standing.SENT, Standing.BOOKED):
+        """Have the mailbox at two nodes, for long enough, and tell the practice; what fails now is done later."""
+        side, letters = self._side, self._side.letters
+        stay, until_s = letters.stay(chosen.boxes), self._until_s(chosen)
+        enough = stay >= MAILBOX_NODES and min(self._last_s(chosen), until_s) <= chosen.ends_s + DAY_S
+        if enough or chosen.state not in (Standing.SENT, Standing.BOOKED):
             return
         with suppress(UnreachableError):
-            more = await side.letters.open_mailbox(
-                mail_key, lacking, self._until_s(chosen), practices=False, besides=chosen.boxes, near=side.ends()
-            )
-            boxes = (*more, *chosen.boxes)[:BOXES_MAX]
-            await self._put(chosen, self._note(chosen, ELSEWHERE, "", boxes))
-            chosen.boxes = boxes
+            boxes = chosen.boxes
+            if stay:
+                await letters.open_mailbox_at(mail_key, boxes, until_s, practices=False)
+            if stay < MAILBOX_NODES:
+                lacking, near = MAILBOX_NODES - stay, side.ends()
+                more = await letters.open_mailbox(mail_key, lacking, until_s, practices=False, besides=boxes, near=near)
+                boxes = (*more, *boxes)[:BOXES_MAX]
+            leave = give_leave(mail_key, chosen.practice.subject, until_s)
+            await self._put(chosen, self._note(chosen, ELSEWHERE, "", boxes, leave))
+            chosen.boxes, chosen.ends_s = boxes, until_s
             side.save()
 
     def _delivered(self, chosen: Chosen, message: bytes, address: bytes, public: bytes) -> bool:
@@ -206,7 +217,7 @@ class Conversation:
         elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
             chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
         elif note.what == ELSEWHERE:
-            chosen.elsewhere = note.boxes
+            chosen.elsewhere, chosen.leave = note.boxes, note.leave or chosen.leave
 
     def _heard(self, chosen: Chosen, text: str, *, theirs: bool) -> None:
         """Keep what was said, and of what was said before as much as has room in a recovery copy."""
@@ -234,10 +245,12 @@ class Conversation:
         await self._put(chosen, self._note(chosen, what, text))
         return chosen
 
-    def _note(self, chosen: Chosen, what: int, text: str, boxes: tuple[bytes, ...] = ()) -> bytes:
+    def _note(self, chosen: Chosen, what: int, text: str, boxes: tuple[bytes, ...] = (), leave: bytes = b"") -> bytes:
         """A sealed note, whose number is kept before it is sent."""
         offer, state = chosen.offer, self._side.state
         chosen.sent = max(chosen.sent + 1, int(self._side.view.clock()))
         self._side.save()
-        note = Note(self._side.asked().name, chosen.slot, chosen.sent, what, text, state.nonce, boxes=boxes)
+        note = Note(
+            self._side.asked().name, chosen.slot, chosen.sent, what, text, state.nonce, boxes=boxes, leave=leave
+        )
         return seal(offer.reply_key, note.encode(), note_context(offer.mailbox, offer.reply_key))

@@ -22,6 +22,7 @@ from peewit_federation.keys import SigningKey, key_id, sha256
 
 Randomness = Callable[[int], bytes]
 FULL: Final = 429
+GONE: Final = 404
 TRIES_PER_TURN: Final = 4096
 WORK_WAIT_S: Final = 60.0
 "For the work that a second node asks for, too."
@@ -127,15 +128,15 @@ class Letters:
 
     async def put(
         self, address: bytes, origins: Sequence[bytes], key: SigningKey, leave: bytes, message: bytes
-    ) -> list[str]:
-        """Leave a message; the nodes that may take it later. Raises `UnreachableError` if none took it now."""
+    ) -> list[bytes]:
+        """Leave a message; operators whose nodes may take it later. Raises `UnreachableError` if none took it now."""
         path, body = f"/v1/mailboxes/{address.hex()}/messages", Put(leave, message).encode()
         backends = self.nodes(origins)
         results = await together(self.call(backend, key, path, body) for backend in backends)
         if not any(isinstance(result, bytes) for result in results):
             raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
         return [
-            backend.name
+            backend.operator.origin_hash
             for backend, result in zip(backends, results, strict=True)
             if isinstance(result, BackendError) and not 400 <= result.status < 500
         ]
@@ -146,8 +147,11 @@ class Letters:
         body = cbor.encode([sha256(message) for message in messages])
         await together(self.call(backend, key, path, body) for backend in self.nodes(origins))
 
-    async def read(self, key: SigningKey, origins: Sequence[bytes]) -> list[bytes]:
-        """All messages in a mailbox, from all of its nodes. Raises `UnreachableError` if none answers."""
+    async def read(self, key: SigningKey, origins: Sequence[bytes], terms: Terms | None = None) -> list[bytes]:
+        """All messages in a mailbox, from all of its nodes. Raises `UnreachableError` if none answers.
+
+        A node that does not have it (any more) is asked to open it again, on these terms.
+        """
         path = f"/v1/mailboxes/{key_id(key.public).hex()}/read"
         found: dict[bytes, None] = {}
         errors: list[str] = []
@@ -155,7 +159,8 @@ class Letters:
         results = await together(self.call(backend, key, path, cbor.encode([])) for backend in backends)
         for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BackendError):
-                errors.append(f"{backend.name}: {result}")
+                if not await self._opened_again(backend, key, result, terms):
+                    errors.append(f"{backend.name}: {result}")
                 continue
             try:
                 found.update(dict.fromkeys(read_messages(result)))
@@ -164,3 +169,14 @@ class Letters:
         if len(errors) == len(backends):
             raise UnreachableError("no node of the mailbox answered: " + "; ".join(errors))
         return list(found)
+
+    async def _opened_again(self, backend: Backend, key: SigningKey, why: BackendError, terms: Terms | None) -> bool:
+        """Whether a node that lost a mailbox has opened it again."""
+        if why.status != GONE or terms is None or terms.until_s <= self.clock():
+            return False
+        try:
+            await self._open(backend, key, terms, working=False)
+        except BackendError as error:
+            self.pool.complain(backend.name, f"a mailbox that it does not have: {error}")
+            return False
+        return True

@@ -14,6 +14,7 @@ from peewit_clients.registry_view import MEANING
 from peewit_clients.user_side import UserSide
 from peewit_clients.user_state import Standing
 from peewit_clients.words import Said, said, told, verdict_line
+from peewit_federation.appointment.mailbox import Terms
 from peewit_federation.appointment.messages import (
     Offer,
     offer_context,
@@ -54,7 +55,8 @@ class Offers:
     async def collect(self) -> list[Found]:
         """Offers that may be accepted now. Why others may not is in `dropped`."""
         request = self._side.asked()
-        messages = await self._side.letters.read(self._side.state.mail_key, request.mailbox_nodes)
+        terms = Terms(self._side.mailbox_until_s(request.round), practices=True)
+        messages = await self._side.letters.read(self._side.state.mail_key, request.mailbox_nodes, terms)
         await self._side.view.refresh([mediator for mediator, _ in request.areas])
         found: dict[bytes, Found] = {}
         notes: list[bytes] = []

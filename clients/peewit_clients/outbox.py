@@ -7,6 +7,7 @@ a device that is behind sends nothing (`BehindError`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,6 +20,8 @@ from peewit_clients.practice_state import LETTER, Item, PracticeState
 from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, sha256
 
+AT_ONCE: Final = 8
+"Letters that are on their way: a node that hangs holds up only its own."
 AGAIN_S: Final = 300.0
 "Between two tries at nodes that lack a letter which another has."
 ONCE_S: Final = 86_400
@@ -86,11 +89,11 @@ class Outbox:
         dealt_with, self._dealt_with = self._dealt_with, []
         for mail_key, boxes, messages in dealt_with:
             await self._letters.delete(mail_key, boxes, messages)
-        changed = []
-        for name, letter in list(self._state.letters.items()):
-            if self._clock() < self._again_s.get(name, 0.0):
-                continue
-            now = await self._send(name, letter)
+        changed, now_s = [], self._clock()
+        due = [item for item in self._state.letters.items() if now_s >= self._again_s.get(item[0], 0.0)]
+        at_once = asyncio.Semaphore(AT_ONCE)
+        sent = await asyncio.gather(*(self._send(at_once, *item) for item in due))
+        for (name, letter), now in zip(due, sent, strict=True):
             if now is None:
                 del self._state.letters[name]
                 self._again_s.pop(name, None)
@@ -102,19 +105,19 @@ class Outbox:
             self.keep(*changed)
         return self._state.unsent
 
-    async def _send(self, name: bytes, letter: Letter) -> Letter | None:
+    async def _send(self, at_once: asyncio.Semaphore, name: bytes, letter: Letter) -> Letter | None:
         """What is to be kept of a letter after sending it."""
-        now_s = self._clock()
+        key, now_s = self._state.key, self._clock()
         try:
-            lacking = await self._letters.put(
-                letter.address, letter.origins, self._state.key, letter.leave, letter.message
-            )
+            async with at_once:
+                lacking = await self._letters.put(letter.address, letter.origins, key, letter.leave, letter.message)
         except PeewitError as error:
             self._complaints.append(f"a letter could not be delivered: {error}")
-            lacking = ["all"]
+            lacking = list(letter.origins)
         else:
             if not letter.once:
                 letter = replace(letter, once=True, until_s=min(letter.until_s, int(now_s) + ONCE_S))
+            letter = replace(letter, origins=tuple(lacking) or letter.origins)
         if not lacking or now_s >= letter.until_s:
             return None
         if letter.once:

@@ -30,7 +30,7 @@ from peewit_clients.practice_state import BOOKING, OFFER, Item, PracticeState
 from peewit_clients.queue_side import QueueSide
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.words import said
-from peewit_federation.appointment.mailbox import give_leave
+from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, Terms, give_leave
 from peewit_federation.appointment.messages import (
     CONFIRMED,
     DECLINED,
@@ -178,7 +178,7 @@ class Practice:
             request = drawn.request
             context = offer_context(request.mailbox, drawn.wishes.reply_key)
             seal(drawn.wishes.reply_key, b"", context)  # who asks may have sent anything
-            last_s = max(until_s, *(slot.begins_s for slot in slots)) + KEPT_S
+            last_s = min(max(until_s, *(slot.begins_s for slot in slots)) + KEPT_S, int(now_s) + LIFETIME_S_MAX - 60)
             boxes = await self.letters.open_mailbox(mail_key, MAILBOX_NODES, last_s, practices=False)
             offer = Offer(
                 request.name, state.mediator, tuple((s.name, s.begins_s, s.minutes, s.service) for s in slots), until_s,
@@ -196,9 +196,12 @@ class Practice:
                 seed,
                 mail_key.seed,
                 boxes,
+                writer=drawn.wishes.writer,
+                ends_s=last_s,
             )
             # Kept before it is sent: who accepts must find us.
             post = self.post(request.mailbox, request.mailbox_nodes, b"", message, until_s)
+            state.offered[request.name].letter = post[1]
             self.keep((OFFER, request.name), post)
             await self.deliver()
             await self.queues.tell_offers()
@@ -225,8 +228,8 @@ class Practice:
                     made.append(booking)
             unread |= {one.accept.request for one in self.asking}
             self._drop_ended(self.view.clock(), unread)
-            await self.queues.tell_offers()
             await self.deliver()
+            await self.queues.tell_offers()
             await self.queues.release(self._over)
             self._over.clear()
         return made
@@ -235,7 +238,7 @@ class Practice:
         """The booking of an offer, if its accept was found now and is good."""
         mail_key = offered.mail_key
         context = accept_context(key_id(mail_key.public), xwing_public(offered.seed))
-        for message in await self.letters.read(mail_key, offered.boxes):
+        for message in await self.letters.read(mail_key, offered.boxes, Terms(offered.ends_s, practices=False)):
             try:
                 accept = Accept.decode(open_sealed(offered.seed, message, context))
                 self._check(offered, accept)
@@ -291,9 +294,14 @@ class Practice:
         booking = self.state.booked[slot.name] = Booking(slot, accept, offered)
         return booking
 
+    def confirm_again(self, booking: Booking) -> tuple[int, bytes]:
+        """For a holder whose device was put back from a copy; what to `keep`."""
+        return self._answer(booking.accept, booking)
+
     def _answer(self, accept: Accept, booking: Booking | None) -> tuple[int, bytes]:
         state = CONFIRMED if booking else DECLINED
-        times = (booking.slot.begins_s, booking.slot.minutes) if booking else (0, 0)
+        chosen = booking.offered.slots[accept.slot] if booking else None
+        times = (chosen.begins_s, chosen.minutes) if chosen else (0, 0)
         confirm = sign_message(Confirm(accept.request, accept.slot, state, *times), self.state.key)
         context = confirm_context(accept.mailbox, accept.reply_key)
         message = seal(accept.reply_key, confirm, context)

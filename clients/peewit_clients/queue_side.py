@@ -7,6 +7,7 @@ own key opened it again. What it cannot show counts as if it had not answered, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
@@ -26,7 +27,7 @@ from peewit_federation.appointment.spoken import (
     shown_claim,
     shown_version,
 )
-from peewit_federation.errors import ForgeryError, SenderError
+from peewit_federation.errors import ForgeryError, SenderError, UnknownError
 from peewit_federation.keys import key_id
 from peewit_federation.registry.subjects import Verdict
 from peewit_federation.statements.mediator import Catchment, Provider
@@ -53,14 +54,21 @@ class QueueSide:
         "Makes durable what is now the case of things, by their names."
 
     async def tell_offers(self) -> None:
-        """Tell the nodes of the queues of offers that they have not heard of."""
+        """Tell the nodes of the queues of offers that they have not heard of, and that have reached their mailboxes.
+
+        One that reached nobody counts as no offer: whoever did not answer it is not parked for that.
+        """
         mine = self._state.journal
         for name, offer in self._state.offered.items():
             what: Name = OFFER, name
-            sent = not mine.whole and what not in {**mine.pending, **mine.flying}
+            letter = self._state.letters.get(offer.letter)
+            sent = not mine.whole and what not in {**mine.pending, **mine.flying} and (letter is None or letter.once)
             if sent and not offer.told and offer.until_s > self._view.clock():
                 body = encode_offered(offer.place, name, offer.until_s)
-                refusals = _refusals(await self._say(offer.place, OFFERED_PATH, body))
+                try:
+                    refusals = _refusals(await self._say(offer.place, OFFERED_PATH, body))
+                except UnknownError:
+                    continue  # an area that is no more: there is nobody to tell
                 offer.told = not any(error.status in (0, 403) or error.status >= 500 for error in refusals)
                 if offer.told:
                     self._keep(what)
@@ -71,7 +79,8 @@ class QueueSide:
         If nobody hears it, they wait until the offers would have ended.
         """
         for place, request in over:
-            await self._say(place, OFFERED_PATH, encode_offered(place, request, 0), CLAIM_WAIT_S)
+            with suppress(UnknownError):
+                await self._say(place, OFFERED_PATH, encode_offered(place, request, 0), CLAIM_WAIT_S)
 
     async def claim(self, request: Request, place: Place, secret: bytes, *, held: bool = False) -> bool:
         """Show the secret to the nodes of all of its areas; False if it is another's, or was opened again.
@@ -83,7 +92,12 @@ class QueueSide:
         body = encode_claim(place, request.name, secret)
         await self._view.refresh(sorted({mediator for mediator, _ in request.areas}), recent_s=RECENT_S)
         for number, area in enumerate(request.areas):
-            backends = self._letters.nodes(self._catchment(Place(*area)).nodes)
+            try:
+                backends = self._letters.nodes(self._catchment(Place(*area)).nodes)
+            except UnknownError:
+                if number == 0:
+                    raise  # who decides is not known
+                continue
             results = await together((self._claim_at(backend, body, request) for backend in backends), CLAIM_WAIT_S)
             if number > 0:
                 continue

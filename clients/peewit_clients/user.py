@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peewit_clients.asking import Asking
+from peewit_clients.backend import UnreachableError
 from peewit_clients.conversation import Conversation
 from peewit_clients.letters import Letters, Randomness
 from peewit_clients.offers import Found, Offers
@@ -45,6 +46,8 @@ class User:
         self.letters = Letters(view.pool, view.clock, randomness)
         side = self._side = UserSide(view, state, self.letters, randomness, save)
         view.pool.transport.ends = side.ends
+        self.late: UnreachableError | None = None
+        "Why no node could be asked just now: what is in the state is what was known before."
         self._asking = Asking(side)
         self._offers = Offers(side)
         self._conversation = Conversation(side, self._offers)
@@ -64,6 +67,10 @@ class User:
     async def ask(self, prove: Prove) -> Request:
         """Get a place in the queue, and put the request into it. May be repeated."""
         return await self._asking.ask(prove)
+
+    def area(self, mediator: bytes, area: bytes) -> Catchment | None:
+        """An area as it was last described, whether or not it may be asked now."""
+        return self._side.area(mediator, area)
 
     def catchment(self, mediator: bytes, area: bytes) -> Catchment:
         """An area that may be asked now. Raises `UnknownError`."""
@@ -98,9 +105,8 @@ class User:
 
     async def offers(self) -> list[Found]:
         """Offers that may be accepted now. Why others may not is in `dropped`."""
-        found = await self._offers.collect()
         await self._asking.mend_mailbox()
-        return found
+        return await self._offers.collect()
 
     async def accept(self, found: Found, slot: bytes) -> None:
         """Choose a slot, and tell this one practice who will come. May be repeated. Raises `RefusedError`."""
@@ -115,6 +121,10 @@ class User:
     async def check(self) -> Standing:
         """Read what the chosen practice has said, and how the appointment stands. Its words are kept in the state."""
         return await self._conversation.check()
+
+    async def tidy(self) -> None:
+        """Delete letters that were read, once what they said is safe: on this device, and in a recovery copy."""
+        await self._side.tidy()
 
     @property
     def cut_off(self) -> bool:

@@ -34,6 +34,8 @@ STATE_BYTES_MAX: Final = 1 << 20
 INVERSE_BYTES: Final = 512
 PASSPORTS_LEAST: Final = 5
 "That a recovery copy has in any case."
+OVER_S: Final = 86_400
+"So long after an appointment nobody comes any more."
 Area = tuple[bytes, bytes]
 "Mediator and area."
 Extra = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...], int, tuple[str, ...], str]
@@ -75,11 +77,21 @@ class Chosen:
     "(time, whether the practice said it, what)"
     elsewhere: tuple[bytes, ...] = ()
     "Where the practice reads, if not where its offer says."
+    ends_s: int = 0
+    "When the mailbox for what the practice says ends."
+    leave: bytes = field(default=b"", repr=False)
+    "To write to the practice, if not that of its offer."
 
     @property
     def origins(self) -> tuple[bytes, ...]:
         """Operators at whose nodes the practice reads."""
         return self.elsewhere or self.offer.mailbox_nodes
+
+    def stands(self, now_s: float) -> bool:
+        """Whether there is an appointment, or one may still be confirmed."""
+        if self.state is Standing.BOOKED:
+            return now_s < self.begins_s + 60 * self.minutes + OVER_S
+        return self.state is Standing.SENT and now_s <= self.offer.until
 
 
 @dataclass
@@ -167,7 +179,7 @@ class UserState:
             chosen = [
                 c.offer.encode(), c.practice.encode(), c.slot, c.mail_seed, c.reply_seed, c.data, list(c.boxes),
                 c.message, c.state.value, c.begins_s, c.minutes, c.sent, c.seen, [list(said) for said in c.words],
-                list(c.elsewhere),
+                list(c.elsewhere), c.ends_s, c.leave,
             ]  # fmt: skip
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
@@ -219,12 +231,12 @@ def _asked(
 def _chosen(
     offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, data: dict[str, str], boxes: list[bytes],
     message: bytes, state: int, begins_s: int, minutes: int, sent: int, seen: int, words: list[tuple[int, bool, str]],
-    elsewhere: Sequence[bytes] = (),
+    elsewhere: Sequence[bytes] = (), ends_s: int = 0, leave: bytes = b"",
 ) -> Chosen:  # fmt: skip
     said = [(at_s, theirs, text) for at_s, theirs, text in words]
     return Chosen(
         Offer.decode(offer), Provider.decode(practice), slot, mail, reply, data, tuple(boxes), message,
-        Standing(state), begins_s, minutes, sent, seen, said, tuple(elsewhere),
+        Standing(state), begins_s, minutes, sent, seen, said, tuple(elsewhere), ends_s, leave,
     )  # fmt: skip
 
 

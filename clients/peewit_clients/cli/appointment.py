@@ -19,7 +19,7 @@ from peewit_clients.cli.receipt import receipt
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
-from peewit_clients.words import in_words, said, verdict_line
+from peewit_clients.words import in_words, said, told, verdict_line
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
@@ -40,13 +40,16 @@ def status(me: Me) -> None:
                 emit({"state": "nothing"})
             me.tell("status_none")
             return
-        if chosen is not None:
-            await user.check()
+        if chosen is not None and user.late is None:
+            user.late = await _check(user)
         waits = not user.state.withdrawn and (chosen is None or chosen.state is Standing.DECLINED)
-        parked = await _parked(user) if waits and not user.ended else False
+        parked = await _parked(user) if waits and not user.ended and user.late is None else False
+        if user.late is not None:
+            me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=me.as_json)
         if me.as_json:
             facts = {"state": _state(user), "round": request.round, "group": request.group, **_times(chosen)}
-            emit({**facts, "parked": parked, "ended": waits and user.ended})
+            facts |= {"parked": parked, "ended": waits and user.ended, "cut_off": user.cut_off}
+            emit({**facts, "offline": user.late is not None})
             return
         if user.state.withdrawn:
             me.tell("status_withdrawn")
@@ -55,6 +58,9 @@ def status(me: Me) -> None:
             _tell_chosen(me, user, chosen)
             _tell_practice(me, user)
             _tell_words(me, chosen)
+            return
+        if user.late is not None:
+            me.tell("status_asked", round=request.round, group=request.group or me.say("everybody"))
             return
         if user.ended:
             me.tell("status_ended", rounds=ROUNDS_MAX)
@@ -67,7 +73,13 @@ def status(me: Me) -> None:
         days = round(schedule.round_s / ROUND_DAYS_S, 2) if schedule else 0
         me.tell("status_waiting", round=request.round, group=request.group or me.say("everybody"), days=f"{days:g}")
         for area in request.areas:
-            catchment = user.catchment(*area)
+            try:
+                catchment = user.catchment(*area)
+            except UnknownError as error:
+                known = user.area(*area)
+                name = label(known) if known else area[1].hex()[:8]
+                me.tell("status_area_gone", area=name, why=plain(in_words(told(error), me.language)))
+                continue
             groups = catchment.groups
             rank = groups.index(request.group) if request.group in groups else len(groups)
             counts = await waiting(user.view, Area(area[0], catchment))
@@ -79,7 +91,16 @@ def status(me: Me) -> None:
         if count:
             me.tell("status_offers", count=count)
 
-    with_user(me, look)
+    with_user(me, look, offline=True)
+
+
+async def _check(user: User) -> UnreachableError | None:
+    """Hear what the practice said, if anybody can be asked now; why not."""
+    try:
+        await user.check()
+    except UnreachableError as error:
+        return error
+    return None
 
 
 async def _parked(user: User) -> bool:
@@ -116,6 +137,8 @@ def _tell_chosen(me: Me, user: User, chosen: Chosen) -> None:
         case Standing.BOOKED:
             me.tell("status_booked", when=clock(begins_s), minutes=chosen.minutes)
             Console().print(escape(_address(me, chosen.data)), highlight=False)
+            if user.cut_off:
+                me.tell("status_cut_off")
         case _:
             me.tell("status_cancelled")
 
@@ -216,11 +239,17 @@ def show(me: Me) -> None:
 
     async def look(user: User) -> None:
         chosen = user.state.chosen
-        if chosen is None or await user.check() is not Standing.BOOKED:
+        if chosen is not None and user.late is None:
+            user.late = await _check(user)
+        if chosen is None or chosen.state is not Standing.BOOKED:
+            if user.late is not None:
+                raise user.late
             raise RefusedError(said("error_unconfirmed"))
         code = check_in_code(user.state.nonce)
+        if user.late is not None:
+            me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=me.as_json)
         if me.as_json:
-            emit({"check_in": code, **_times(chosen)})
+            emit({"check_in": code, "offline": user.late is not None, **_times(chosen)})
             return
         _tell_chosen(me, user, chosen)
         _tell_practice(me, user)
@@ -230,7 +259,7 @@ def show(me: Me) -> None:
         segno.make(f"PEEWIT:{code}", error="m").terminal(compact=True)
         me.tell("show_code", code=code)
 
-    with_user(me, look)
+    with_user(me, look, offline=True)
 
 
 @click.command()
@@ -255,7 +284,7 @@ def cancel(text: str, me: Me) -> None:
     """Give the appointment back: the time goes to the next in line. You keep your place, see `again`."""
 
     async def act(user: User) -> None:
-        await user.check()
+        await _check(user)  # what the practice said meanwhile; it can be told in any case
         await user.cancel(text)
         me.tell("cancel_done")
 
@@ -281,7 +310,7 @@ def again(me: Me) -> None:
 
     async def act(user: User) -> None:
         if user.state.chosen is not None:
-            await user.check()
+            await _check(user)
         await user.reopen()
         assert user.state.request is not None
         group = user.state.request.group or me.say("everybody")

@@ -97,18 +97,22 @@ def passphrase(path: Path) -> str | None:
     return passphrase_for(key_path(path), said("of_request"))
 
 
-def with_user(me: Me, work: Callable[[User], Awaitable[T]]) -> T:
-    """Open the request, do something, and keep what comes of it, here and as a recovery copy."""
+def with_user(me: Me, work: Callable[[User], Awaitable[T]], *, offline: bool = False) -> T:
+    """Open the request, do something, and keep what comes of it, here and as a recovery copy.
+
+    `offline`: what is known here is worth something if no node can be reached (`user.late` says why).
+    """
     path = me.path
     with Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
             raise OperatorError(said("error_empty_request", path=path))
-        return run_user(me, vault, UserState.decode(data), work)
+        return run_user(me, vault, UserState.decode(data), work, offline=offline)
 
 
 def run_user(
-    me: Me, vault: Vault, state: UserState, work: Callable[[User], Awaitable[T]], keep: Keep | None = None
+    me: Me, vault: Vault, state: UserState, work: Callable[[User], Awaitable[T]], keep: Keep | None = None, *,
+    offline: bool = False,
 ) -> T:  # fmt: skip
     """Do something with an open request, which is kept in the vault, or where `keep` puts it."""
     charter, keep_it = read_charter(me.charter_path), keep or (lambda state: vault.write(state.encode()))
@@ -118,13 +122,21 @@ def run_user(
         view.go_through_others(state.recovery)
         user = User(view, state, os.urandom, keep_it)
         # First who is whose operator, which everybody asks; then what concerns us, through others.
-        await view.refresh([])
-        await view.refresh([mediator for mediator, _ in state.areas])
+        try:
+            await view.refresh([])
+            await view.refresh([mediator for mediator, _ in state.areas])
+        except UnreachableError as error:
+            if not offline:
+                raise
+            user.late = error
+            return await work(user)
         try:
             return await work(user)
         finally:
             if state.request is not None and state.content != state.copied:
                 await _back_up(me, keep_it, user.letters, state)
+            if state.content == state.copied:
+                await user.tidy()
 
     return with_pool(charter, me.nodes, run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import Final, TypeVar
@@ -24,7 +25,7 @@ from peewit_clients.pool import BackendPool
 from peewit_clients.recovery import Recovery, read_code, write_code
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
-from peewit_clients.user_state import Extra, Standing, UserState
+from peewit_clients.user_state import Extra, UserState
 from peewit_clients.vault import Vault, key_path
 from peewit_clients.words import said
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError
@@ -124,7 +125,7 @@ def request(
 
 def _ask_anew(me: Me, vault: Vault, old: UserState, new: UserState, prove: Prove) -> UserState:
     """Get a new place first, and then give the old one up; what is under way is kept with the old one."""
-    if old.chosen is not None and old.chosen.state in (Standing.SENT, Standing.BOOKED):
+    if old.chosen is not None and old.chosen.stands(time.time()):
         raise RefusedError(said("error_stands"))
     if old.anew:
         begun = UserState.decode(old.anew)

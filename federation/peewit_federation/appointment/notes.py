@@ -5,7 +5,7 @@
 
 Rules kept here: syntax and bounds. A cancellation needs no answer; a move counts at once, and whoever cannot come at
 the new time cancels. Numbers grow with every note of one side about one appointment, so that none counts twice. Who
-says that letters go elsewhere has opened the same mailbox there before.
+says that letters go elsewhere, or for longer, has opened the same mailbox there before.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from peewit_federation.appointment.mailbox import LEAVE_BYTES_MAX
 from peewit_federation.appointment.messages import TIME
 from peewit_federation.cose import Sign1, sign1
 from peewit_federation.draw.hashes import NONCE_BYTES
@@ -39,7 +40,7 @@ class Note(Statement):
     "At least the time in seconds, so that a device that was put back from a copy does not repeat one."
     what: int = labelled(5, Uint(ELSEWHERE))
     """0 words, 1 the appointment is cancelled, 2 it is moved, 3 an offer is withdrawn before anybody accepted it, 4 the
-    mailbox of who says this is at other nodes from now on."""
+    mailbox of who says this is at these nodes from now on, or for longer."""
     text: str = labelled(6, TEXT, "")
     secret: bytes = labelled(7, Bytes(0, NONCE_BYTES), b"")
     "The booking secret, from users."
@@ -49,6 +50,8 @@ class Note(Statement):
     "Of the new time, for a move."
     boxes: tuple[bytes, ...] = labelled(11, Many(Bytes(32), 4, ordered=True), ())
     "Operators at whose nodes the mailbox is, for `ELSEWHERE`."
+    leave: bytes = labelled(12, Bytes(0, LEAVE_BYTES_MAX), b"")
+    "To write into it until it ends, for `ELSEWHERE`."
 
 
 def note_context(mailbox: bytes, reply_key: bytes) -> Context:
