@@ -212,6 +212,7 @@ class Node:
         self.state.spawn(self.charters.watch(), vital=True)
         self.state.spawn(self.clerk.run(), vital=True)
         self.state.spawn(self.forwarder.run(), vital=True)
+        self.state.spawn(self.forwarder.look(), vital=True)
         self.state.spawn(self._tidy(), vital=True)
         if isinstance(self.engine, SqliteEngine):
             self.state.spawn(_end_when(self.engine.broken), vital=True)

@@ -62,7 +62,7 @@ class MailRoutes:
         self._door.admit(request, put.envelope)
         if not put.leave and not (terms.practices and self._known(put.envelope)):
             raise RefusedError("only who has its owner's leave writes into this mailbox")
-        await self._mailboxes.put(address, put.envelope.signer, put.message)
+        await self._mailboxes.put(address, put.envelope.signer, put.message, leave=bool(put.leave))
         return _done()
 
     async def read(self, request: web.Request) -> web.Response:

@@ -75,8 +75,12 @@ async def test_a_holder_whose_letters_have_no_node_left_gets_others_and_hears_of
         practice = surgery.practice(view)
         user = await booked_at(surgery, view, practice, 2, monkeypatch)
         gone = chosen_of(user).boxes
+        async with after_leaving(surgery, gone[:1]) as later:  # one after the other: they may keep the journal as well
+            practice = Practice(later, practice.state, os.urandom)
+            await practice.ready()
         async with after_leaving(surgery, gone) as later:
             practice = Practice(later, practice.state, os.urandom)
+            await practice.ready()
             acts = Appointments(practice)
             (booking,) = practice.state.booked.values()
             await acts.note(booking, "written when nobody kept letters")
@@ -101,7 +105,7 @@ async def test_a_practice_whose_letters_have_no_node_left_gets_others_and_hears_
         user = await booked_at(surgery, view, practice, 2, monkeypatch)
         (booking,) = practice.state.booked.values()
         first, second = booking.offered.boxes
-        async with after_leaving(surgery, [first]) as later:  # one after the other: they may keep the journal as well
+        async with after_leaving(surgery, [first]) as later:  # as above
             practice = Practice(later, practice.state, os.urandom)
             await practice.ready()
             assert await Appointments(practice).read() == []

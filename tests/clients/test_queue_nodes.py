@@ -34,6 +34,7 @@ from peewit_federation.appointment.spoken import (
 from peewit_federation.cose import sign1
 from peewit_federation.errors import UnknownError
 from peewit_federation.keys import SigningKey, key_id
+from peewit_federation.statements.mediator import Catchment
 from peewit_node.appointment.forward import PATH
 from peewit_node.peers import Peer
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states, until_async
@@ -117,7 +118,7 @@ async def test_a_node_of_a_queue_cannot_hold_back_park_or_end_anybodys_request(s
             SigningKey(seed("stranger")),
         )
         epoch, call, west = bytes(16), Caller(surgery.federation), surgery.federation.nodes["west"].state.log_key
-        at_west, at_south = Caller(surgery.federation, "west"), Caller(surgery.federation, "south")
+        at_west = Caller(surgery.federation, "west")
         area = area_name(surgery.place.mediator, surgery.place.area)
         now_s = int(time.time())
 
@@ -135,7 +136,6 @@ async def test_a_node_of_a_queue_cannot_hold_back_park_or_end_anybodys_request(s
 
         lies = [
             offer(at_west, stranger, now_s + SOON_S),
-            offer(at_south, clinic, now_s + SOON_S),
             offer(at_west, clinic, now_s + 5 * 86_400),
             offer(at_west, clinic, now_s + 60),
             offer(at_west, clinic, now_s + SOON_S, replace(surgery.place, area=bytes(16))),
@@ -166,7 +166,7 @@ async def test_only_nodes_of_the_charter_tell_what_changes_and_what_they_say_is_
         south = surgery.federation.nodes["south"].state.log_key
         answer = cbor.decode(await call(south, "/federation/v1/queue", told))
         assert isinstance(answer, list)
-        assert answer[1] == 1, "it does not hold this queue"
+        assert answer[1] == 0, "who held the queue before tells as well; it is checked as if the user had brought it"
         for wrong in (b"\xf6", cbor.encode([epoch, [[body]]]), cbor.encode([[body, b""]]), cbor.encode([b"x", []])):
             await call(south, "/federation/v1/queue", wrong, 400)
 
@@ -359,3 +359,68 @@ async def test_a_node_that_shows_what_it_was_just_told_confuses_nobody(
         await user.withdraw()
         assert user.state.withdrawn
         assert await surgery.practice(view).draw(surgery.place, 5) == []
+
+
+async def test_a_node_that_is_named_for_an_area_anew_is_told_its_queue_also_by_who_held_it_before(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        await surgery.user(view, "Erika").ask(with_work)
+
+        async def of_both() -> bool:
+            return all([await states(surgery, name) == [WAITING] for name in QUEUE_NODES])
+
+        await until_async(of_both)
+        nodes = surgery.federation.nodes
+        for name in QUEUE_NODES:
+            await nodes[name].forwarder.rewind()  # as things stand, nobody is named anew
+        others = tuple(nodes[name].state.operator.origin_hash for name in nodes if name not in QUEUE_NODES)
+        area = replace(await area_of(surgery), version=2, nodes=others)
+        surgery.device.entries.append(area.encode())
+        before = len(surgery.device.entries) - 1
+        assert (await surgery.device.publish(surgery.federation.url("north"), before))[0] == 200
+        await surgery.federation.agree()
+        for name in QUEUE_NODES:
+            await nodes[name].forwarder.rewind()
+
+        async def of_the_others() -> bool:
+            return all([await states(surgery, name) == [WAITING] for name in nodes if name not in QUEUE_NODES])
+
+        await until_async(of_the_others)
+
+
+async def area_of(surgery: Surgery) -> Catchment:
+    found = await surgery.federation.nodes["north"].queues._areas.catchment(surgery.place.mediator, surgery.place.area)
+    assert found is not None
+    return found
+
+
+async def test_who_asked_is_told_on_though_the_practice_that_offered_last_may_not_act_any_more(
+    surgery: Surgery,
+) -> None:
+    other = QUEUE_NODES[1]
+    async with surgery.view() as view:
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+
+        async def offered() -> bool:
+            rows = await surgery.federation.nodes[other].engine.fetch("SELECT holder FROM requests")
+            return bool(rows) and rows[0][0] != b""
+
+        await until_async(offered)
+        surgery.device.entries.append(surgery.grant("clinic-a", version=2, status=1).encode())
+        before = len(surgery.device.entries) - 1
+        assert (await surgery.device.publish(surgery.federation.url("north"), before))[0] == 200
+        await surgery.federation.agree()
+        await surgery.federation.stop(other)
+        for path in (surgery.federation.folder / other).glob("node.sqlite*"):
+            path.unlink()
+        await surgery.federation.start(other)
+
+        async def there() -> bool:
+            rows = await surgery.federation.nodes[other].engine.fetch("SELECT state, holder FROM requests")
+            return rows == [(WAITING, b"")]
+
+        await until_async(there)

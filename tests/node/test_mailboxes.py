@@ -18,6 +18,7 @@ from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import (
     MESSAGE_BYTES_MAX,
     MESSAGES_MAX,
+    UNREAD_MAX,
     Put,
     Terms,
     give_leave,
@@ -104,13 +105,13 @@ async def test_one_writer_cannot_fill_a_mailbox_and_many_only_to_its_limit(node:
     call = Caller(node)
     await opened(call)
     statuses = []
-    for number in range(20):
+    for number in range(3):
         writer = SigningKey(seed("writer", number))
-        for copy in range(3):
+        for copy in range(UNREAD_MAX[1] + 1):
             put = Put(leave(writer), b"%d %d" % (number, copy)).encode()
             body = call.signed(writer, PATH + "/messages", put)
             statuses.append((await post(call.url + PATH + "/messages", body))[0])
-    assert statuses[:6] == [200, 200, 429] * 2
+    assert statuses[:34] == ([200] * 16 + [429]) * 2
     assert statuses.count(200) == MESSAGES_MAX
     many = [
         call.signed(
@@ -171,13 +172,15 @@ async def test_practices_write_if_the_owner_lets_them_and_only_while_they_are_ad
         await opened(call, practices=True)
         assert grant.subject == key_id(clinic.public), "the kit's practice has this key"
         await call(clinic, PATH + "/messages", Put(b"", b"an offer").encode())
+        await call(clinic, PATH + "/messages", Put(b"", b"it is over").encode())
+        await call(clinic, PATH + "/messages", Put(b"", b"who did not ask for so much").encode(), 429)
         await call(WRITER, PATH + "/messages", Put(b"", b"spam").encode(), 403)
         suspended = provider("clinic-a", area, version=2, status=1)
         device.entries.append(suspended.encode())
         assert (await device.publish(federation.url("north"), 2))[0] == 200
         await federation.agree()
         await call(clinic, PATH + "/messages", Put(b"", b"another").encode(), 403)
-        assert read_messages(await call(OWNER, PATH + "/read", b"")) == [b"an offer"]
+        assert read_messages(await call(OWNER, PATH + "/read", b"")) == [b"an offer", b"it is over"]
     finally:
         await federation.stop()
 
@@ -252,6 +255,24 @@ async def test_a_node_that_is_full_takes_no_more_messages(node: Federation) -> N
     mailboxes._database_bytes_max = mailboxes._size_bytes + 1500
     await call(WRITER, PATH + "/messages", Put(leave(), bytes(1000)).encode())
     await call(WRITER, PATH + "/messages", Put(leave(), b"1" * 1000).encode(), 429)
+
+
+async def test_the_fuller_a_node_the_less_one_mailbox_holds_so_that_who_opens_many_cannot_take_all_the_room(
+    node: Federation,
+) -> None:
+    call = Caller(node)
+    await opened(call)
+    mailboxes = node.nodes["north"].mailboxes
+    await mailboxes.load()
+    for share, size_bytes in ((0.6, 64 * 1024), (0.8, 16 * 1024)):
+        mailboxes._database_bytes_max = 1 << 30
+        mailboxes._size_bytes = int(share * mailboxes._database_bytes_max)
+        ((held,),) = await mailboxes._engine.fetch("SELECT coalesce(sum(length(body)), 0) FROM messages")
+        await call(OWNER, PATH + "/delete", cbor.encode([sha256(m) for m in await mailboxes.read(ADDRESS)]))
+        await call(WRITER, PATH + "/messages", Put(leave(), bytes(size_bytes - 10)).encode())
+        await call(WRITER, PATH + "/messages", Put(leave(), b"a word more").encode(), 429)
+        await call(WRITER, PATH + "/messages", Put(leave(), b"a word").encode())
+        assert held < 64 * 1024 + 1
 
 
 async def test_a_mailbox_that_is_opened_while_old_ones_are_deleted_is_counted(

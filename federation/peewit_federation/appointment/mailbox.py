@@ -26,7 +26,10 @@ from peewit_federation.keys import PublicKey, SigningKey, key_id, sha256
 LEAVE: Final = "peewit leave v1"
 MESSAGE_BYTES_MAX: Final = 64 * 1024
 MESSAGES_MAX: Final = 32
-UNREAD_PER_WRITER_MAX: Final = 2
+UNREAD_MAX: Final = (2, 16)
+"Messages of one writer in a mailbox: of a practice that nobody asked, and of who has its owner's leave."
+TIGHT_BYTES: Final = ((0.75, 16 * 1024), (0.5, 64 * 1024))
+"How much one mailbox holds at a node that has used more than such a share of its room."
 LIFETIME_S_MAX: Final = 400 * 86_400
 LEAVE_BYTES_MAX: Final = 512
 WORK_BYTES: Final = 8
@@ -83,6 +86,14 @@ def bits_due(count: int, count_max: int) -> int:
     low, high = WORK_BITS
     over = 2 * count - count_max
     return 0 if over <= 0 else min(high, low + (high - low) * over // max(1, count_max))
+
+
+def bytes_due(used_bytes: int, used_bytes_max: int) -> int:
+    """How much one mailbox may hold at a node that has used so much of its room."""
+    for share, size_bytes in TIGHT_BYTES:
+        if used_bytes > share * used_bytes_max:
+            return size_bytes
+    return MESSAGES_MAX * MESSAGE_BYTES_MAX
 
 
 def bits_done(node: bytes, address: bytes, work: bytes) -> int:

@@ -7,7 +7,7 @@ Rules kept here: everything that changes here goes to the other nodes of its are
 they have it, also after a restart (`told`), each by itself; what they cannot use is told again later and holds up
 nothing else. A request is checked there as if its user had brought it, and what a practice said by its signature: a
 teller's own word changes nothing (`listening`). What says nothing new changes nothing, so telling ends. A node is told
-only of areas whose queue it holds.
+only of areas whose queue it holds, and of one that it is named for anew from the beginning, also by who held it before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import structlog
 
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
-from peewit_federation.appointment.request import Request
+from peewit_federation.appointment.request import Request, area_name
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import MalformedError, SenderError
 from peewit_node.appointment.areas import Areas
@@ -36,6 +36,8 @@ ROWS_MAX: Final = 50
 BYTES_AIM: Final = 64 * 1024
 PAUSE_S: Final = 1.0
 PAUSE_S_MAX: Final = 60.0
+HOMES_S: Final = 30.0
+"Between two looks at who holds the queues."
 PATIENCE: Final = 6
 "So often a node that cannot use something is told it again, before others wait for it no longer."
 logger = structlog.get_logger("peewit.queue")
@@ -80,6 +82,37 @@ class Forwarder:
                 elif self._due_s.get(name, 0.0) <= now_s:
                     self._telling.add(name)
                     self._state.spawn(self._tell_one(peer))
+
+    async def look(self) -> None:
+        """Look for ever for nodes that are named for areas anew."""
+        while True:
+            await asyncio.sleep(HOMES_S)
+            try:
+                await self.rewind()
+            except StorageError as error:
+                logger.info("could not look who holds the queues", reason=str(error))
+
+    async def rewind(self) -> None:
+        """Begin anew to tell nodes of areas that they hold and were not told of."""
+        names = {peer.operator.origin_hash: name for name, peer in self._peers.all.items()}
+        changed: set[str] = set()
+        fill = {name for name in names.values() if self._ledger.of(name).homes is None}
+        for place in sorted({place for request in await self._queues.areas() for place in request.areas}):
+            catchment, area = await self._areas.catchment(*place), area_name(*place)
+            for name in (names[origin] for origin in (catchment.nodes if catchment else ()) if origin in names):
+                known = self._ledger.of(name)
+                known.homes = known.homes or set()
+                if area in known.homes:
+                    continue
+                known.homes.add(area)
+                changed.add(name)
+                first = await self._queues.first_change(area)
+                if 0 < first <= known.cursor and name not in fill:
+                    logger.info("a node holds a queue anew, and is told it", peer=name)
+                    known.cursor = first - 1
+                    self._queues.changed.set()
+        for name in changed:
+            await self._ledger.keep(name)
 
     async def _tell_one(self, peer: Peer) -> None:
         name = peer.name
@@ -144,7 +177,9 @@ class Forwarder:
         self._unused[peer.name] = 0
         if unused:
             known.skip(Skipped(self._clock() + AGAIN_S, before, upto))
-        known.cursor = upto
+            self._failures.pop(peer.name, None)  # the next is not what this one was
+        if known.cursor == before:  # it was not rewound meanwhile
+            known.cursor = upto
         return upto > before
 
     async def _tell_again(self, peer: Peer, known: Known) -> None:
@@ -183,4 +218,11 @@ class Forwarder:
 
     async def _concerns(self, peer: Peer, body: bytes) -> bool:
         request = Request.decode(Sign1.parse(body).payload)  # it was verified when it came
-        return peer.operator.origin_hash in await self._areas.holders(request)
+        known, concerns = self._ledger.of(peer.name), False
+        for place in request.areas:
+            catchment = await self._areas.catchment(*place)
+            holds = catchment is not None and peer.operator.origin_hash in catchment.nodes
+            concerns = concerns or holds
+            if known.homes is not None and catchment is not None:
+                (known.homes.add if holds else known.homes.discard)(area_name(*place))
+        return concerns

@@ -1,8 +1,8 @@
 """What other nodes of a queue tell this one: `POST /federation/v1/queue` (`forward` says what it looks like).
 
 Rules kept here: only nodes of the charter tell; a request is taken in as if its user had brought it, and what a
-practice said counts by its signature, if that practice is admitted. What cannot be used yet is counted, so that it is
-told again.
+practice said counts by its signature: an offer if it may act now, a claim if it was ever admitted. What cannot be used
+yet is counted, so that it is told again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aiohttp import web
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.appointment.request import open_request
-from peewit_federation.appointment.spoken import read_spoken
+from peewit_federation.appointment.spoken import SaidOffered, read_spoken
 from peewit_federation.errors import MalformedError, RefusedError, SenderError, UnknownError
 from peewit_node.appointment.door import SignedDoor
 from peewit_node.appointment.forward import PATH, ROWS_MAX
@@ -52,7 +52,7 @@ class QueueListener:
         unused = 0
         for body, proof in rows:
             try:
-                await self._hear(body, proof, teller.operator.origin_hash)
+                await self._hear(body, proof)
             except (UnknownError, RefusedError) as error:
                 # Perhaps this node does not know the area, the round or the practice yet; it is told again.
                 logger.info("a change of a queue could not be used yet", reason=str(error))
@@ -61,12 +61,20 @@ class QueueListener:
                 logger.info("a change of a queue is refused", reason=str(error))
         return web.Response(body=cbor.encode([self._ledger.epoch, unused]), content_type=CONTENT_TYPE)
 
-    async def _hear(self, body: bytes, proof: bytes, teller: bytes) -> None:
-        request, said = open_request(body), None
-        if proof:
-            said = read_spoken(await self._state.machine.check(ENVELOPE, proof), proof)
+    async def _hear(self, body: bytes, proof: bytes) -> None:
+        request = open_request(body)
+        # Whoever asked is taken in, whatever became of a practice that said something of it.
+        await self._queues.hear(request, body, None)
+        if not proof:
+            return
+        said = read_spoken(await self._state.machine.check(ENVELOPE, proof), proof)
+        if not self._door.known(said.practice):
+            raise UnknownError("said by a practice that is not known here (yet)")
+        if isinstance(said, SaidOffered):
+            if not self._door.practices(said.practice):
+                return  # an offer of who may not act any more holds nobody back
             self._door.require_practice(said.place, said.practice)
-        await self._queues.hear(request, body, said, teller)
+        await self._queues.hear(request, body, said)
 
 
 def _told(value: object) -> tuple[bytes, list[tuple[bytes, bytes]]]:

@@ -1,8 +1,9 @@
 """Mailboxes at this node.
 
 Rules kept here: a message is stored before it is acknowledged, and once, however often it is sent; a mailbox holds 32
-messages, two of each writer; so nobody fills one that is not theirs. The fuller the node, the more work a new one
-costs; the database stays under its limit. What has ended is deleted.
+messages, two of each practice and sixteen of who has its owner's leave; so nobody fills one that is not theirs. The
+fuller the node, the more work a new one costs, and the less it holds: who opens many cannot take all the room. The
+database stays under its limit. What has ended is deleted.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Final
 from peewit_federation.appointment.mailbox import (
     LIFETIME_S_MAX,
     MESSAGES_MAX,
-    UNREAD_PER_WRITER_MAX,
+    UNREAD_MAX,
     Terms,
     bits_done,
     bits_due,
+    bytes_due,
 )
 from peewit_federation.errors import QuotaError, RefusedError, UnknownError
 from peewit_federation.keys import key_id, sha256
@@ -29,7 +31,8 @@ PUT: Final = (
     "INSERT INTO messages (address, writer, digest, body) SELECT ?, ?, ?, ? "
     "WHERE (SELECT count(*) FROM messages WHERE address = ?) < ? "
     "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ? "
-    "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?)"
+    "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?) "
+    "AND (SELECT coalesce(sum(length(body)), 0) FROM messages WHERE address = ?) + length(?) <= ?"
 )
 DROP_ENDED: Final = "DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)"
 KNOWN_MAX: Final = 10_000
@@ -103,12 +106,13 @@ class Mailboxes:
         self._known[address] = known
         return known
 
-    async def put(self, address: bytes, writer: bytes, message: bytes) -> None:
-        """Store a message. Raises `QuotaError` if the mailbox is full."""
+    async def put(self, address: bytes, writer: bytes, message: bytes, *, leave: bool) -> None:
+        """Store a message, whose writer has the owner's `leave` or not. Raises `QuotaError` if the mailbox is full."""
         if self._size_bytes + len(message) > self._database_bytes_max:
             raise QuotaError("this node keeps as much as it may; use another")
         digest = sha256(message)
-        limits = address, MESSAGES_MAX, address, writer, UNREAD_PER_WRITER_MAX, address
+        room = address, message, bytes_due(self._size_bytes, self._database_bytes_max)
+        limits = address, MESSAGES_MAX, address, writer, UNREAD_MAX[leave], address, *room
         try:
             await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
             self._size_bytes += len(message)

@@ -23,6 +23,7 @@ from peewit_federation.errors import ConflictError, RefusedError, UnknownError
 from peewit_federation.registry.fold import Registry
 from peewit_node.appointment.areas import Areas, rank_of
 from peewit_node.appointment.queue_sql import (
+    AREAS,
     CLAIM,
     DRAW,
     FLOOR,
@@ -187,21 +188,29 @@ class Queues:
         query = "SELECT change, body, proof FROM requests WHERE change > ? ORDER BY change LIMIT ?"
         return await self._engine.fetch(query, change, count)
 
-    async def hear(self, request: Request, body: bytes, said: SaidOffered | SaidClaimed | None, teller: bytes) -> None:
-        """Take over a request, and what a practice that is admitted said of it to a node of its queues.
+    async def areas(self) -> list[Request]:
+        """One request of each area in which anybody has asked."""
+        return [Request.decode(Sign1.parse(body).payload) for (body,) in await self._engine.fetch(AREAS)]
 
+    async def first_change(self, area: bytes) -> int:
+        """The first change of an area that other nodes are told."""
+        ((first,),) = await self._engine.fetch("SELECT coalesce(min(change), 0) FROM requests WHERE area = ?", area)
+        return int(first)
+
+    async def hear(self, request: Request, body: bytes, said: SaidOffered | SaidClaimed | None) -> None:
+        """Take over a request, and what a practice that was admitted said of it to a node of the charter.
+
+        Who held the queue before tells as well: nodes that are named for an area anew have it from nobody else.
         Raises `SenderError`s.
         """
-        holders = await self._areas.holders(request)
-        if teller not in holders:
-            raise RefusedError("a change told by a node that does not hold this queue")
-        if any([await self._areas.ours(*place) for place in request.areas]):
-            await self.take(body)
+        if not any([await self._areas.ours(*place) for place in request.areas]):
+            raise UnknownError("this node does not hold the queue of any of these areas (yet)")
+        await self.take(body)
         if said is None:
             return
         at_home = (said.place.mediator, said.place.area) in request.areas
-        if said.request != request.name or not at_home or said.node not in holders:
-            raise RefusedError("what a practice said of another request, or to a node that does not hold its queue")
+        if said.request != request.name or not at_home:
+            raise RefusedError("what a practice said of another request, or for an area that it is not for")
         if isinstance(said, SaidClaimed):
             if not await self._opened_since(request):
                 await self.claim(said)

@@ -32,6 +32,11 @@ DRAW: Final = (
     "SELECT request, body, free_at > ? FROM requests WHERE area = ? AND state = 0 "
     "AND (free_at <= ? OR (+leased = 1 AND holder = ?)) ORDER BY rank, round, priority LIMIT ?"
 )
+AREAS: Final = (
+    "WITH RECURSIVE found(area) AS (SELECT min(area) FROM requests UNION ALL "
+    "SELECT (SELECT min(area) FROM requests WHERE area > found.area) FROM found WHERE found.area IS NOT NULL) "
+    "SELECT (SELECT body FROM requests WHERE area = found.area LIMIT 1) FROM found WHERE found.area IS NOT NULL"
+)
 LEASED: Final = (
     "SELECT count(*) FROM requests WHERE area = ? AND holder = ? AND leased = 1 AND +state = 0 AND free_at > ?"
 )

@@ -1,10 +1,11 @@
 """What other nodes of a queue were told, and which database each of them has.
 
-    facts    "queue epoch": 16 random bytes; "queue-<name>": last change that was told (8) and epoch of that node (16)
+    facts    "queue epoch": 16 random bytes; "queue-<name>": last change that was told (8) and epoch of that node (16);
+             "homes-<name>": areas of which it was told as one of their nodes (32 each)
 
 Rules kept here: a node that has another database than before is told everything, but not ever anew within a minute;
-what a node could not use is remembered, and told again more and more seldom; what is written down never lies beyond
-what was told.
+a node that is named for an area anew is told that area from its beginning; what a node could not use is remembered,
+and told again more and more seldom; what is written down never lies beyond what was told.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Known:
     cursor: int = 0
     "The last change that it was told."
     skipped: list[Skipped] = field(default_factory=list)
+    homes: set[bytes] | None = None
+    "Areas (`area_name`) of which it was told as one of their nodes; None: written down before there was this."
     met: bool = False
     "Whether it was told anything since our start."
     begun_s: float = -math.inf
@@ -65,11 +68,17 @@ class Ledger:
         self.epoch = epoch
         "Which database is ours."
         self._known: dict[str, Known] = {}
+        self._kept: dict[str, frozenset[bytes]] = {}
+        "Homes, as they are written down."
 
     async def load(self, *, fresh: bool) -> None:
         """Which database this is (`fresh`: one that was put back, so another), and what others were told. First."""
         for name, body in await self._engine.fetch("SELECT name, body FROM facts WHERE name LIKE 'queue-%'"):
             self._known[name.removeprefix("queue-")] = Known(body[8:], int.from_bytes(body[:8], "big"))
+        for name, body in await self._engine.fetch("SELECT name, body FROM facts WHERE name LIKE 'homes-%'"):
+            homes = {body[at : at + 32] for at in range(0, len(body), 32)}
+            self._known.setdefault(name.removeprefix("homes-"), Known()).homes = homes
+            self._kept[name.removeprefix("homes-")] = frozenset(homes)
         rows = await self._engine.fetch("SELECT body FROM facts WHERE name = ?", EPOCH)
         if rows and not fresh:
             self.epoch = rows[0][0]
@@ -78,7 +87,7 @@ class Ledger:
 
     def of(self, name: str) -> Known:
         """What is known of a node."""
-        return self._known.setdefault(name, Known())
+        return self._known.setdefault(name, Known(homes=set()))
 
     def retain(self, names: Container[str]) -> list[str]:
         """Forget all but these; whom."""
@@ -95,7 +104,8 @@ class Ledger:
         if now_s < known.begun_s + EPOCH_S:
             known.met = False  # it is asked again
             return False
-        self._known[name] = Known(epoch, met=known.met, begun_s=now_s if known.epoch else -math.inf)
+        begun_s = now_s if known.epoch else -math.inf
+        self._known[name] = Known(epoch, homes=known.homes, met=known.met, begun_s=begun_s)
         await self.keep(name)
         return True
 
@@ -103,4 +113,9 @@ class Ledger:
         """Write down what a node was told."""
         known = self.of(name)
         cursor = min((known.cursor, *(skipped.after for skipped in known.skipped)))
-        await self._engine.write(Write(PUT_FACT, (f"queue-{name}", cursor.to_bytes(8, "big") + known.epoch)))
+        writes = [Write(PUT_FACT, (f"queue-{name}", cursor.to_bytes(8, "big") + known.epoch))]
+        homes = frozenset(known.homes or ())
+        if homes != self._kept.get(name):
+            self._kept[name] = homes
+            writes.append(Write(PUT_FACT, (f"homes-{name}", b"".join(sorted(homes)))))
+        await self._engine.write(*writes)
