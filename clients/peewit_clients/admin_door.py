@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def knock(data: Path, path: str, body: bytes) -> int:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise NotRunningError(f"{door}: {reason}; is the node running? Start it with `peewit node run`") from None
     if response.status != 200:
-        raise RefusedError(answer.decode(errors="replace"))
+        raise RefusedError(_reason(answer))
     number: int = cbor.decode(answer)[0]
     return number
+
+
+def _reason(answer: bytes) -> str:
+    """What a refusal says (RFC 9457)."""
+    try:
+        return str(json.loads(answer)["title"])
+    except (ValueError, KeyError, TypeError):
+        return answer.decode(errors="replace")

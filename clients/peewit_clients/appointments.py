@@ -23,6 +23,7 @@ from peewit_clients.backend import UnreachableError
 from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot
 from peewit_clients.journal_state import Name
+from peewit_clients.letters import readable
 from peewit_clients.practice import KEPT_S, MAILBOX_NODES, Practice
 from peewit_clients.practice_state import BOOKING, DAY_S, LETTER, OFFER, SLOT, TAKEN_OUT
 from peewit_clients.words import said
@@ -61,7 +62,8 @@ class Appointments:
         self._state = practice.state
 
     async def note(self, booking: Booking, text: str) -> None:
-        """Say something to a holder."""
+        """Say something to a holder. Raises `MalformedError` for what cannot be said."""
+        readable(text)
         async with self._practice.one:
             self._heard(booking, text, theirs=False)
             letter = self._letter(booking, WORDS, text)
@@ -70,6 +72,7 @@ class Appointments:
 
     async def cancel(self, bookings: Iterable[Booking], text: str) -> None:
         """Take appointments back, and their slots out of the calendar. Their holders keep their places."""
+        readable(text)
         async with self._practice.one:
             changed = []
             for booking in bookings:
@@ -84,6 +87,7 @@ class Appointments:
 
         Whoever cannot come then cancels, and keeps the place.
         """
+        readable(text)
         async with self._practice.one:
             changed, planned = [], list(moves)
             free = {slot.name for slot in self._state.free(self._practice.view.clock())}
@@ -101,6 +105,7 @@ class Appointments:
 
     async def withdraw(self, slots: Iterable[bytes], text: str) -> None:
         """Take slots out of the calendar that nobody has booked; offers of them are withdrawn."""
+        readable(text)
         async with self._practice.one:
             gone = set(slots) - set(self._state.booked)
             changed = [change for name in gone for change in self._state.take_out(name)]

@@ -60,7 +60,9 @@ class Asking:
                 [area_name(*area) for area in state.areas], key_id(state.key.public), claim_hash(state.claim), data
             )
             near = self._side.ends()
-            admitter = Admitter(self._side.view, self._side.randomness, state.asked, self._side.save, near)
+            admitter = Admitter(
+                self._side.view, self._side.randomness, state.asked, self._side.save, near, state.tokens
+            )  # fmt: skip
             place = self.place = await admitter.get(name, state.group, prove)
             boxes = await self._side.letters.open_mailbox(
                 state.mail_key, MAILBOX_NODES, self._side.mailbox_until_s(place.round), practices=True,
@@ -71,6 +73,7 @@ class Asking:
                 claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,
             )  # fmt: skip
             state.asked.clear()
+            state.tokens.clear()
             self._side.save()
         elif await self.mend_mailbox():
             return state.request

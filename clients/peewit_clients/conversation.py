@@ -12,6 +12,7 @@ from typing import Final
 
 from peewit_clients.asking import BOXES_MAX, MAILBOX_NODES
 from peewit_clients.backend import UnreachableError
+from peewit_clients.letters import readable
 from peewit_clients.offers import Found, Offers
 from peewit_clients.user_side import MAILBOX_S, UserSide
 from peewit_clients.user_state import Chosen, Standing
@@ -240,9 +241,10 @@ class Conversation:
         chosen = self._side.state.chosen
         if chosen is None or chosen.state not in (Standing.SENT, Standing.BOOKED):
             raise UnknownError(said("error_no_appointment"))
+        await self._put(chosen, self._note(chosen, what, readable(text)))
         if text:
-            self._heard(chosen, text, theirs=False)
-        await self._put(chosen, self._note(chosen, what, text))
+            self._heard(chosen, text, theirs=False)  # what nobody took was not said
+            self._side.save()
         return chosen
 
     def _note(self, chosen: Chosen, what: int, text: str, boxes: tuple[bytes, ...] = (), leave: bytes = b"") -> bytes:

@@ -14,18 +14,27 @@ from typing import Final
 from peewit_clients.backend import Backend, BackendError, UnreachableError
 from peewit_clients.pool import BackendPool
 from peewit_clients.together import together
+from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import NONCE_BYTES, Envelope
 from peewit_federation.appointment.mailbox import WORK_BYTES, Put, Terms, bits_done, decode_bits, read_messages
-from peewit_federation.errors import SenderError, UnknownError
+from peewit_federation.errors import MalformedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 
+TEXT_MAX: Final = 1000
 Randomness = Callable[[int], bytes]
 FULL: Final = 429
 GONE: Final = 404
 TRIES_PER_TURN: Final = 4096
 WORK_WAIT_S: Final = 60.0
 "For the work that a second node asks for, too."
+
+
+def readable(text: str) -> str:
+    """What a person wrote, if it can be sent. Raises `MalformedError` before anything is kept of it."""
+    if len(text) > TEXT_MAX or any(c < " " and c != "\n" for c in text) or "\x7f" in text:
+        raise MalformedError(said("error_text", count=TEXT_MAX))
+    return text
 
 
 @dataclass
@@ -152,11 +161,10 @@ class Letters:
 
         A node that does not have it (any more) is asked to open it again, on these terms.
         """
-        path = f"/v1/mailboxes/{key_id(key.public).hex()}/read"
         found: dict[bytes, None] = {}
         errors: list[str] = []
         backends = self.nodes(origins)
-        results = await together(self.call(backend, key, path, cbor.encode([])) for backend in backends)
+        results = await together(self.call(backend, key, _reading(key), cbor.encode([])) for backend in backends)
         for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BackendError):
                 if not await self._opened_again(backend, key, result, terms):
@@ -170,6 +178,15 @@ class Letters:
             raise UnreachableError("no node of the mailbox answered: " + "; ".join(errors))
         return list(found)
 
+    async def peek(self, backend: Backend, key: SigningKey) -> list[bytes]:
+        """What one node has; nothing if it has no such mailbox. Raises `BackendError` or `MalformedError`."""
+        try:
+            return read_messages(await self.call(backend, key, _reading(key), cbor.encode([])))
+        except BackendError as error:
+            if error.status == GONE:
+                return []
+            raise
+
     async def _opened_again(self, backend: Backend, key: SigningKey, why: BackendError, terms: Terms | None) -> bool:
         """Whether a node that lost a mailbox has opened it again."""
         if why.status != GONE or terms is None or terms.until_s <= self.clock():
@@ -180,3 +197,7 @@ class Letters:
             self.pool.complain(backend.name, f"a mailbox that it does not have: {error}")
             return False
         return True
+
+
+def _reading(key: SigningKey) -> str:
+    return f"/v1/mailboxes/{key_id(key.public).hex()}/read"

@@ -28,6 +28,7 @@ from peewit_federation.appointment.applications import (
     sign_for,
     signer_of,
 )
+from peewit_federation.appointment.mailbox import Terms
 from peewit_federation.appointment.messages import practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
@@ -157,7 +158,8 @@ class Office:
         if not state.places:
             return ""  # nothing was applied for yet
         origins = letter_nodes(self._view, state.mediator, [place.area for place in state.places])
-        messages = await self._letters.read(state.key, origins)
+        terms = Terms(int(self._view.clock()) + MAILBOX_S, practices=True)
+        messages = await self._letters.read(state.key, origins, terms)
         context = decision_context(key_id(state.key.public), xwing_public(state.encryption_seed))
         for message in messages:
             if sha256(message) in state.read:

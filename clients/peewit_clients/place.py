@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
-from peewit_clients.words import said
+from peewit_clients.words import Said, said, told
 from peewit_federation import cbor
 from peewit_federation.charter import Operator
 from peewit_federation.draw.api import (
@@ -74,8 +75,10 @@ class Admitter:
         asked: dict[Asked, tuple[Blinded, TokenAsk]] | None = None,
         save: Callable[[], None] = lambda: None,
         near: Container[bytes] = (),
+        found: dict[Asked, bytes] | None = None,
     ) -> None:
-        """`asked` is what was asked before; `save` is called whenever it changes, before anything is sent.
+        """`asked` is what was asked before, and `found` the tokens that came of it; `save` is called whenever they
+        change, before anything is sent.
 
         `near`: operators whose nodes will see `H` anyway; they are asked to draw before others.
         """
@@ -85,6 +88,7 @@ class Admitter:
         self._randomness = randomness
         self.asked = {} if asked is None else asked
         """What nodes were asked, for a code counts again only for the same bytes."""
+        self.found = {} if found is None else found
         self._unanswered = set(self.asked)
         self._offers: dict[str, Conditions] = {}
         self._save = save
@@ -106,6 +110,13 @@ class Admitter:
         number = self._rounds.open_round(self._schedule, now_s)
         if number is None:
             raise RefusedError(said("error_no_round"))
+        for before in sorted({n for h, _, n, g in self.found if (h, g) == (request, group) and n < number}):
+            # Admitted at the end of a round, and cut short: for a while it is still drawn.
+            held = tuple(
+                (o, token) for (h, o, n, g), token in self.found.items() if (h, n, g) == (request, before, group)
+            )
+            with suppress(RefusedError):
+                return await self.draw(request, before, group, held)
         tokens = await self.tokens(request, number, group, prove)
         return await self.draw(request, number, group, tokens)
 
@@ -114,7 +125,7 @@ class Admitter:
         wanted = self._schedule.seats_of(number).committee.threshold
         await self._look(request, number, group, prove, wanted)
         found: list[tuple[bytes, bytes]] = []
-        refusals: list[str] = []
+        refusals: list[Said | str] = []
         later = False
         for backend in self._strangers():
             operator = backend.operator
@@ -127,13 +138,13 @@ class Admitter:
                 later = later or not 400 <= error.status < 500
                 refusals.append(f"{operator.name}: {error}")
             except RefusedError as error:
-                refusals.append(f"{operator.name}: {error}")
+                refusals.append(told(error))
             except (ForgeryError, MalformedError) as error:
                 self._pool.complain(operator.name, f"a token: {error}")
                 refusals.append(f"{operator.name}: {error}")
             if len(found) == wanted:
                 return tuple(found)
-        others = "; ".join(refusals) or said("error_no_key", group=group, round=number)
+        others = refusals or said("error_no_key", group=group, round=number)
         line = "error_admitted_later" if later else "error_admitted"
         raise RefusedError(said(line, count=len(found), wanted=wanted, why=others))
 
@@ -149,7 +160,7 @@ class Admitter:
         if not isinstance(prove, Code):
             return
         asked, reached, unspent = False, True, 0
-        others: list[object] = []
+        others: list[Said | str] = []
         for backend in self._strangers():
             operator = backend.operator
             name = request, operator.origin_hash, number, group
@@ -170,12 +181,12 @@ class Admitter:
             if unspent == wanted:
                 return
         if not asked and (unspent or not reached):
-            raise RefusedError(said("error_code_later", count=unspent, wanted=wanted, why="; ".join(map(str, others))))
+            raise RefusedError(said("error_code_later", count=unspent, wanted=wanted, why=others))
 
     async def _stands(self, backend: Backend, name: Asked, prove: Code) -> int:
         """How a code stands at a node; one that asks for none admits anyway."""
         _, _, number, group = name
-        if name in self.asked:
+        if name in self.asked or name in self.found:
             return UNSPENT  # by us, for this
         offer = await self._offer(backend)
         if offer.kind != CODE:
@@ -193,6 +204,8 @@ class Admitter:
         self, backend: Backend, key: TokenPublicKey, request: bytes, number: int, group: str, prove: Prove
     ) -> bytes:
         name = request, backend.operator.origin_hash, number, group
+        if name in self.found:
+            return self.found[name]
         if name not in self.asked:
             blinded = key.blind(request, self._randomness(SALT_BYTES), self._randomness(key.size_bytes))
             await self._prove(backend, name, blinded, prove)
@@ -210,7 +223,9 @@ class Admitter:
             answer = await self._ask(backend, name)
         match cbor.decode(answer, size_bytes_max=1024):
             case [bytes(signature)]:
-                return key.finalize(request, signature, blinded)
+                self.found[name] = key.finalize(request, signature, blinded)
+                self._save()
+                return self.found[name]
         raise MalformedError("not an answer with a blind signature")
 
     async def _prove(self, backend: Backend, name: Asked, blinded: Blinded, prove: Prove) -> None:

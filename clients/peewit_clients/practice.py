@@ -42,7 +42,7 @@ from peewit_federation.appointment.messages import (
     offer_context,
     sign_message,
 )
-from peewit_federation.appointment.notes import note_context
+from peewit_federation.appointment.notes import CANCEL, note_context, read_user_note
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.draw.hashes import data_hash
 from peewit_federation.errors import ForgeryError, PeewitError, RefusedError, SenderError
@@ -238,15 +238,17 @@ class Practice:
         """The booking of an offer, if its accept was found now and is good."""
         mail_key = offered.mail_key
         context = accept_context(key_id(mail_key.public), xwing_public(offered.seed))
-        for message in await self.letters.read(mail_key, offered.boxes, Terms(offered.ends_s, practices=False)):
+        messages = await self.letters.read(mail_key, offered.boxes, Terms(offered.ends_s, practices=False))
+        for message in messages:
             try:
                 accept = Accept.decode(open_sealed(offered.seed, message, context))
                 self._check(offered, accept)
             except SenderError as error:
-                if not self._is_note(offered, message):  # which is read once there is a booking
+                if not self._note(offered, message):  # which is read once there is a booking
                     self.complaints.append(str(error))
                 continue
-            slot, decided = offered.slots[accept.slot], decide(accept)
+            over = any(self._cancels(offered, accept, other) for other in messages)
+            slot, decided = offered.slots[accept.slot], False if over else decide(accept)
             if decided is None:
                 self.asking.append(Asking(accept, slot, offered.until_s))
                 return None
@@ -267,13 +269,20 @@ class Practice:
         return None
 
     @staticmethod
-    def _is_note(offered: Offered, message: bytes) -> bool:
+    def _note(offered: Offered, message: bytes) -> bytes:
+        """A note by who accepted, or nothing."""
         context = note_context(key_id(offered.mail_key.public), xwing_public(offered.seed))
         try:
-            open_sealed(offered.seed, message, context)
+            return open_sealed(offered.seed, message, context)
+        except SenderError:
+            return b""
+
+    def _cancels(self, offered: Offered, accept: Accept, message: bytes) -> bool:
+        """Whether who accepted has cancelled meanwhile."""
+        try:
+            return read_user_note(self._note(offered, message), accept.request, accept.nonce).what == CANCEL
         except SenderError:
             return False
-        return True
 
     @staticmethod
     def _check(offered: Offered, accept: Accept) -> None:

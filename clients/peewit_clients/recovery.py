@@ -6,26 +6,27 @@
                [number, state] padded to 48 KiB
 
 Rules kept here: nodes see a mailbox like any other, written and read by its owner; the copy with the highest number
-counts; older ones are deleted. A mistyped code is refused before anybody is asked.
+counts; older ones are deleted, also where copies were before; who finds one that another device made makes none over
+it. A mistyped code is refused before anybody is asked.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 import nacl.exceptions
 import nacl.secret
 
-from peewit_clients.backend import BackendError, UnreachableError
+from peewit_clients.backend import BackendError
 from peewit_clients.letters import Letters
 from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.mailbox import give_leave
-from peewit_federation.errors import LimitError, MalformedError, SenderError, UnknownError
+from peewit_federation.errors import LimitError, MalformedError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id, sha256
 
 SECRET_BYTES: Final = 16
@@ -33,6 +34,7 @@ CHECK_BYTES: Final = 3
 PADDED_BYTES: Final = 48 * 1024
 COPY_S: Final = 200 * 86_400
 NODES: Final = 2
+BEFORE_MAX: Final = 6
 
 
 def write_code(secret: bytes) -> str:
@@ -58,6 +60,10 @@ def read_code(code: str) -> bytes:
     return secret
 
 
+class OtherDeviceError(RefusedError):
+    """Another device goes on with this request."""
+
+
 class Recovery:
     """The copies of one request."""
 
@@ -66,10 +72,11 @@ class Recovery:
         self._key = SigningKey(sha256(b"peewit recovery mailbox v1", secret))
         self._box = nacl.secret.Aead(sha256(b"peewit recovery key v1", secret))
 
-    async def save(self, number: int, states: Iterable[bytes]) -> None:
-        """Bring a copy to nodes, of the first state that has room, and delete older ones.
+    async def save(self, number: int, states: Iterable[bytes], before: Sequence[bytes] = ()) -> tuple[bytes, ...]:
+        """Bring a copy to nodes, of the first state that has room, and delete older ones; where copies are now.
 
-        Raises `UnreachableError` or `LimitError`.
+        `before`: where they were. Raises `UnreachableError`, `LimitError`, or `OtherDeviceError` if there is a copy
+        with this number or a later one.
         """
         plain = next((p for p in (cbor.encode([number, state]) for state in states) if len(p) + 4 <= PADDED_BYTES), b"")
         if not plain:
@@ -77,33 +84,56 @@ class Recovery:
         padded = (len(plain).to_bytes(4, "big") + plain).ljust(PADDED_BYTES, b"\0")
         message = bytes(self._box.encrypt(padded))
         until_s = int(self._letters.clock()) + COPY_S
-        origins = await self._letters.open_mailbox(self._key, NODES, until_s, practices=False)
+        origins = await self._letters.open_mailbox(self._key, NODES, until_s, practices=False, near=before)
         older = await self._letters.read(self._key, origins)
+        if any(self._number(message) >= number for message in older):
+            raise OtherDeviceError(said("error_other_device"))
         if len(older) > 1:
             await self._letters.delete(self._key, origins, older[:-1])
         leave = give_leave(self._key, key_id(self._key.public), until_s)
         await self._letters.put(key_id(self._key.public), origins, self._key, leave, message)
         if older:
             await self._letters.delete(self._key, origins, older)
+        left = [origin for origin in before if origin not in origins and not await self._gone(origin)]
+        return (*origins, *left)[:BEFORE_MAX]
+
+    def _number(self, message: bytes) -> int:
+        try:
+            return self._open(message)[0]
+        except SenderError:
+            return -1
+
+    async def _gone(self, origin: bytes) -> bool:
+        """Delete what is at a node; whether there is nothing (any more)."""
+        backends = self._letters.nodes([origin])
+        try:
+            copies = await self._letters.peek(backends[0], self._key) if backends else []
+        except (BackendError, SenderError):
+            return False
+        if copies:
+            await self._letters.delete(self._key, [origin], copies)
+        return not copies
 
     async def forget(self) -> None:
         """Delete all copies, at all nodes that answer."""
         for backend in self._letters.pool.order():
-            origins = [backend.operator.origin_hash]
-            with suppress(UnreachableError, BackendError):
-                copies = await self._letters.read(self._key, origins)
+            with suppress(BackendError, SenderError):
+                copies = await self._letters.peek(backend, self._key)
                 if copies:
-                    await self._letters.delete(self._key, origins, copies)
+                    await self._letters.delete(self._key, [backend.operator.origin_hash], copies)
 
-    async def load(self) -> tuple[int, bytes]:
-        """The newest copy of any node. Raises `UnknownError`, or `UnreachableError` if no node answered."""
+    async def load(self) -> tuple[int, bytes, list[str]]:
+        """The newest copy of any node, and why others could not be asked: one of them may have a newer one.
+
+        Raises `UnknownError`, or `UnreachableError` if no node answered.
+        """
         found: list[tuple[int, bytes]] = []
         failures = []
         for backend in self._letters.pool.order():
             try:
-                messages = await self._letters.read(self._key, [backend.operator.origin_hash])
-            except (UnreachableError, BackendError) as error:
-                failures.append(str(error))
+                messages = await self._letters.peek(backend, self._key)
+            except (BackendError, SenderError) as error:
+                failures.append(f"{backend.name}: {error}")
                 continue
             for message in messages:
                 try:
@@ -113,7 +143,8 @@ class Recovery:
         if not found:
             reasons = "; ".join(failures) or "their mailboxes are empty"
             raise UnknownError(said("error_no_copy", why=reasons))
-        return max(found)
+        number, state = max(found)
+        return number, state, failures
 
     def _open(self, message: bytes) -> tuple[int, bytes]:
         try:

@@ -6,7 +6,7 @@
 
 Rules kept here: whoever comes first in the proven order is offered first; who wishes what no free slot offers is passed
 over for now, without losing the place; as many are asked as there are free slots for their offers. One turn may be cut
-short anywhere; the next goes on.
+short anywhere; the next goes on. What fails in a turn fails alone, but a device that is behind does nothing more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from peewit_clients.calendar import Slot, fitting
 from peewit_clients.drawing import Drawn
 from peewit_clients.facilities import Facilities
 from peewit_clients.issuing import Issuing
+from peewit_clients.journal import BehindError
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice, everybody
 from peewit_federation.appointment.messages import Accept
@@ -31,6 +32,8 @@ from peewit_federation.registry.subjects import Verdict
 DRAW_MAX = 200
 RECHECK_TURNS = 60
 NOTES_TURNS = 3
+FAILURES_MAX = 3
+"Offers in a row of one draw that no node helped to make."
 
 
 @dataclass(frozen=True)
@@ -91,34 +94,56 @@ class Server:
         told, practice = Turn(), self.practice
         try:
             await practice.view.refresh([practice.state.mediator])
-            if practice.state.data:
-                await practice.ready()
-            if self._turns % NOTES_TURNS == 0:
-                told.letter = await self.office.receive()
-            told.bookings = await practice.confirm(nobody_yet if self.settings.by_hand else everybody)
-            told.asking = len(practice.asking)
-            if self._turns % NOTES_TURNS == 0:
-                told.notes = await self.acts.read()
-            late = practice.late and not practice.journal.waiting
-            if late or self._turns % RECHECK_TURNS == 0:
-                if late:
-                    practice.caught_up()
-                told.ended = await self.acts.recheck()
-                await self.acts.forget()
-                await practice.mend()
-                issuing = Issuing(practice, "", "")
-                if issuing.next_is_due():
-                    await issuing.ask_for_key(fresh=True)
-            told.verdict = practice.verdict
-            if practice.state.data and not told.stopped:
-                await self._offer(told)
+            steps = [self._ready, self._hear, self._confirm, self._read, self._look_again, self._offer]
         except PeewitError as error:
             practice.complaints.append(str(error))
+            steps = []
+        for step in steps:
+            try:
+                await step(told)
+            except PeewitError as error:
+                practice.complaints.append(str(error))
+                if isinstance(error, BehindError):
+                    break
         self._turns += 1
         return told
 
+    async def _ready(self, _: Turn) -> None:
+        if self.practice.state.data:
+            await self.practice.ready()
+
+    async def _hear(self, told: Turn) -> None:
+        if self._turns % NOTES_TURNS == 0:
+            told.letter = await self.office.receive()
+
+    async def _confirm(self, told: Turn) -> None:
+        told.bookings = await self.practice.confirm(nobody_yet if self.settings.by_hand else everybody)
+        told.asking = len(self.practice.asking)
+
+    async def _read(self, told: Turn) -> None:
+        if self._turns % NOTES_TURNS == 0:
+            told.notes = await self.acts.read()
+
+    async def _look_again(self, told: Turn) -> None:
+        """Whether claims still count, what is long over, and what is due now and then."""
+        practice = self.practice
+        late = practice.late and not practice.journal.waiting
+        if not late and self._turns % RECHECK_TURNS:
+            return
+        if late:
+            practice.caught_up()
+        told.ended = await self.acts.recheck()
+        await self.acts.forget()
+        await practice.mend()
+        issuing = Issuing(practice, "", "")
+        if issuing.next_is_due():
+            await issuing.ask_for_key(fresh=True)
+
     async def _offer(self, told: Turn) -> None:
         practice = self.practice
+        told.verdict = practice.verdict
+        if told.stopped or not practice.state.data:
+            return
         for place in practice.state.places:
             free = self._free()
             if not free:
@@ -138,7 +163,7 @@ class Server:
 
     async def _offer_to(self, place: Place, drawn: list[Drawn]) -> tuple[int, int]:
         """Offer to whom something suits: how many got an offer, and how many were passed over."""
-        practice, settings, offers, passed = self.practice, self.settings, 0, 0
+        practice, settings, offers, passed, failures = self.practice, self.settings, 0, 0, 0
         facilities = Facilities.of(practice.state.known)
         for one in drawn:
             slots = fitting(self._free(), one.wishes, settings.zone, settings.slots_per_offer)
@@ -149,7 +174,10 @@ class Server:
             try:
                 await practice.offer(place, one, slots, until_s)
                 offers += 1
-            except SenderError as error:
+            except PeewitError as error:
+                failures += not isinstance(error, SenderError)
+                if failures == FAILURES_MAX or isinstance(error, BehindError):
+                    raise  # it is not about this person
                 practice.complaints.append(str(error))
                 passed += 1
         return offers, passed

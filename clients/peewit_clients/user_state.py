@@ -4,7 +4,8 @@
      5: request or empty, 6: [[what a node was asked], …], 7: accept or [], 8: further wishes,
      9: [secret of the recovery code, number of the last copy, whether withdrawn],
      10: [mailbox of an offer that is over, …], 11: [passport as it was delivered, …],
-     12: [SHA-256 of what the last copy says, the request that is to follow this one, or empty]}       CBOR
+     12: [SHA-256 of what the last copy says, the request that is to follow this one, or empty],
+     13: [[what a node was asked, its token], …], 14: [operator at whose node a copy is, …]}       CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -126,11 +127,15 @@ class UserState:
     "What the last recovery copy says (`content`)."
     anew: bytes = field(default=b"", repr=False)
     "The state of the request that is to follow this one, until it has its place."
+    tokens: dict[Asked, bytes] = field(default_factory=dict, repr=False)
+    "Of nodes that have admitted this request, until it has its place."
+    copies_at: tuple[bytes, ...] = ()
+    "Operators at whose nodes recovery copies are."
 
     @property
     def content(self) -> bytes:
         """A hash of everything that a copy has to have."""
-        return sha256(replace(self, saved=0, copied=b"").encode())
+        return sha256(replace(self, saved=0, copied=b"", copies_at=()).encode())
 
     def copies(self) -> Iterator[bytes]:
         """What goes into a recovery copy, from everything to what is needed most."""
@@ -185,7 +190,8 @@ class UserState:
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
         return cbor.encode({
             9: [self.recovery, self.saved, self.withdrawn], 10: self.done, 11: self.passports,
-            12: [self.copied, self.anew],
+            12: [self.copied, self.anew], 13: [[*name, token] for name, token in self.tokens.items()],
+            14: list(self.copies_at),
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -209,7 +215,7 @@ class UserState:
                     reply, claim, recovery, saved, withdrawn, Request.decode(request) if request else None,
                     dict(_asked(*item) for item in asked),
                     _chosen(*chosen) if chosen else None, done, _deliveries(rest.get(11)),
-                    *_copied(rest.get(12)),
+                    *_copied(rest.get(12)), _tokens(rest.get(13)), tuple(_deliveries(rest.get(14))),
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
 
@@ -220,6 +226,15 @@ def _copied(value: object) -> tuple[bytes, bytes]:
         case [bytes(copied), bytes(anew)]:
             return copied, anew
     return b"", b""
+
+
+def _tokens(value: object) -> dict[Asked, bytes]:
+    """None in a state of before they were kept."""
+    found: dict[Asked, bytes] = {}
+    for item in value if isinstance(value, list) else []:
+        request, origin, number, group, token = item
+        found[request, origin, number, group] = token
+    return found
 
 
 def _asked(

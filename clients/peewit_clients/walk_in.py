@@ -129,7 +129,7 @@ class Wallet:
 
 async def read_walk_in(letters: Letters, secret: bytes) -> WalkIn:
     """The request behind a code. Raises `UnknownError`, `UnreachableError` or `MalformedError`."""
-    _, body = await Recovery(letters, secret).load()
+    _, body, _ = await Recovery(letters, secret).load()
     match cbor.decode(body):
         case [str(family), str(given), str(born), bytes(reply_key), bytes(mailbox), list(boxes)]:
             try:

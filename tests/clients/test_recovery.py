@@ -60,7 +60,7 @@ async def test_the_newest_copy_comes_back_also_when_a_node_is_dead(surgery: Surg
             await recovery.save(number, user.state.copies())
         assert (await recovery.load())[0] == 4
         await surgery.federation.stop(NAMES[0])
-        number, data = await Recovery(Letters(view.pool, view.clock, os.urandom), user.state.recovery).load()
+        number, data, silent = await Recovery(Letters(view.pool, view.clock, os.urandom), user.state.recovery).load()
         assert number == 4
         assert UserState.decode(data).request == user.state.request
         with pytest.raises(UnknownError, match="no node has a copy"):
@@ -89,7 +89,7 @@ async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Sur
                 return state
 
         assert (await asyncio.to_thread(look)).copied
-        number, data = await Recovery(user.letters, user.state.recovery).load()
+        number, data, silent = await Recovery(user.letters, user.state.recovery).load()
         assert number == 1
         assert UserState.decode(data).request == user.state.request
         assert (await asyncio.to_thread(look)).saved == 1, "what did not change is not copied again"

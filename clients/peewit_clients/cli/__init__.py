@@ -7,14 +7,19 @@ effective; 7 somebody lied or forked: look at what was printed.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib.metadata import entry_points
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import click
 
 from peewit_clients.cli.common import report
-from peewit_federation.errors import PeewitError
+from peewit_clients.words import said
+from peewit_federation.errors import OperatorError, PeewitError
 
 GROUP = "peewit.commands"
 
@@ -33,14 +38,31 @@ class Groups(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         as_json = "--json" in sys.argv
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that knows few letters still shows the others
         try:
-            return super().invoke(context)
+            return self._invoke(context)
         except PeewitError as error:
             raise SystemExit(report(error, as_json=as_json)) from None
         except Exception as error:
             if type(error).__name__ in ("StorageError", "StorageFullError"):
                 raise SystemExit(report(error, as_json=as_json)) from None
             raise
+
+    def _invoke(self, context: click.Context) -> Any:
+        """Run the command, and see that what it printed has left."""
+        if sys.stdout is None:
+            raise OperatorError(said("error_no_output", why="closed"))
+        try:
+            found = super().invoke(context)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename is not None:
+                raise
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the rest
+            raise OperatorError(said("error_no_output", why=error.strerror)) from None
+        return found
 
 
 @click.command(

@@ -16,6 +16,7 @@ from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
 from peewit_clients.cli.receipt import receipt
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Chosen, Standing
@@ -196,7 +197,7 @@ def offers(me: Me) -> None:
             address = escape(_address(me, item.data))
             table.add_row(str(number), clock(begins_s), str(minutes), service, address, until)
         if listed:
-            Console().print(table)
+            show_table(table, 0, 1)
             me.tell("offers_hint")
         else:
             me.tell("offers_none")

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.calendar import Series, export_ics, read_day, read_time, read_weekdays
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, opened, with_practice
 from peewit_clients.cli.common import emit
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import SLOT, PracticeState
@@ -86,7 +86,7 @@ def show(day: str, clinic: Clinic) -> None:
     table = Table(*map(clinic.say, ("column_day", "column_free", "column_offered", "column_booked")))
     for name, count in sorted(counts.items()):
         table.add_row(name, *map(str, count))
-    Console().print(table if counts else clinic.say("clinic_no_times"))
+    show_table(table if counts else clinic.say("clinic_no_times"))
 
 
 def _counts(state: PracticeState, day: str) -> dict[str, list[int]]:

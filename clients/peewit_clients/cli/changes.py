@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from peewit_clients.calendar import Slot, read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, local_time, of_day, opened, with_practice
 from peewit_clients.cli.common import dry_run_option, emit, plain
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.day_list import COLUMNS, rows, write_pdf
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
@@ -45,7 +45,7 @@ def day(date: str | None, pdf: Path | None, clinic: Clinic) -> None:
     table = Table(*map(clinic.say, HEADS), title=clinic.say("clinic_day", day=at))
     for row in rows(found):
         table.add_row(*map(escape, row))
-    Console().print(table if found else clinic.say("clinic_nobody", day=at))
+    show_table(table if found else clinic.say("clinic_nobody", day=at), 0, 4, 5)
     for booking in found:
         for at_s, theirs, text in booking.words:
             if theirs:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -26,7 +25,7 @@ from peewit_clients.cli.common import (
 )
 from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.publishing import folder_option, proposes, root_option, wait_option
-from peewit_clients.cli.speaking import Speaker, language_option
+from peewit_clients.cli.speaking import Speaker, language_option, show_table
 from peewit_clients.closes import (
     bring_branch,
     close_device,
@@ -105,7 +104,7 @@ def log(
         begins = time.strftime("%Y-%m-%d %H:%M", time.gmtime(line.begins_s)) if line.begins_s else ""
         what, kind, there_only = (in_words(part, language) for part in (line.what, line.kind, where))
         table.add_row(str(line.place), what, kind, escape(plain(line.name or line.subject.hex())), begins, there_only)
-    Console().print(table)
+    show_table(table)
     click.echo(say("office_log_hint"), err=True)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Collection
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.changes import HEADS
 from peewit_clients.cli.clinic import Clinic, clinical, local_time, with_practice
 from peewit_clients.cli.common import emit, plain
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.office import Office
 from peewit_clients.practice import Asking, Decide, Practice
 from peewit_clients.serve import nobody_yet
@@ -45,7 +45,7 @@ def asking(clinic: Clinic) -> None:
     table = Table(*map(clinic.say, (*HEADS, "column_decide")), title=clinic.say("clinic_asking_title"))
     for row in found:
         table.add_row(*map(escape, row))
-    Console().print(table if found else clinic.say("clinic_nobody_asks"))
+    show_table(table if found else clinic.say("clinic_nobody_asks"), 0, 4, 5, 6)
 
 
 def _row(one: Asking) -> tuple[str, ...]:

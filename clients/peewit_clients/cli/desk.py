@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,7 +22,7 @@ from peewit_clients.cli.publishing import (
     show_progress,
     with_device,
 )
-from peewit_clients.cli.speaking import language_option
+from peewit_clients.cli.speaking import language_option, show_table
 from peewit_clients.desk import Desk, Filed
 from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
@@ -92,7 +91,7 @@ def applications(work: Work) -> None:
                 _of_code(codes, one, work.say),
                 f"{when}\n{first_yes}" if one.digest in desk.yes else when,
             )
-        Console().print(table if found else work.say("office_no_application"))
+        show_table(table if found else work.say("office_no_application"), 0, 5)
         for line in desk.complaints:
             click.echo(plain(line), err=True)
 
@@ -219,7 +218,7 @@ def trail(folder: Path, device: str, language: str, as_json: bool) -> None:
     for at_s, what, name, detail in rows:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
         table.add_row(when, say(TRAIL[what]) if what in TRAIL else what, name, escape(plain(detail)))
-    Console().print(table if rows else say("office_no_trail"))
+    show_table(table if rows else say("office_no_trail"), 2)
 
 
 def _of_code(codes: PracticeCodes | None, one: Filed, say: Words) -> str:

@@ -17,6 +17,7 @@ from peewit_clients.areas import Area, around, every_area, label, practices, rea
 from peewit_clients.cli.common import emit, read_charter, with_pool
 from peewit_clients.cli.nearby import near, places_option, within_option
 from peewit_clients.cli.person import Me, personal
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.words import said
@@ -69,7 +70,7 @@ def find(postcode: str, services: tuple[str, ...], within: str, places: Path | N
         groups, nodes = ", ".join((*c.groups, say("everybody"))), ", ".join(names.get(n, "?") for n in c.nodes)
         km = [f"{area.km:.1f}"] if len(reached) > 1 else []
         table.add_row(str(number), area.short, label(c), *km, groups, str(count), str(people), nodes)
-    Console().print(table)
+    show_table(table, 0, 1)
     me.tell("areas_hint")
 
 

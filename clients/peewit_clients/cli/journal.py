@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from peewit_clients.cli.clinic import Clinic, clinical, with_practice
 from peewit_clients.cli.common import emit, plain
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.journal import BehindError
 from peewit_clients.office import Office
 from peewit_clients.practice import Practice
@@ -58,7 +58,7 @@ def journal(go_on: bool, clinic: Clinic) -> None:
     table = Table(clinic.say("column_node"), clinic.say("column_state"))
     for name, state in found:
         table.add_row(plain(name), clinic.say(STATES[state]))
-    Console().print(table)
+    show_table(table)
     good = sum(state == HAS for _, state in found)
     clinic.tell("clinic_keepers", good=good, count=len(found))
     if good < ENOUGH:

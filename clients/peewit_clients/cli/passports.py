@@ -6,12 +6,12 @@ import base64
 import time
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from peewit_clients.cli.common import emit, plain, read_charter
 from peewit_clients.cli.publishing import Work, act_on, publishing, require_open, show_progress, with_device
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.desk import Desk
 from peewit_clients.device_log import Progress
 from peewit_clients.mediator import Mediator
@@ -56,7 +56,7 @@ def list_(work: Work) -> None:
         for one in desk.asked:
             when = time.strftime("%Y-%m-%d", time.localtime(one.ask.time))
             table.add_row(one.number, escape(plain(words(role, one).text(work.language))), when)
-        Console().print(table if desk.asked else work.say("office_nobody_asks"))
+        show_table(table if desk.asked else work.say("office_nobody_asks"))
         shown = Table(
             work.say("column_key"),
             work.say("column_practice"),
@@ -70,7 +70,7 @@ def list_(work: Work) -> None:
             verdict = f"[{colour}]{work.say(verdict_line(found.verdict))}[/]"
             shown.add_row(subject.hex()[:16] + "…", escape(plain(keys[subject])), verdict, until)
         if standing:
-            Console().print(shown)
+            show_table(shown)
 
     with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, look)
 

@@ -21,7 +21,7 @@ from peewit_clients.cli.passphrases import passphrase_for
 from peewit_clients.cli.speaking import Speaker, language_option
 from peewit_clients.letters import Letters
 from peewit_clients.pool import BackendPool
-from peewit_clients.recovery import Recovery
+from peewit_clients.recovery import OtherDeviceError, Recovery
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
 from peewit_clients.user_state import UserState
@@ -146,7 +146,10 @@ async def _back_up(me: Me, keep: Keep, letters: Letters, state: UserState) -> No
     keep(state)
     content = state.content
     try:
-        await Recovery(letters, state.recovery).save(state.saved, state.copies())
+        state.copies_at = await Recovery(letters, state.recovery).save(state.saved, state.copies(), state.copies_at)
+    except OtherDeviceError as error:
+        me.tell("backup_other", err=True, why=plain(in_words(told(error), me.language)))
+        return
     except (UnreachableError, BackendError, SenderError) as error:
         me.tell("backup_late", err=True, why=plain(in_words(told(error), me.language)))
         return

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Column, Table
 
 from peewit_clients.cli.common import (
@@ -21,7 +20,7 @@ from peewit_clients.cli.common import (
     with_pool,
 )
 from peewit_clients.cli.nearby import near, places_option, within_option
-from peewit_clients.cli.speaking import asked_language
+from peewit_clients.cli.speaking import asked_language, show_table
 from peewit_clients.freshness import Freshness
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import MEANING, RegistryView
@@ -121,7 +120,7 @@ def find(
             f" +{len(standing.postcodes) - 3}" if len(standing.postcodes) > 3 else ""
         )
         table.add_row(f"{km:.1f}", found.subject.hex(), codes, ", ".join(standing.services), str(count), words)
-    Console().print(table)
+    show_table(table)
 
 
 @registry.command()

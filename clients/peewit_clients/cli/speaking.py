@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Final
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from peewit_clients.words import LANGUAGES, Words, usual_language, words_in
+
+WIDE: Final = 200
+"Of what no terminal shows: nothing is folded for whoever reads it with a program."
+
+
+def show_table(table: Table | str, *whole: int) -> None:
+    """Print a table (or what there is instead), without leaving anything out; columns numbered in `whole` unbroken."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    for number, column in enumerate(table.columns if isinstance(table, Table) else ()):
+        column.overflow, column.no_wrap = "fold", column.no_wrap or number in whole
+    console.print(table)
+
 
 language_option = click.option(
     "--language", type=click.Choice(LANGUAGES), default=usual_language, help="Otherwise that of the system."

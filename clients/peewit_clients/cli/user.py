@@ -14,7 +14,7 @@ import click
 from peewit_clients.areas import read_postcode
 from peewit_clients.calendar import read_day
 from peewit_clients.cli.appointment import COMMANDS
-from peewit_clients.cli.common import emit, read_charter, with_pool
+from peewit_clients.cli.common import emit, plain, read_charter, with_pool
 from peewit_clients.cli.finding import choose, find
 from peewit_clients.cli.passphrases import new_passphrase
 from peewit_clients.cli.person import Me, passphrase, personal, read_person, run_user, with_user
@@ -223,26 +223,31 @@ def _age_group(born: date) -> str:
 @click.argument("code")
 @personal
 def restore(code: str, me: Me) -> None:
-    """Bring a request back on an empty device, from its recovery code."""
+    """Bring a request back on an empty device, from its recovery code.
+
+    Go on with one device only: what the practice says is read by whichever looks first.
+    """
     secret, charter, path = read_code(code), read_charter(me.charter_path), me.path
     if key_path(path).exists():
         raise OperatorError(said("error_exists", path=path))
 
-    async def load(pool: BackendPool) -> UserState:
+    async def load(pool: BackendPool) -> tuple[UserState, list[str]]:
         view = RegistryView(charter, pool)
         view.go_through_others(secret)
         await view.refresh([])
         letters = Letters(pool, view.clock, os.urandom)
-        number, data = await Recovery(letters, secret).load()
+        number, data, silent = await Recovery(letters, secret).load()
         state = UserState.decode(data)
         state.saved = number
-        return state
+        return state, silent
 
-    state = with_pool(charter, me.nodes, load)
+    state, silent = with_pool(charter, me.nodes, load)
     with Vault.make(path, new_passphrase(said("for_device"))) as vault:
         vault.write(state.encode())
     name = f"{state.person.given_name} {state.person.family_name}"
     if me.as_json:
-        emit({"restored": path.stem})
-    else:
-        me.tell("restore_done", name=name)
+        emit({"restored": path.stem, "not_asked": silent})
+        return
+    me.tell("restore_done", name=name)
+    if silent:
+        me.tell("restore_silent", why=plain("; ".join(silent)), err=True)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -18,6 +17,7 @@ from peewit_clients.calendar import read_day
 from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.clinic import Clinic, clinical, local_day, with_practice
 from peewit_clients.cli.common import emit, plain
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.cli.wallet import passport_lines
 from peewit_clients.issued import Issued
 from peewit_clients.issuing import Issuing
@@ -232,7 +232,7 @@ def list_(clinic: Clinic) -> None:
         dose = f"{one.dose.product.name} {one.dose.number}/{one.dose.series}"
         name = escape(plain(_name(one.person)))
         table.add_row(one.id.hex()[:10], name, dose, local_day(one.issued_s), until, state)
-    Console().print(table if issued else say("clinic_no_passports"))
+    show_table(table if issued else say("clinic_no_passports"))
     if issued:
         clinic.tell("clinic_first_letters")
 

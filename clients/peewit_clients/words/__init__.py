@@ -36,9 +36,13 @@ def catalogue(language: str) -> dict[str, str]:
 def words_in(language: str) -> Words:
     """What says things in a language."""
     lines = catalogue(language)
-    return lambda line, **values: lines[line].format(
-        **{name: value.text(language) if isinstance(value, Said) else value for name, value in values.items()}
-    )
+    return lambda line, **values: lines[line].format(**{name: _read(value, language) for name, value in values.items()})
+
+
+def _read(value: object, language: str) -> object:
+    if isinstance(value, Said):
+        return value.text(language)
+    return "; ".join(in_words(part, language) for part in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Said:
 
     line: str
     values: Mapping[str, object] = field(default_factory=dict)
-    "A value that is `Said` itself is put in in the same language."
+    "A value that is `Said` itself is put in in the same language, and so is a list of them."
 
     def text(self, language: str) -> str:
         """In a language."""
