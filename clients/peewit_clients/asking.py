@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from peewit_clients.areas import label
 from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.together import together
@@ -53,6 +54,7 @@ class Asking:
         """Get a place in the queue, and put the request into it. May be repeated."""
         state = self._side.state
         if state.request is None:
+            self._serves(state.group)
             sealed = self._sealed(state.services, state.wishes)  # what is wrong is found before a code is spent
             self._side.save()
             data = data_hash(state.person, state.nonce)
@@ -79,6 +81,14 @@ class Asking:
             return state.request
         await self._upload(state.request)
         return state.request
+
+    def _serves(self, group: str) -> None:
+        """Raise `RefusedError` if an area has no such group: its nodes would not take the request."""
+        for area in self._side.state.areas:
+            catchment = self.catchment(*area)
+            if group and group not in catchment.groups:
+                others = ", ".join(catchment.groups) or said("error_group_none")
+                raise RefusedError(said("error_group", area=label(catchment), group=group, groups=others))
 
     async def mend_mailbox(self) -> bool:
         """Have the mailbox for offers at two nodes again, if one could not be reached then or has left since.
@@ -186,11 +196,15 @@ class Asking:
     async def change(self, services: tuple[str, ...], wishes: Extra) -> None:
         """Wish for something else, in the same place. May be repeated.
 
-        Raises `RefusedError` once a time was chosen, or after the request was withdrawn.
+        Raises `RefusedError` once a time was chosen, or after the request was withdrawn, and `UnknownError` for what
+        none of its areas offers.
         """
         side, request = self._side, self._side.asked()
         if side.state.chosen is not None or side.state.withdrawn:
             raise RefusedError(said("error_not_waiting"))
+        known = {service for area in request.areas if (c := side.area(*area)) for service in c.services}
+        if not set(services) & known:
+            raise UnknownError(said("error_services", services=", ".join(services), others=", ".join(sorted(known))))
         sealed = self._sealed(services, wishes, request.wishes)
         side.state.services, side.state.wishes = services, wishes
         await self._bring(replace(request, wishes=sealed))

@@ -24,6 +24,7 @@ import nacl.utils
 from peewit_clients.locks import take_lock
 from peewit_clients.secret_file import read_secret, write_secret
 from peewit_clients.vault import key_path
+from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.errors import OperatorError
 
@@ -49,7 +50,7 @@ class Drawer:
             self._version = self._data_version()
         except (sqlite3.Error, OSError) as error:
             self._lock.close()
-            raise OperatorError(f"{path}: {error}") from None
+            raise OperatorError(said("error_store", path=path, why=str(error))) from None
 
     @classmethod
     def make(cls, path: Path, passphrase: str | None = None) -> Self:

@@ -108,10 +108,11 @@ class Recovery:
         backends = self._letters.nodes([origin])
         try:
             copies = await self._letters.peek(backends[0], self._key) if backends else []
+            if copies:
+                await self._letters.delete(self._key, [origin], copies)
+                copies = await self._letters.peek(backends[0], self._key)
         except (BackendError, SenderError):
             return False
-        if copies:
-            await self._letters.delete(self._key, [origin], copies)
         return not copies
 
     async def forget(self) -> None:

@@ -258,6 +258,7 @@ class Patient(Actor):
                 await user.again()
         elif chosen.state is not Standing.BOOKED:
             await user.reopen()
+        await user.tidy()
 
     @property
     def begins_s(self) -> float:

@@ -13,13 +13,14 @@ import pytest
 from peewit_clients.cli.person import Me, run_user
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_work
-from peewit_clients.recovery import PADDED_BYTES, Recovery, read_code, write_code
+from peewit_clients.recovery import PADDED_BYTES, OtherDeviceError, Recovery, read_code, write_code
 from peewit_clients.user import User
 from peewit_clients.user_state import Chosen, UserState
 from peewit_clients.vault import Vault
 from peewit_federation.appointment.messages import Offer
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import LimitError, MalformedError, UnknownError
+from peewit_node.node import Node
 from tests.clients.surgery import Surgery
 from tests.federation_kit import NAMES, catchment, provider, seed
 
@@ -61,12 +62,47 @@ async def test_the_newest_copy_comes_back_also_when_a_node_is_dead(surgery: Surg
         assert (await recovery.load())[0] == 4
         await surgery.federation.stop(NAMES[0])
         number, data, silent = await Recovery(Letters(view.pool, view.clock, os.urandom), user.state.recovery).load()
-        assert number == 4
+        assert (number, [NAMES[0] in why for why in silent]) == (4, [True]), "it may have had a newer one"
         assert UserState.decode(data).request == user.state.request
         with pytest.raises(UnknownError, match="no node has a copy"):
             await Recovery(user.letters, seed("another code")[:16]).load()
         with pytest.raises(LimitError, match="no room"):
             await recovery.save(9, [bytes(49 * 1024)])
+
+
+def own(node: Node) -> bytes:
+    return node.state.operator.origin_hash
+
+
+async def test_copies_stay_where_they_are_and_are_deleted_where_they_were(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        recovery = Recovery(user.letters, user.state.recovery)
+        first = await recovery.save(1, user.state.copies())
+        assert await recovery.save(2, user.state.copies(), first) == first
+        gone = next(name for name, node in surgery.federation.nodes.items() if own(node) == first[0])
+        await surgery.federation.stop(gone)
+        second = await recovery.save(3, user.state.copies(), first)
+        assert set(first) < set(second), "what could not be deleted is remembered"
+        await surgery.federation.start(gone)
+        await view.pool.reconnect()
+        third = await recovery.save(4, user.state.copies(), second[:2] + first[:1])
+        assert len(third) == 2
+        held = [await user.letters.peek(backend, recovery._key) for backend in view.pool.backends]
+        assert sorted(map(len, held)) == [0, 0, 1, 1]
+
+
+async def test_two_devices_with_one_request_are_told_of_each_other(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        recovery = Recovery(user.letters, user.state.recovery)
+        await recovery.save(1, user.state.copies())
+        await recovery.save(2, user.state.copies())  # a device that was restored from it goes on
+        with pytest.raises(OtherDeviceError, match="another device"):
+            await recovery.save(2, user.state.copies())
+        assert (await recovery.load())[0] == 2
 
 
 async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Surgery, tmp_path: Path) -> None:
@@ -89,7 +125,7 @@ async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Sur
                 return state
 
         assert (await asyncio.to_thread(look)).copied
-        number, data, silent = await Recovery(user.letters, user.state.recovery).load()
+        number, data, _ = await Recovery(user.letters, user.state.recovery).load()
         assert number == 1
         assert UserState.decode(data).request == user.state.request
         assert (await asyncio.to_thread(look)).saved == 1, "what did not change is not copied again"

@@ -44,13 +44,19 @@ def status(me: Me) -> None:
         if chosen is not None and user.late is None:
             user.late = await _check(user)
         waits = not user.state.withdrawn and (chosen is None or chosen.state is Standing.DECLINED)
-        parked = await _parked(user) if waits and not user.ended and user.late is None else False
+        untaken: UnreachableError | None = None
+        parked = False
+        if waits and not user.ended and user.late is None:
+            try:
+                parked = await _parked(user)
+            except UnreachableError as error:
+                untaken = error
         if user.late is not None:
             me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=me.as_json)
         if me.as_json:
             facts = {"state": _state(user), "round": request.round, "group": request.group, **_times(chosen)}
             facts |= {"parked": parked, "ended": waits and user.ended, "cut_off": user.cut_off}
-            emit({**facts, "offline": user.late is not None})
+            emit({**facts, "offline": user.late is not None, "held": untaken is None and user.late is None})
             return
         if user.state.withdrawn:
             me.tell("status_withdrawn")
@@ -62,6 +68,9 @@ def status(me: Me) -> None:
             return
         if user.late is not None:
             me.tell("status_asked", round=request.round, group=request.group or me.say("everybody"))
+            return
+        if untaken is not None:
+            me.tell("status_untaken", why=plain(in_words(told(untaken), me.language)))
             return
         if user.ended:
             me.tell("status_ended", rounds=ROUNDS_MAX)
@@ -105,12 +114,8 @@ async def _check(user: User) -> UnreachableError | None:
 
 
 async def _parked(user: User) -> bool:
-    """Whether nobody offers times any more, because offers were not answered."""
-    try:
-        states = await user.states()
-    except UnreachableError as error:
-        user.view.pool.complain("nodes", str(error))
-        return False
+    """Whether nobody offers times any more, because offers were not answered. Raises `UnreachableError`."""
+    states = await user.states()
     return bool(states) and all(state == PARKED for state in states.values())
 
 
@@ -215,7 +220,13 @@ def accept(number: int, me: Me) -> None:
 
     async def act(user: User) -> None:
         chosen = user.state.chosen
-        if chosen is not None and await user.check() is Standing.SENT:
+        stands = await user.check() if chosen is not None else None
+        if chosen is not None and stands is Standing.BOOKED and chosen.stands(user.view.clock()):
+            if me.as_json:
+                emit({"state": "booked"})
+            me.tell("accept_booked", when=clock(chosen.begins_s))
+            return
+        if chosen is not None and stands is Standing.SENT:
             await user.again()
             if not me.as_json:
                 me.tell("accept_again", when=clock(int(str(_times(chosen)["begins"]))))
@@ -273,6 +284,8 @@ def note(text: str, me: Me) -> None:
         if not text.strip():
             raise MalformedError(said("error_no_word"))
         await user.note(text)
+        if me.as_json:
+            emit({"said": text})
         me.tell("note_done")
 
     with_user(me, act)
@@ -287,6 +300,8 @@ def cancel(text: str, me: Me) -> None:
     async def act(user: User) -> None:
         await _check(user)  # what the practice said meanwhile; it can be told in any case
         await user.cancel(text)
+        if me.as_json:
+            emit({"state": "cancelled"})
         me.tell("cancel_done")
 
     with_user(me, act)
@@ -299,6 +314,8 @@ def withdraw(me: Me) -> None:
 
     async def act(user: User) -> None:
         await user.withdraw()
+        if me.as_json:
+            emit({"state": "withdrawn"})
         me.tell("withdraw_done")
 
     with_user(me, act)
@@ -315,6 +332,8 @@ def again(me: Me) -> None:
         await user.reopen()
         assert user.state.request is not None
         group = user.state.request.group or me.say("everybody")
+        if me.as_json:
+            emit({"state": "waiting", "round": user.state.request.round})
         me.tell("again_done", round=user.state.request.round, group=group)
 
     with_user(me, act)

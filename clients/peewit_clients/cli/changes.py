@@ -71,9 +71,18 @@ def note(code: str, text: str, clinic: Clinic) -> None:
         if booking is None:
             raise UnknownError(said("error_nobody", code=code))
         await Appointments(practice).note(booking, text)
+        _tell_unsent(clinic, practice)
 
     with_practice(clinic, act)
+    if clinic.as_json:
+        emit({"said": text})
     clinic.tell("clinic_sent")
+
+
+def _tell_unsent(clinic: Clinic, practice: Practice) -> None:
+    """Whoever is to be told something, and was not yet, counts on what was said before."""
+    if practice.state.unsent:
+        clinic.tell("clinic_unsent", err=True, count=practice.state.unsent)
 
 
 keep_open_option = click.option("--keep-open", is_flag=True, help="Offer the times of that day to others.")
@@ -99,6 +108,7 @@ def cancel(date: str, service: str, text: str, keep_open: bool, dry_run: bool, c
             await Appointments(practice).cancel(found, text)
             if not keep_open:
                 await _close(practice, date, service, text)
+            _tell_unsent(clinic, practice)
         return len(found)
 
     count = with_practice(clinic, act)
@@ -123,7 +133,8 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
 
     The day's times are taken out, too, unless you keep them open.
     """
-    read_day(date), read_day(target)
+    if read_day(date) == read_day(target):
+        raise MalformedError(said("error_same_day", day=target))
 
     async def act(practice: Practice, _: Office) -> list[tuple[Booking, Slot]]:
         found = _found(practice, date, service, keep_open=keep_open)
@@ -143,6 +154,7 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
             await Appointments(practice).move(moves, text)
             if not keep_open:
                 await _close(practice, date, service, text)
+            _tell_unsent(clinic, practice)
         if not clinic.as_json:
             for old_s, new_s in shown:
                 click.echo(f"{local_time(old_s)} -> {local_time(new_s)}")

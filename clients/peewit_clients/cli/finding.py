@@ -80,13 +80,15 @@ async def _ask_of(view: RegistryView, areas: list[Area]) -> None:
     await view.refresh(sorted({area.mediator for area in areas}))
 
 
-def choose(me: Me, postcode: str, services: tuple[str, ...], words: tuple[str, ...]) -> tuple[tuple[bytes, bytes], ...]:
+def choose(
+    me: Me, postcode: str, services: tuple[str, ...], words: tuple[str, ...], group: str
+) -> tuple[tuple[bytes, bytes], ...]:
     """The areas of a request. Raises `UnknownError` or `MalformedError`."""
     if len(set(words)) != len(words) or len(words) > AREAS_MAX:
         raise MalformedError(said("error_areas", count=AREAS_MAX))
     charter = read_charter(me.charter_path)
 
-    async def look(pool: BackendPool) -> list[Area]:
+    async def look(pool: BackendPool) -> tuple[list[Area], bool]:
         view = RegistryView(charter, pool)
         every = await every_area(view)
         found = around(every, {postcode: 0.0})
@@ -95,14 +97,20 @@ def choose(me: Me, postcode: str, services: tuple[str, ...], words: tuple[str, .
             lacking = [area for area in chosen if not set(services) & set(area.catchment.services)]
             if lacking:
                 raise UnknownError(said("error_area_lacks", area=lacking[0].short, services=", ".join(services)))
-            return chosen
+            await _ask_of(view, chosen)
+            return chosen, any(practices(view, area, services) for area in chosen)
         found = [area for area in found if set(services) & set(area.catchment.services)]
         if not found:
             raise UnknownError(said("error_no_area", postcode=postcode))
+        found = [area for area in found if not group or group in area.catchment.groups] or found
         await _ask_of(view, found)
-        return sorted(found, key=lambda area: practices(view, area, services) == 0)[:1]
+        best = min(found, key=lambda area: practices(view, area, services) == 0)
+        return [best], practices(view, best, services) > 0
 
-    return tuple((area.mediator, area.catchment.area) for area in with_pool(charter, me.nodes, look))
+    chosen, offered = with_pool(charter, me.nodes, look)
+    if not offered:
+        me.tell("request_no_practice", err=True)
+    return tuple((area.mediator, area.catchment.area) for area in chosen)
 
 
 def _plain(number: int, area: Area, count: int, people: int) -> dict[str, object]:

@@ -66,7 +66,7 @@ def run(
                 server = await _begin(view, state, drawer, settings)
                 if once:
                     turn = await server.turn()
-                    found = _lines(clinic.say, turn) or [clinic.say("clinic_nothing")]
+                    found = _lines(clinic.say, turn, 0) or [clinic.say("clinic_nothing")]
                     emit(_facts(turn)) if clinic.as_json else _say(found)
                     complain(server.practice)
                     return
@@ -101,7 +101,7 @@ def _server(view: RegistryView, state: PracticeState, drawer: Drawer, settings: 
 async def _go_on(clinic: Clinic, server: Server, view: RegistryView, drawer: Drawer, every_s: float) -> None:
     """Turn after turn."""
     say, as_json = clinic.say, clinic.as_json
-    console, log = Console(), list[str]()
+    console, log, unsuited = Console(), list[str](), 0
     watched = console.is_terminal and not as_json
     with (
         Live(_table(say, server.practice, log), console=console, auto_refresh=False)
@@ -110,7 +110,10 @@ async def _go_on(clinic: Clinic, server: Server, view: RegistryView, drawer: Dra
     ):
         while True:
             turn = await server.turn()
-            lines = _lines(say, turn) + [f"! {plain(line)}" for line in dict.fromkeys(server.practice.complaints)]
+            lines = _lines(say, turn, unsuited) + [
+                f"! {plain(line)}" for line in dict.fromkeys(server.practice.complaints)
+            ]
+            unsuited = turn.waiting
             if as_json:
                 emit(_facts(turn) | {"complaints": list(dict.fromkeys(server.practice.complaints))})
             elif live is None:
@@ -149,7 +152,8 @@ def _facts(turn: Turn) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _lines(say: Words, turn: Turn) -> list[str]:
+def _lines(say: Words, turn: Turn, unsuited: int) -> list[str]:
+    """What happened; how many no time suits only if that is another number than was said last."""
     found = [say("clinic_letter", text=turn.letter)] if turn.letter else []
     if turn.stopped:
         found += [say("clinic_stopped", verdict=say(verdict_line(turn.verdict)))]
@@ -158,7 +162,7 @@ def _lines(say: Words, turn: Turn) -> list[str]:
     found += [say("clinic_free_again", when=local_time(b.slot.begins_s)) for b in turn.ended]
     found += [say("clinic_asking", count=turn.asking)] if turn.asking else []
     found += [say("clinic_offers", count=turn.offers)] if turn.offers else []
-    found += [say("clinic_unsuited", count=turn.waiting)] if turn.waiting else []
+    found += [say("clinic_unsuited", count=turn.waiting)] if turn.waiting not in (0, unsuited) else []
     return [plain(line) for line in found]
 
 

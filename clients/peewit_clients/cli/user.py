@@ -93,14 +93,16 @@ def request(
     with Vault.make(path, new_passphrase(said("for_device"))) if fresh else Vault(path, passphrase(path)) as vault:
         data = vault.read()
         if data is None:
-            state = UserState.new(person, group, choose(me, postcode, services, areas), services, os.urandom, extra)
+            state = UserState.new(
+                person, group, choose(me, postcode, services, areas, group), services, os.urandom, extra
+            )
             vault.write(state.encode())
         else:
             state = UserState.decode(data)
             if state.person != person:
                 raise OperatorError(said("error_somebody_else", path=path))
             if anew and state.request is not None:
-                chosen = choose(me, postcode, services, areas)
+                chosen = choose(me, postcode, services, areas, group)
                 new = UserState.new(person, group, chosen, services, os.urandom, extra)
                 _tell_place(me, _ask_anew(me, vault, state, new, prove))
                 return
@@ -108,7 +110,7 @@ def request(
                 # Nothing was brought yet: what is said now counts. Areas stay if a node may have admitted us for them.
                 state.group, state.services, state.wishes = group, services, extra
                 if not state.asked:
-                    state.areas = choose(me, postcode, services, areas)
+                    state.areas = choose(me, postcode, services, areas, group)
             elif state.withdrawn:
                 raise RefusedError(said("error_withdrawn"))
             elif state.chosen is not None:
@@ -202,6 +204,8 @@ def _span(text: str) -> tuple[int, int]:
     days = read_day(first), read_day(last or first)
     if days[1] < days[0]:
         raise MalformedError(said("error_days", text=text))
+    if days[1] < date.today():
+        raise MalformedError(said("error_past_days", text=text))
     return (days[0] - EPOCH).days, (days[1] - EPOCH).days
 
 

@@ -68,19 +68,24 @@ class Queues:
         How it stands, and what this node has instead: a later version, or a claim. Raises `SenderError`s.
         """
         request = open_request(data)
-        ours = [(area_name(*area), found) for area in request.areas if (found := await self._areas.ours(*area))]
+        areas = {area_name(*area): await self._areas.ours(*area) for area in request.areas}
+        query = "SELECT area, rank FROM requests WHERE request = ?"
+        stored: dict[bytes, int] = dict(
+            await self._engine.look(query, request.name)
+        )  # also of areas that may not be asked any more
+        ours = [area for area, found in areas.items() if found or area in stored]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
         query = "SELECT area, state, misses, proof FROM requests WHERE request = ? AND body = ?"
         held = await self._engine.look(query, request.name, data)
-        if {area for area, *_ in held} >= {area for area, _ in ours}:  # who asks again costs no proofs
+        if {area for area, *_ in held} >= set(ours):  # who asks again costs no proofs
             claims = [proof for _, state, _, proof in held if state == CLAIMED]
             return [row[:3] for row in held], _proven(claims[0]) if claims else None
-        ranks = [rank_of(found, request.group) for _, found in ours]
+        ranks = [rank_of(found, request.group) if (found := areas[area]) else stored[area] for area in ours]
         priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
-        for (area, _), rank in zip(ours, ranks, strict=True):
+        for area, rank in zip(ours, ranks, strict=True):
             row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
@@ -88,7 +93,7 @@ class Queues:
         rows = await self._engine.look(query, request.name)
         states = [(area, state, misses) for _, state, misses, area, _ in rows]
         for body, state, _, area, proof in rows:
-            if area == ours[0][0] and body != data:
+            if area == ours[0] and body != data:
                 opened = Request.decode(Sign1.parse(body).payload).opened
                 if state == CLAIMED and opened == request.opened:
                     return states, _proven(proof)
