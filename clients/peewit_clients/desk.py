@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
-from peewit_clients.backend import BackendError
+from peewit_clients.backend import Backend, BackendError
 from peewit_clients.letters import Letters
 from peewit_clients.mediator import Mediator
 from peewit_clients.office import device_key, letter_nodes, post_letter
@@ -29,6 +30,7 @@ from peewit_clients.vouching import Asked
 from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.applications import (
+    LETTERS_MAX,
     Application,
     Decision,
     FirstYes,
@@ -56,6 +58,9 @@ ROTATION_S = 7 * DAY_S
 DECISION_S = 30 * DAY_S
 DROPPED_AT_ONCE = 50
 "Letters that one request may name."
+
+PAGES_MAX: Final = 20
+"Of letters at one node."
 
 
 @dataclass(frozen=True)
@@ -97,16 +102,10 @@ class Desk:
         found: dict[bytes, Filed] = {}
         asked: dict[bytes, list[Asked]] = {}
         for backend in self.role.pool.order():
-            try:
-                answer = await self.letters.call(backend, self.role.state.key, self._path + "/read", b"")
-                items = cbor.decode(answer, size_bytes_max=16 << 20)
-            except (BackendError, SenderError) as error:
-                self.complaints.append(f"{backend.name}: {error}")
-                continue
-            for item in items if isinstance(items, list) else []:
+            for letter in await self._letters_at(backend):
                 try:
-                    filed = self._open(Posted.decode(item))
-                except (SenderError, TypeError) as error:
+                    filed = self._open(letter)
+                except SenderError as error:
                     self.complaints.append(f"a letter at {backend.name}: {error}")
                     continue
                 if isinstance(filed, Filed):
@@ -125,6 +124,28 @@ class Desk:
             older = (*before.older, before.digest) if before else ()
             newest[filed.subject] = replace(filed, older=older)
         return list(newest.values())
+
+    async def _letters_at(self, backend: Backend) -> list[Posted]:
+        """All letters at a node, page by page, as far as it answers."""
+        found: dict[bytes, Posted] = {}
+        after = b""
+        for _ in range(PAGES_MAX):
+            try:
+                answer = await self.letters.call(backend, self.role.state.key, self._path + "/read", after)
+                items = cbor.decode(answer, size_bytes_max=16 << 20)
+                page = (
+                    {letter.digest: letter for letter in map(Posted.decode, items)} if isinstance(items, list) else {}
+                )
+            except (BackendError, SenderError, TypeError) as error:
+                self.complaints.append(f"{backend.name}: {error}")
+                break
+            if page.keys() <= found.keys():
+                break
+            found |= page
+            after = cbor.encode([list(page)[-1]])
+            if len(page) < LETTERS_MAX:
+                break
+        return list(found.values())
 
     def _open(self, letter: Posted) -> Filed | Asked | None:
         state, mediator = self.role.state, self.role.identity.id

@@ -294,7 +294,10 @@ class Code:
 
 def with_code(code: str) -> Prove:
     """For nodes that ask for a signup code. Raises `MalformedError`."""
-    code_at(code, bytes(32))  # a mistyped code is refused before anybody is asked
+    try:
+        code_at(code, bytes(32))  # a mistyped code is refused before anybody is asked
+    except MalformedError:
+        raise MalformedError(said("error_code_letters")) from None
     return Code(code)
 
 

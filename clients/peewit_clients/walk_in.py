@@ -106,7 +106,9 @@ class Wallet:
             person.family_name, person.given_name, person.born.isoformat(), xwing_public(state.reply_seed),
             key_id(key.public), list(state.boxes),
         ])  # fmt: skip
-        await Recovery(self._letters, state.secret).save(int(self._letters.clock()), [body])  # a later one counts
+        await Recovery(self._letters, state.secret).save(
+            int(self._letters.clock() * 1000), [body]
+        )  # a later one counts
 
     async def fetch(self) -> list[Delivery]:
         """Passports that have come, oldest first."""

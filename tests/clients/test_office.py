@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from peewit_clients.desk import Desk
 from peewit_clients.letters import Letters
 from peewit_clients.office import Office, letter_nodes, post_letter, work
 from peewit_clients.practice_state import FACTS, PracticeState
@@ -128,6 +130,30 @@ async def test_letters_cost_work_and_a_letterbox_is_bounded_and_only_its_mediato
     assert (await post(url, done.encode()))[0] == 200
     await node.letterboxes.expire(time.time() + 31 * 86_400)
     assert await node.engine.fetch("SELECT count(*) FROM letters") == [(0,)]
+
+
+async def test_letters_that_nobody_can_open_hide_nothing_that_lies_behind_them(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peewit_federation.appointment.applications.WORK_BITS", 0)
+    for module in ("peewit_node.appointment.letterboxes", "peewit_clients.desk"):
+        monkeypatch.setattr(f"{module}.LETTERS_MAX", 2)
+    mediator, there = surgery.mediator.id, []
+    for number in range(5):
+        junk = Posted(((seed("nobody", number), bytes(OVERHEAD_BYTES + SIZE_CLASSES[0])),), bytes(8))
+        there.append(junk.digest)
+        assert (await post(f"{surgery.federation.url('north')}/v1/letterboxes/{mediator.hex()}", junk.encode()))[
+            0
+        ] == 200
+    async with surgery.view() as view:
+        role = SimpleNamespace(
+            pool=view.pool, clock=time.time, random_bytes=os.urandom, state=SimpleNamespace(key=surgery.device.key),
+            identity=SimpleNamespace(id=mediator),
+        )  # fmt: skip
+        desk = Desk(role)  # type: ignore[arg-type]
+        north = next(backend for backend in view.pool.backends if backend.name == "north")
+        assert sorted(letter.digest for letter in await desk._letters_at(north)) == sorted(there)
+        assert desk.complaints == []
 
 
 async def test_with_no_node_a_letter_is_not_lost_silently(surgery: Surgery) -> None:

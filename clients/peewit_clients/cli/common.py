@@ -100,8 +100,10 @@ def plain(text: str, but: str = "") -> str:
 
 def with_pool(charter: Charter, nodes: tuple[str, ...], work: Callable[[BackendPool], Awaitable[T]]) -> T:
     """Run `work` with a pool of the charter's nodes."""
+    names = [operator.name for operator in charter.operators]
     for name in nodes:
-        charter.operator(name)
+        if name not in names:
+            raise OperatorError(said("error_no_operator", name=name, names=", ".join(names)))
 
     async def run() -> T:
         async with BackendPool(charter, only=nodes) as pool:

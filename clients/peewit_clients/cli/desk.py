@@ -117,6 +117,9 @@ def approve(
         require_open(role)
         desk = Desk(role)
         chosen = _chosen(await desk.applications(), numbers, everything=everything)
+        if not chosen:
+            click.echo(work.say("office_nothing_waits"), err=True)
+            return None
         if everything and not readmit:
             for one in [one for one in chosen if planner.revoked(Provider.KIND, one.subject)]:
                 click.echo(work.say("office_left_revoked", number=one.number), err=True)

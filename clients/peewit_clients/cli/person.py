@@ -55,7 +55,7 @@ class Me(Speaker):
                 raise OperatorError(said("error_persons", folder=self.folder, names=", ".join(known)))
             name = known[0] if known else "me"
         if not re.fullmatch(PERSON, name, re.ASCII):
-            raise MalformedError(f"--person {name!r}: small letters, digits and hyphens, at most 32")
+            raise MalformedError(said("error_person_name", name=name))
         return self.folder / f"{name}.request"
 
 
@@ -87,6 +87,8 @@ def read_person(family: str, given: str, born: str) -> Person:
         raise MalformedError(said("error_born", day=born))
     if any(character.isdigit() for character in family + given):
         raise MalformedError(said("error_digits"))
+    if not family.strip() and not given.strip():
+        raise MalformedError(said("error_no_name"))
     return Person(family, given, day)
 
 

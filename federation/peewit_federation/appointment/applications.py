@@ -26,6 +26,8 @@ from peewit_federation.statements.codec import SERVICE, Bytes, Many, Record, Sta
 
 DEVICES_MAX: Final = 8
 LETTER_BYTES_MAX: Final = 64 * 1024
+LETTERS_MAX: Final = 100
+"That a node gives at a time."
 WORK_BITS: Final = 18
 WORK_BYTES: Final = 8
 REASON: Final = Text("reason", r"[^\x00-\x1f\x7f]{0,500}")

@@ -1,11 +1,12 @@
 """Letterboxes of mediators: `/v1/letterboxes/…`, where anybody leaves a letter and their devices fetch it.
 
 POST /v1/letterboxes/<mediator>            a letter, with the work that it costs
-POST /v1/letterboxes/<mediator>/read       [letter, …]; signed by a device of the mediator
+POST /v1/letterboxes/<mediator>/read       [letter, …], behind one that is named; signed by a device of the mediator
 POST /v1/letterboxes/<mediator>/delete     [SHA-256 of a letter's copies, …]; likewise
 
 Rules kept here: only mediators that count have one; a letter is stored before it is acknowledged, and once; a
-letterbox is bounded, and what nobody fetched in thirty days is deleted.
+letterbox is bounded, and what nobody fetched in thirty days is deleted. Letters are read page by page: what a device
+cannot open hides nothing that lies behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
-from peewit_federation.appointment.applications import LETTER_BYTES_MAX, Posted
+from peewit_federation.appointment.applications import LETTER_BYTES_MAX, LETTERS_MAX, Posted
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import read_digests
 from peewit_federation.errors import QuotaError, RefusedError, UnknownError
@@ -28,8 +29,10 @@ from peewit_node.node_state import NodeState
 from peewit_node.routes_log import parse_hash
 
 LIFETIME_S: Final = 30 * 86_400
-READ_MAX: Final = 100
-"So many letters at a time: who has decided on them deletes them, and reads on."
+READ: Final = (
+    "SELECT body FROM letters WHERE mediator = ? AND (until, digest) > "
+    "(coalesce((SELECT until FROM letters WHERE mediator = ? AND digest = ?), 0), ?) ORDER BY until, digest LIMIT ?"
+)
 PUT: Final = (
     "INSERT INTO letters SELECT ?, ?, ?, ? WHERE (SELECT count(*) FROM letters WHERE mediator = ?) < ? "
     "AND NOT EXISTS (SELECT 1 FROM letters WHERE mediator = ? AND digest = ?)"
@@ -71,9 +74,10 @@ class Letterboxes:
         return _cbor([])
 
     async def read(self, request: web.Request) -> web.Response:
-        mediator, _ = await self._by_device(request)
-        query = "SELECT body FROM letters WHERE mediator = ? ORDER BY until, digest LIMIT ?"
-        return _cbor([row[0] for row in await self._engine.fetch(query, mediator, READ_MAX)])
+        mediator, envelope = await self._by_device(request)
+        (after,) = read_digests(envelope.body)[:1] if envelope.body else (b"",)
+        rows = await self._engine.fetch(READ, mediator, mediator, after, after, LETTERS_MAX)
+        return _cbor([row[0] for row in rows])
 
     async def delete(self, request: web.Request) -> web.Response:
         mediator, envelope = await self._by_device(request)
