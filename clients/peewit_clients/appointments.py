@@ -36,6 +36,7 @@ from peewit_federation.appointment.notes import (
     WITHDRAW,
     WORDS,
     Note,
+    lane,
     note_context,
     read_user_note,
     sign_note,
@@ -46,6 +47,9 @@ from peewit_federation.sealed import open_sealed, seal, xwing_public
 
 BOXES_MAX: Final = 4
 "That a note names."
+CONFIRM_S: Final = 3600
+CONFIRMS_MAX: Final = 6
+"So often an appointment is confirmed again."
 WORDS_KEPT: Final = 50
 "Of one appointment, on both sides."
 WORDS_BYTES: Final = 16 * 1024
@@ -179,7 +183,7 @@ class Appointments:
             more = await letters.open_mailbox(key, MAILBOX_NODES - stay, until_s, practices=False, besides=boxes)
             boxes = (*more, *boxes)[:BOXES_MAX]
         offered.boxes, offered.ends_s = boxes, until_s
-        leave = give_leave(key, offered.writer, until_s)
+        leave = give_leave(key, offered.writer, until_s) if offered.writer else b""
         self._practice.keep((BOOKING, name), self._letter(booking, ELSEWHERE, "", boxes=boxes, leave=leave))
 
     def _follow(self, booking: Booking, note: Note) -> list[Name]:
@@ -207,14 +211,14 @@ class Appointments:
                 note = read_user_note(plain, booking.request, booking.accept.nonce)
             except SenderError as error:
                 if self._is_accept(booking, message):
-                    changed += self._say_again(booking)
+                    changed += [] if self._practice.is_dealt_with(message) else self._say_again(booking)
                 else:
                     self._practice.complaints.append(f"a note that is none: {error}")
                 continue
-            if note.number > booking.seen and note.what in (WORDS, CANCEL, ELSEWHERE):
+            if note.number > booking.seen[lane(note.what)] and note.what in (WORDS, CANCEL, ELSEWHERE):
                 notes.append(note)
         for note in sorted(notes, key=lambda note: note.number):
-            booking.seen = note.number
+            booking.seen[lane(note.what)] = note.number
             if note.what == ELSEWHERE:
                 changed += self._follow(booking, note)
                 continue
@@ -239,7 +243,16 @@ class Appointments:
         return (accept.request, accept.slot, accept.nonce) == (sent.request, sent.slot, sent.nonce)
 
     def _say_again(self, booking: Booking) -> list[Name]:
-        """Confirm an appointment again, and that it was moved, if it was; what to keep."""
+        """Confirm an appointment again, and that it was moved, if it was; what to keep.
+
+        More and more seldom, and not while it was not told yet: a node may show the same accept for ever.
+        """
+        now_s = int(self._practice.view.clock())
+        due_s = booking.confirmed_s + CONFIRM_S * 2**booking.confirmed if booking.confirmed else 0
+        told = all(letter.once for letter in self._state.letters.values() if letter.address == booking.accept.mailbox)
+        if now_s < due_s or not told or booking.confirmed >= CONFIRMS_MAX:
+            return []
+        booking.confirmed_s, booking.confirmed = now_s, booking.confirmed + 1
         said: list[Name] = [self._practice.confirm_again(booking)]
         if booking.slot.name != booking.accept.slot:
             said.append(self._letter(booking, MOVE, "", booking.slot))

@@ -241,10 +241,15 @@ class Asking:
         if chosen is not None and chosen.stands(self._side.view.clock()):
             raise RefusedError(said("error_stands"))
         self._side.state.withdrawn = True
-        if chosen is not None and chosen.state is Standing.CANCELLED:
-            self._side.save()  # a practice has claimed it, so it is in no queue
-        else:
+        claimed = chosen is not None and chosen.state in (Standing.BOOKED, Standing.CANCELLED)
+        if chosen is not None and chosen.state is Standing.SENT and request.opened + 1 < OPENINGS:
+            request = replace(request, opened=request.opened + 1)  # what was accepted ends nothing any more
+        try:
             await self._bring(request)
+        except UnreachableError:
+            if not claimed:
+                raise
+            self._side.save()  # a practice has claimed it: it is in no queue
 
     async def reopen(self) -> None:
         """Ask again after a booking ended, or a practice never answered or may not act, in the old place.
@@ -255,6 +260,8 @@ class Asking:
         lost = self._side.practice_verdict() in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
         if chosen is not None and not lost and chosen.stands(self._side.view.clock()):
             raise RefusedError(said("error_stands"))
+        if chosen is not None and not lost and chosen.state is Standing.BOOKED:
+            raise RefusedError(said("error_visit_over"))
         if chosen is not None and chosen.state is not Standing.DECLINED:
             if request.opened + 1 >= OPENINGS:
                 raise RefusedError(said("error_opened_twice"))

@@ -68,10 +68,14 @@ class Booking:
     offered: Offered = field(repr=False)
     sent: int = 0
     "Number of the last note to its holder."
-    seen: int = 0
-    "Number of the last note of its holder."
+    seen: list[int] = field(default_factory=lambda: [0, 0, 0])
+    "Numbers of the last notes of its holder, by lane."
     words: list[tuple[int, bool, str]] = field(default_factory=list)
     "(time, whether the holder said it, what)"
+    confirmed_s: int = 0
+    "When it was confirmed again, to a device that was put back from a copy."
+    confirmed: int = 0
+    "How often."
 
     @property
     def person(self) -> Person:
@@ -115,9 +119,16 @@ def booking_fields(b: Booking) -> list[object]:
         b.sent,
         b.seen,
         [list(w) for w in b.words],
+        b.confirmed_s,
+        b.confirmed,
     ]
 
 
-def read_booking(slot: list[Any], accept: bytes, offered: list[Any], sent: int, seen: int, words: list[Any]) -> Booking:
+def read_booking(
+    slot: list[Any], accept: bytes, offered: list[Any], sent: int, seen: int | list[int], words: list[Any],
+    confirmed_s: int = 0, confirmed: int = 0,
+) -> Booking:  # fmt: skip
     said = [(at_s, theirs, text) for at_s, theirs, text in words]
-    return Booking(Slot(*slot), Accept.decode(accept), read_offered(*offered), sent, seen, said)
+    lanes = [seen] * 3 if isinstance(seen, int) else seen
+    offer = read_offered(*offered)
+    return Booking(Slot(*slot), Accept.decode(accept), offer, sent, lanes, said, confirmed_s, confirmed)

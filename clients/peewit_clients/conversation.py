@@ -27,7 +27,16 @@ from peewit_federation.appointment.messages import (
     open_message,
     verify_message,
 )
-from peewit_federation.appointment.notes import CANCEL, ELSEWHERE, MOVE, WORDS, Note, note_context, read_practice_note
+from peewit_federation.appointment.notes import (
+    CANCEL,
+    ELSEWHERE,
+    MOVE,
+    WORDS,
+    Note,
+    lane,
+    note_context,
+    read_practice_note,
+)
 from peewit_federation.appointment.request import claim_link
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
@@ -208,9 +217,10 @@ class Conversation:
             raise ForgeryError("a confirmation of another time than was accepted")
 
     def _noted(self, chosen: Chosen, note: Note) -> None:
-        if (note.request, note.slot) != (self._side.asked().name, chosen.slot) or note.number <= chosen.seen:
+        about = (note.request, note.slot) == (self._side.asked().name, chosen.slot)
+        if not about or note.number <= chosen.seen[lane(note.what)]:
             return
-        chosen.seen = note.number
+        chosen.seen[lane(note.what)] = note.number
         if note.text:
             self._heard(chosen, note.text, theirs=True)
         if note.what == CANCEL:

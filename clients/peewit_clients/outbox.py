@@ -65,6 +65,10 @@ class Outbox:
         """Have messages deleted once what they led to, which is kept, is in the journal too."""
         self._dealt_with.append((mail_key, boxes, messages))
 
+    def is_dealt_with(self, message: bytes) -> bool:
+        """Whether a message waits to be deleted."""
+        return any(message in messages for _, _, messages in self._dealt_with)
+
     def post(
         self, address: bytes, origins: tuple[bytes, ...], leave: bytes, message: bytes, until_s: int
     ) -> tuple[int, bytes]:
@@ -90,10 +94,13 @@ class Outbox:
         for mail_key, boxes, messages in dealt_with:
             await self._letters.delete(mail_key, boxes, messages)
         changed, now_s = [], self._clock()
-        due = [item for item in self._state.letters.items() if now_s >= self._again_s.get(item[0], 0.0)]
+        due: dict[bytes, list[tuple[bytes, Letter]]] = {}
+        for name, letter in self._state.letters.items():
+            if now_s >= self._again_s.get(name, 0.0):
+                due.setdefault(letter.address, []).append((name, letter))
         at_once = asyncio.Semaphore(AT_ONCE)
-        sent = await asyncio.gather(*(self._send(at_once, *item) for item in due))
-        for (name, letter), now in zip(due, sent, strict=True):
+        sent = await asyncio.gather(*(self._send_all(at_once, letters) for letters in due.values()))
+        for name, letter, now in (one for letters in sent for one in letters):
             if now is None:
                 del self._state.letters[name]
                 self._again_s.pop(name, None)
@@ -105,12 +112,18 @@ class Outbox:
             self.keep(*changed)
         return self._state.unsent
 
-    async def _send(self, at_once: asyncio.Semaphore, name: bytes, letter: Letter) -> Letter | None:
+    async def _send_all(
+        self, at_once: asyncio.Semaphore, letters: Sequence[tuple[bytes, Letter]]
+    ) -> list[tuple[bytes, Letter, Letter | None]]:
+        """Send all letters for one mailbox in their order; what is to be kept of each."""
+        async with at_once:
+            return [(name, letter, await self._send(name, letter)) for name, letter in letters]
+
+    async def _send(self, name: bytes, letter: Letter) -> Letter | None:
         """What is to be kept of a letter after sending it."""
         key, now_s = self._state.key, self._clock()
         try:
-            async with at_once:
-                lacking = await self._letters.put(letter.address, letter.origins, key, letter.leave, letter.message)
+            lacking = await self._letters.put(letter.address, letter.origins, key, letter.leave, letter.message)
         except PeewitError as error:
             self._complaints.append(f"a letter could not be delivered: {error}")
             lacking = list(letter.origins)

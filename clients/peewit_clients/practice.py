@@ -124,6 +124,10 @@ class Practice:
         """Have messages deleted once what they led to, which is kept, is in the journal too."""
         self._outbox.deal_with(mail_key, boxes, messages)
 
+    def is_dealt_with(self, message: bytes) -> bool:
+        """Whether a message waits for the journal before it is deleted: it is nothing new."""
+        return self._outbox.is_dealt_with(message)
+
     async def deliver(self) -> int:
         """Send what is still to be sent; how many letters no node has taken yet. Raises `BehindError`."""
         return await self._outbox.deliver()

@@ -17,7 +17,7 @@ from peewit_clients.letters import Letters
 from peewit_clients.practice_state import OFFER, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
-from peewit_federation.appointment.queue_api import Place, encode_claim, encode_offered
+from peewit_federation.appointment.queue_api import ROUNDS_MAX, Place, encode_claim, encode_offered
 from peewit_federation.appointment.request import Request
 from peewit_federation.appointment.spoken import (
     CLAIM_PATH,
@@ -103,7 +103,9 @@ class QueueSide:
                 continue
             refusals = [result for result in results if isinstance(result, BackendError)]
             if results and len(refusals) == len(results) and all(error.status == 404 for error in refusals):
-                return held  # it has waited for as long as requests do: nobody is booked on it, who is booked stays
+                if self._has_ended(request):
+                    return held  # nobody is booked on it, who is booked stays
+                raise UnreachableError("the nodes that decide on this request do not have it (yet)")
             if False in results and not (held and True in results):
                 return False
             if True not in results:
@@ -111,6 +113,11 @@ class QueueSide:
                 why = "; ".join(map(str, refusals))
                 raise UnreachableError(f"no node that decides on this request answered: {why}")
         return True
+
+    def _has_ended(self, request: Request) -> bool:
+        """Whether a request has waited for as long as requests do: no node has it any more."""
+        schedule = self._view.charter.schedule
+        return schedule is None or schedule.round_at(self._view.clock()) - request.round > ROUNDS_MAX
 
     async def _claim_at(self, backend: Backend, body: bytes, request: Request) -> bool:
         """Whether a node has given us what we claim. Raises `BackendError`, also if it cannot show why it refuses."""

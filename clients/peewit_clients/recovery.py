@@ -16,12 +16,13 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import nacl.exceptions
 import nacl.secret
 
-from peewit_clients.backend import BackendError
+from peewit_clients.backend import BackendError, UnreachableError
 from peewit_clients.letters import Letters
 from peewit_clients.words import said
 from peewit_federation import cbor
@@ -60,6 +61,18 @@ def read_code(code: str) -> bytes:
     return secret
 
 
+@dataclass(frozen=True)
+class Copy:
+    """What was found at nodes."""
+
+    number: int
+    state: bytes = field(repr=False)
+    origins: tuple[bytes, ...]
+    "Operators at whose nodes copies are."
+    silent: tuple[str, ...]
+    "Why others could not be asked: one of them may have a newer one."
+
+
 class OtherDeviceError(RefusedError):
     """Another device goes on with this request."""
 
@@ -88,14 +101,31 @@ class Recovery:
         older = await self._letters.read(self._key, origins)
         if any(self._number(message) >= number for message in older):
             raise OtherDeviceError(said("error_other_device"))
-        if len(older) > 1:
-            await self._letters.delete(self._key, origins, older[:-1])
         leave = give_leave(self._key, key_id(self._key.public), until_s)
-        await self._letters.put(key_id(self._key.public), origins, self._key, leave, message)
+        taken = [origin for origin in origins if await self._put(origin, leave, message)]
+        if len(taken) < NODES:
+            with suppress(UnreachableError):
+                lacking = NODES - len(taken)
+                more = await self._letters.open_mailbox(self._key, lacking, until_s, practices=False, besides=origins)
+                taken += [origin for origin in more if await self._put(origin, leave, message)]
+        for origin in origins if not taken else ():  # there is room for one only: the old one goes
+            await self._letters.delete(self._key, [origin], older)
+            if await self._put(origin, leave, message):
+                taken.append(origin)
+                break
+        if not taken:
+            raise UnreachableError(said("error_no_room"))
         if older:
-            await self._letters.delete(self._key, origins, older)
-        left = [origin for origin in before if origin not in origins and not await self._gone(origin)]
-        return (*origins, *left)[:BEFORE_MAX]
+            await self._letters.delete(self._key, taken, older)
+        left = [origin for origin in (*origins, *before) if origin not in taken and not await self._gone(origin)]
+        return tuple(dict.fromkeys((*taken, *left)))[:BEFORE_MAX]
+
+    async def _put(self, origin: bytes, leave: bytes, message: bytes) -> bool:
+        try:
+            await self._letters.put(key_id(self._key.public), [origin], self._key, leave, message)
+        except UnreachableError:
+            return False
+        return True
 
     def _number(self, message: bytes) -> int:
         try:
@@ -106,8 +136,10 @@ class Recovery:
     async def _gone(self, origin: bytes) -> bool:
         """Delete what is at a node; whether there is nothing (any more)."""
         backends = self._letters.nodes([origin])
+        if not backends:
+            return not self._letters.stay([origin])
         try:
-            copies = await self._letters.peek(backends[0], self._key) if backends else []
+            copies = await self._letters.peek(backends[0], self._key)
             if copies:
                 await self._letters.delete(self._key, [origin], copies)
                 copies = await self._letters.peek(backends[0], self._key)
@@ -123,12 +155,9 @@ class Recovery:
                 if copies:
                     await self._letters.delete(self._key, [backend.operator.origin_hash], copies)
 
-    async def load(self) -> tuple[int, bytes, list[str]]:
-        """The newest copy of any node, and why others could not be asked: one of them may have a newer one.
-
-        Raises `UnknownError`, or `UnreachableError` if no node answered.
-        """
-        found: list[tuple[int, bytes]] = []
+    async def load(self) -> Copy:
+        """The newest copy of any node. Raises `UnknownError`."""
+        found: list[tuple[int, bytes, bytes]] = []
         failures = []
         for backend in self._letters.pool.order():
             try:
@@ -138,14 +167,14 @@ class Recovery:
                 continue
             for message in messages:
                 try:
-                    found.append(self._open(message))
+                    found.append((*self._open(message), backend.operator.origin_hash))
                 except SenderError as error:
                     self._letters.pool.complain(backend.name, f"a recovery copy: {error}")
         if not found:
             reasons = "; ".join(failures) or "their mailboxes are empty"
             raise UnknownError(said("error_no_copy", why=reasons))
-        number, state = max(found)
-        return number, state, failures
+        number, state, _ = max(found)
+        return Copy(number, state, tuple(origin for *_, origin in found), tuple(failures))
 
     def _open(self, message: bytes) -> tuple[int, bytes]:
         try:

@@ -152,18 +152,19 @@ class Server:
             while True:
                 # Those for whom nothing is free come first in every draw: beyond them somebody may fit.
                 drawn = await practice.draw(place, min(DRAW_MAX, asked))
-                offers, passed = await self._offer_to(place, drawn)
+                before = told.offers
+                passed = await self._offer_to(told, place, drawn)
+                offers = told.offers - before
                 seen = len(drawn) + practice.drawing.unreadable
                 if offers or seen < asked or asked >= DRAW_MAX:
                     break
                 asked *= 2
             self._passed[place] = passed + practice.drawing.unreadable
-            told.offers += offers
             told.waiting += self._passed[place]
 
-    async def _offer_to(self, place: Place, drawn: list[Drawn]) -> tuple[int, int]:
-        """Offer to whom something suits: how many got an offer, and how many were passed over."""
-        practice, settings, offers, passed, failures = self.practice, self.settings, 0, 0, 0
+    async def _offer_to(self, told: Turn, place: Place, drawn: list[Drawn]) -> int:
+        """Offer to whom something suits; how many were passed over."""
+        practice, settings, passed, failures = self.practice, self.settings, 0, 0
         facilities = Facilities.of(practice.state.known)
         for one in drawn:
             slots = fitting(self._free(), one.wishes, settings.zone, settings.slots_per_offer)
@@ -173,14 +174,15 @@ class Server:
             until_s = min(int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2)
             try:
                 await practice.offer(place, one, slots, until_s)
-                offers += 1
+                told.offers += 1
+                failures = 0
             except PeewitError as error:
                 failures += not isinstance(error, SenderError)
                 if failures == FAILURES_MAX or isinstance(error, BehindError):
                     raise  # it is not about this person
                 practice.complaints.append(str(error))
                 passed += 1
-        return offers, passed
+        return passed
 
     def _free(self) -> list[Slot]:
         practice = self.practice

@@ -16,6 +16,7 @@ and `conversation`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from peewit_clients.asking import Asking
 from peewit_clients.backend import UnreachableError
@@ -95,6 +96,11 @@ class User:
 
     async def withdraw(self) -> None:
         """Take the request out of all queues. May be repeated. Raises `RefusedError` while an appointment stands."""
+        chosen = self.state.chosen
+        if chosen is not None and chosen.state is Standing.SENT and not chosen.stands(self.view.clock()):
+            with suppress(UnreachableError):  # if it looks after all, it books nobody
+                await self._conversation.cancel()
+                chosen.state = Standing.SENT
         await self._asking.withdraw()
 
     async def reopen(self) -> None:

@@ -73,7 +73,8 @@ class Chosen:
     minutes: int = 0
     sent: int = 0
     "Number of the last note to the practice."
-    seen: int = 0
+    seen: list[int] = field(default_factory=lambda: [0, 0, 0])
+    "Numbers of the last notes of the practice, by lane."
     words: list[tuple[int, bool, str]] = field(default_factory=list)
     "(time, whether the practice said it, what)"
     elsewhere: tuple[bytes, ...] = ()
@@ -243,15 +244,20 @@ def _asked(
     return (request, origin, number, group), (Blinded(data, int.from_bytes(inverse, "big")), TokenAsk.decode(ask))
 
 
+def read_seen(value: int | list[int]) -> list[int]:
+    """One number for all lanes was kept before."""
+    return [value] * 3 if isinstance(value, int) else value
+
+
 def _chosen(
     offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, data: dict[str, str], boxes: list[bytes],
-    message: bytes, state: int, begins_s: int, minutes: int, sent: int, seen: int, words: list[tuple[int, bool, str]],
-    elsewhere: Sequence[bytes] = (), ends_s: int = 0, leave: bytes = b"",
+    message: bytes, state: int, begins_s: int, minutes: int, sent: int, seen: int | list[int],
+    words: list[tuple[int, bool, str]], elsewhere: Sequence[bytes] = (), ends_s: int = 0, leave: bytes = b"",
 ) -> Chosen:  # fmt: skip
     said = [(at_s, theirs, text) for at_s, theirs, text in words]
     return Chosen(
         Offer.decode(offer), Provider.decode(practice), slot, mail, reply, data, tuple(boxes), message,
-        Standing(state), begins_s, minutes, sent, seen, said, tuple(elsewhere), ends_s, leave,
+        Standing(state), begins_s, minutes, sent, read_seen(seen), said, tuple(elsewhere), ends_s, leave,
     )  # fmt: skip
 
 

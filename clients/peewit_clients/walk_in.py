@@ -131,8 +131,8 @@ class Wallet:
 
 async def read_walk_in(letters: Letters, secret: bytes) -> WalkIn:
     """The request behind a code. Raises `UnknownError`, `UnreachableError` or `MalformedError`."""
-    _, body, _ = await Recovery(letters, secret).load()
-    match cbor.decode(body):
+    copy = await Recovery(letters, secret).load()
+    match cbor.decode(copy.state):
         case [str(family), str(given), str(born), bytes(reply_key), bytes(mailbox), list(boxes)]:
             try:
                 return WalkIn(Person(family, given, date.fromisoformat(born)), reply_key, mailbox, tuple(boxes))

@@ -38,7 +38,7 @@ ROUND_S: Final = 300
 LIE_SHARE: Final = 0.3
 "Of the worlds: one of the two nodes that hold the queue lies about it."
 LEAVE_SHARE: Final = 0.3
-"Of the worlds: an operator leaves, of whose node practices may have kept their journals."
+"Of the worlds: an operator leaves, at whose node journals and letters may lie."
 COLLUDE_SHARE: Final = 0.3
 "Of the worlds: operators, one fewer than the threshold, choose an `H` for a friend."
 
@@ -141,7 +141,7 @@ def _collude(seed: int, rounds: Draw) -> int:
 
 
 def _leave(seed: int, faulty_s: float, town: Town) -> str:
-    """In some worlds an operator leaves, and practices hear of it at different times; its node goes on for a while.
+    """In some worlds an operator leaves, and everybody hears of it at another time; its node goes on for a while.
 
     Which, if one does.
     """
@@ -150,8 +150,8 @@ def _leave(seed: int, faulty_s: float, town: Town) -> str:
         return ""
     gone = random.choice(town.sim.names)
     stay = replace(charter, operators=tuple(o for o in charter.operators if o.name != gone))
-    for clinic in town.clinics:
-        clinic.leaves = town.sim.world.now_s + random.uniform(0, faulty_s), stay
+    for actor in (*town.clinics, *town.people):
+        actor.leaves = town.sim.world.now_s + random.uniform(0, faulty_s), stay
     return gone
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 PAUSE_S: Final = 3.0
 ANSWER_S: Final = 660
 DAY_S: Final = 86_400
+GREETING: Final = "please bring your papers"
 GROUP: Final = "over80"
 "Of every second person; it comes first."
 
@@ -55,6 +56,8 @@ class Actor(ABC):
         self.host: Host = town.sim.add_host(name, address)
         self.host.folder.mkdir(exist_ok=True)
         self.random = town.sim.world.stream(name)
+        self.leaves: tuple[float, Charter] | None = None
+        "When it hears that an operator has left (in seconds of the world), and the charter without it."
         self.sim.people[name] = self.start
 
     def start(self) -> None:
@@ -83,6 +86,8 @@ class Actor(ABC):
     @property
     def charter(self) -> Charter:
         """That it has now."""
+        if self.leaves is not None and self.sim.world.now_s >= self.leaves[0]:
+            return self.leaves[1]
         return self.sim.charter
 
     @property
@@ -108,8 +113,6 @@ class Clinic(Actor):
         self._view: RegistryView | None = None
         self._server: Server | None = None
         self._drawer: Drawer | None = None
-        self.leaves: tuple[float, Charter] | None = None
-        "When it hears that an operator has left (in seconds of the world), and the charter without it."
         self._mailbox = False
         "Whether its mediator can write to it."
         self.knew = 0
@@ -141,12 +144,9 @@ class Clinic(Actor):
             self._mailbox = True
         await self._server.turn()
         self._server.practice.complaints.clear()
-
-    @property
-    def charter(self) -> Charter:
-        if self.leaves is not None and self.sim.world.now_s >= self.leaves[0]:
-            return self.leaves[1]
-        return self.sim.charter
+        for booking in list(self._server.practice.state.booked.values()):
+            if GREETING not in [text for *_, text in booking.words]:
+                await self._server.acts.note(booking, GREETING)
 
     @property
     def remembers(self) -> bool:
@@ -256,7 +256,9 @@ class Patient(Actor):
                 await user.reopen()
             elif chosen.state is Standing.SENT:
                 await user.again()
-        elif chosen.state is not Standing.BOOKED:
+        elif chosen.state is Standing.BOOKED:
+            await user.check()
+        else:
             await user.reopen()
         await user.tidy()
 
@@ -267,10 +269,16 @@ class Patient(Actor):
 
     @property
     def pause_s(self) -> float:
-        """Who has an appointment looks rarely."""
-        return 5 * PAUSE_S if self.booked else PAUSE_S
+        """Who has an appointment, and was told what to bring, looks rarely."""
+        return 5 * PAUSE_S if self.greeted else PAUSE_S
 
     @property
     def booked(self) -> bool:
         """Whether its device knows of an appointment."""
         return bool(self.saved and self.saved.chosen and self.saved.chosen.state is Standing.BOOKED)
+
+    @property
+    def greeted(self) -> bool:
+        """Whether it has heard what its practice said once that was booked."""
+        chosen = self.saved.chosen if self.saved else None
+        return self.booked and chosen is not None and GREETING in [text for *_, text in chosen.words]

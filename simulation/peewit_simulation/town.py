@@ -81,8 +81,8 @@ class Town:
 
     @property
     def served(self) -> bool:
-        """Whether everybody has an appointment, and every practice knows of what it decided."""
-        return all(person.booked for person in self.people) and all(clinic.remembers for clinic in self.clinics)
+        """Whether everybody has an appointment and heard of it, and every practice knows of what it decided."""
+        return all(person.greeted for person in self.people) and all(clinic.remembers for clinic in self.clinics)
 
     def _on_district(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.sim.on(self.district.host.name, work, OPENING_S)

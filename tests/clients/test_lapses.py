@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from peewit_federation.appointment.request import area_name
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import xwing_public
+from peewit_node.engine import Write
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states
 from tests.clients.test_changes import booked
 from tests.federation_kit import catchment, seed
@@ -339,3 +341,93 @@ async def test_an_appointment_that_is_long_over_and_a_practice_that_never_answer
         now[0] += 3 * DAY_S
         await user.withdraw()
         assert user.state.withdrawn
+
+
+async def test_who_withdraws_after_a_practice_was_silent_is_not_booked_when_it_comes_back(surgery: Surgery) -> None:
+    now = [time.time()]
+    async with surgery.view() as view:
+        view.clock = lambda: now[0]
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        now[0] += 3700
+        await user.withdraw()
+        now[0] -= 3700
+        assert await practice.confirm() == []
+        assert (practice.state.booked, user.state.withdrawn) == ({}, True)
+        request = user.state.request
+        assert request is not None
+        assert request.opened == 1, "what was accepted ends nothing any more"
+
+
+async def test_nodes_that_do_not_have_a_request_yet_are_no_reason_to_decline(surgery: Surgery) -> None:
+    """They were named for its area just now, and the others have not told them."""
+    async with surgery.view() as view:
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        for node in surgery.federation.nodes.values():
+            await node.engine.write(Write("DELETE FROM requests", ()))
+        assert await practice.confirm() == []
+        assert "do not have it (yet)" in practice.complaints[-1]
+        await user.states()  # brings it again
+        practice.complaints.clear()
+        assert len(await practice.confirm()) == 1
+
+
+async def test_a_node_that_shows_an_accept_for_ever_does_not_have_it_confirmed_for_ever(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.time()]
+    async with surgery.view() as view:
+        view.clock = lambda: now[0]
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        practice.letters.clock = time.time  # nodes live on
+        acts, (booking,), chosen = Appointments(practice), practice.state.booked.values(), user.state.chosen
+        assert chosen is not None
+        real = practice.letters.read
+
+        async def shown(key: SigningKey, *rest: Any) -> list[bytes]:
+            return [chosen.message] if key.seed == booking.offered.mail_seed else await real(key, *rest)
+
+        monkeypatch.setattr(practice.letters, "read", shown)
+        for _ in range(20):
+            await acts.read()
+        assert booking.confirmed == 1, "once now, and then more and more seldom"
+        for hours in (1, 2, 3, 4):
+            now[0] += 3600 * hours
+            await acts.read()
+        assert booking.confirmed == 3
+
+
+async def test_a_move_that_comes_after_a_later_word_counts(surgery: Surgery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters of one practice may lie at two nodes, of which one was away."""
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        acts, (booking,) = Appointments(practice), practice.state.booked.values()
+        practice.state.calendar[slot(2).name] = slot(2)
+        await acts.move([(booking, slot(2))], "")
+        await acts.note(booking, "bring your papers")
+        real = user.letters.read
+
+        async def last_only(*arguments: Any) -> list[bytes]:
+            return (await real(*arguments))[-1:]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(user.letters, "read", last_only)
+            await user.check()
+        chosen = user.state.chosen
+        assert chosen is not None
+        assert (chosen.begins_s, [text for *_, text in chosen.words]) == (slot(1).begins_s, ["bring your papers"])
+        await user.check()
+        assert chosen.begins_s == slot(2).begins_s

@@ -33,6 +33,7 @@ from peewit_federation.appointment.spoken import (
     shown_claim,
     shown_version,
 )
+from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import RefusedError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_node.appointment import queue
@@ -196,7 +197,7 @@ async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_pl
 
 
 async def test_a_request_that_no_node_keeps_any_more_gets_no_name_sent_and_who_is_booked_stays(
-    surgery: Surgery,
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests wait for twelve rounds; appointments on them may lie behind that."""
     async with surgery.view() as view:
@@ -211,15 +212,14 @@ async def test_a_request_that_no_node_keeps_any_more_gets_no_name_sent_and_who_i
                 assert len(await practice.confirm()) == 1
         for name in QUEUE_NODES:
             await surgery.federation.nodes[name].engine.write(Write("DELETE FROM requests", ()))
+        real = Schedule.round_at
+        monkeypatch.setattr(Schedule, "round_at", lambda schedule, now_s: real(schedule, now_s) + ROUNDS_MAX + 1)
         assert await practice.confirm() == []
         assert await late.check() is Standing.DECLINED
         assert list(practice.state.booked) == [slot(0).name], "of whom is declined nothing is kept"
         assert await Appointments(practice).recheck() == []
         assert practice.complaints == []
         assert await early.check() is Standing.BOOKED
-        schedule = view.charter.schedule
-        assert schedule is not None
-        view.clock = lambda: time.time() + (ROUNDS_MAX + 1) * schedule.round_s
         late.state.chosen = None
         assert late.ended
         with pytest.raises(RefusedError, match="this request has ended"):

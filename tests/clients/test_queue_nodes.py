@@ -134,6 +134,8 @@ async def test_a_node_of_a_queue_cannot_hold_back_park_or_end_anybodys_request(s
             assert isinstance(answer, list)
             return int(answer[1])
 
+        at_south = Caller(surgery.federation, "south")
+        assert await tell(offer(at_south, clinic, now_s + SOON_S)) == 0, "of no use: south counts no leases"
         lies = [
             offer(at_west, stranger, now_s + SOON_S),
             offer(at_west, clinic, now_s + 5 * 86_400),
@@ -380,11 +382,15 @@ async def test_a_node_that_is_named_for_an_area_anew_is_told_its_queue_also_by_w
         before = len(surgery.device.entries) - 1
         assert (await surgery.device.publish(surgery.federation.url("north"), before))[0] == 200
         await surgery.federation.agree()
+        late = surgery.user(view, "Max")  # who asks before anybody looked does not hide who asked before
+        view.pool.only = QUEUE_NODES
+        await view.refresh([surgery.mediator.id])
+        await late.ask(with_work)
         for name in QUEUE_NODES:
             await nodes[name].forwarder.rewind()
 
         async def of_the_others() -> bool:
-            return all([await states(surgery, name) == [WAITING] for name in nodes if name not in QUEUE_NODES])
+            return all([await states(surgery, name) == [WAITING] * 2 for name in nodes if name not in QUEUE_NODES])
 
         await until_async(of_the_others)
 

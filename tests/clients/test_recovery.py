@@ -59,11 +59,11 @@ async def test_the_newest_copy_comes_back_also_when_a_node_is_dead(surgery: Surg
         recovery = Recovery(user.letters, user.state.recovery)
         for number in range(1, 5):
             await recovery.save(number, user.state.copies())
-        assert (await recovery.load())[0] == 4
+        assert (await recovery.load()).number == 4
         await surgery.federation.stop(NAMES[0])
-        number, data, silent = await Recovery(Letters(view.pool, view.clock, os.urandom), user.state.recovery).load()
-        assert (number, [NAMES[0] in why for why in silent]) == (4, [True]), "it may have had a newer one"
-        assert UserState.decode(data).request == user.state.request
+        copy = await Recovery(Letters(view.pool, view.clock, os.urandom), user.state.recovery).load()
+        assert (copy.number, [NAMES[0] in why for why in copy.silent]) == (4, [True]), "it may have had a newer one"
+        assert UserState.decode(copy.state).request == user.state.request
         with pytest.raises(UnknownError, match="no node has a copy"):
             await Recovery(user.letters, seed("another code")[:16]).load()
         with pytest.raises(LimitError, match="no room"):
@@ -102,7 +102,46 @@ async def test_two_devices_with_one_request_are_told_of_each_other(surgery: Surg
         await recovery.save(2, user.state.copies())  # a device that was restored from it goes on
         with pytest.raises(OtherDeviceError, match="another device"):
             await recovery.save(2, user.state.copies())
-        assert (await recovery.load())[0] == 2
+        assert (await recovery.load()).number == 2
+
+
+async def test_a_device_that_was_told_of_another_never_makes_a_copy_over_its(surgery: Surgery, tmp_path: Path) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        me, charter = Me("en", True, tmp_path, "me", tmp_path / "charter.toml", ()), surgery.federation.folder
+        me.charter_path.write_bytes((charter / "charter.toml").read_bytes())
+        recovery, user.state.saved = Recovery(user.letters, user.state.recovery), 1
+        at = user.state.copies_at = await recovery.save(1, user.state.copies())
+        with Vault.make(me.path, None) as vault:
+            vault.write(user.state.encode())
+        await recovery.save(2, [b"of the other device"], at)
+
+        def look() -> None:
+            async def work(user: User) -> None:
+                await user.states()
+
+            with Vault(me.path, None) as vault:
+                run_user(me, vault, UserState.decode(vault.read() or b""), work)
+
+        for _ in range(3):
+            await asyncio.to_thread(look)
+        copy = await recovery.load()
+        assert (copy.number, copy.state) == (2, b"of the other device")
+
+
+async def test_copies_find_room_at_nodes_that_are_rather_full(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        recovery = Recovery(user.letters, user.state.recovery)
+        at = await recovery.save(1, user.state.copies())
+        for node in surgery.federation.nodes.values():
+            node.mailboxes._database_bytes_max = 1 << 30
+            node.mailboxes._size_bytes = 5 << 27  # room for one copy in a mailbox, not for two
+        for number in range(2, 7):
+            at = await recovery.save(number, user.state.copies(), at)
+            assert (await recovery.load()).number == number
 
 
 async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Surgery, tmp_path: Path) -> None:
@@ -125,9 +164,9 @@ async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Sur
                 return state
 
         assert (await asyncio.to_thread(look)).copied
-        number, data, _ = await Recovery(user.letters, user.state.recovery).load()
-        assert number == 1
-        assert UserState.decode(data).request == user.state.request
+        copy = await Recovery(user.letters, user.state.recovery).load()
+        assert copy.number == 1
+        assert UserState.decode(copy.state).request == user.state.request
         assert (await asyncio.to_thread(look)).saved == 1, "what did not change is not copied again"
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from peewit_clients.bookings import Booking, Offered
+from peewit_clients.bookings import Booking, Letter, Offered
 from peewit_clients.calendar import Slot
 from peewit_clients.drawing import Drawn
+from peewit_clients.outbox import Outbox
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import BOOKING
 from peewit_federation.appointment.messages import Accept
@@ -211,3 +212,17 @@ def test_nodes_that_draw_closed_rounds_are_caught(monkeypatch: pytest.MonkeyPatc
     assert broken is not None
     assert broken.promise == "Draws"
     assert "found drawers" in broken.what
+
+
+def test_letters_that_are_sent_once_and_forgotten_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Outbox._send
+
+    async def once(outbox: Outbox, name: bytes, letter: Letter) -> None:
+        await real(outbox, name, letter)
+
+    monkeypatch.setattr("peewit_simulation.bookings.CALM_S", 200.0)
+    assert simulate_bookings(9).broken is None
+    monkeypatch.setattr(Outbox, "_send", once)
+    broken = simulate_bookings(9).broken
+    assert broken is not None
+    assert "have not heard what their practice said" in broken.what

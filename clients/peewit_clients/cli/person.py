@@ -150,6 +150,8 @@ async def _back_up(me: Me, keep: Keep, letters: Letters, state: UserState) -> No
     try:
         state.copies_at = await Recovery(letters, state.recovery).save(state.saved, state.copies(), state.copies_at)
     except OtherDeviceError as error:
+        state.saved -= 1  # or the next one would take the place of the other device's
+        keep(state)
         me.tell("backup_other", err=True, why=plain(in_words(told(error), me.language)))
         return
     except (UnreachableError, BackendError, SenderError) as error:

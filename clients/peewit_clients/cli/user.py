@@ -235,22 +235,22 @@ def restore(code: str, me: Me) -> None:
     if key_path(path).exists():
         raise OperatorError(said("error_exists", path=path))
 
-    async def load(pool: BackendPool) -> tuple[UserState, list[str]]:
+    async def load(pool: BackendPool) -> tuple[UserState, tuple[str, ...]]:
         view = RegistryView(charter, pool)
         view.go_through_others(secret)
         await view.refresh([])
         letters = Letters(pool, view.clock, os.urandom)
-        number, data, silent = await Recovery(letters, secret).load()
-        state = UserState.decode(data)
-        state.saved = number
-        return state, silent
+        copy = await Recovery(letters, secret).load()
+        state = UserState.decode(copy.state)
+        state.saved, state.copies_at = copy.number, copy.origins
+        return state, copy.silent
 
     state, silent = with_pool(charter, me.nodes, load)
     with Vault.make(path, new_passphrase(said("for_device"))) as vault:
         vault.write(state.encode())
     name = f"{state.person.given_name} {state.person.family_name}"
     if me.as_json:
-        emit({"restored": path.stem, "not_asked": silent})
+        emit({"restored": path.stem, "not_asked": list(silent)})
         return
     me.tell("restore_done", name=name)
     if silent:

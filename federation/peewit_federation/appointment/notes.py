@@ -4,8 +4,9 @@
     user -> practice    sealed to the offer's reply key, context "note"; shows the booking secret instead of a signature
 
 Rules kept here: syntax and bounds. A cancellation needs no answer; a move counts at once, and whoever cannot come at
-the new time cancels. Numbers grow with every note of one side about one appointment, so that none counts twice. Who
-says that letters go elsewhere, or for longer, has opened the same mailbox there before.
+the new time cancels. Numbers grow with every note of one side about one appointment, so that none counts twice; words,
+changes, and where letters go are counted each by itself (`lane`), so that one that comes late is not lost for another.
+Who says that letters go elsewhere, or for longer, has opened the same mailbox there before.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from peewit_federation.statements.codec import SERVICE, Bytes, Many, Statement, 
 PURPOSE: Final = "peewit note v1"
 WORDS, CANCEL, MOVE, WITHDRAW, ELSEWHERE = range(5)
 TEXT: Final = Text("note", r"[^\x00-\x09\x0b-\x1f\x7f]{0,1000}")
+
+
+def lane(what: int) -> int:
+    """Notes count in their order within one of three: words, what becomes of the appointment, where letters go."""
+    return {WORDS: 0, ELSEWHERE: 2}.get(what, 1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from peewit_federation.appointment.request import Request
 from peewit_federation.errors import RefusedError
 from peewit_federation.registry.find import Finder
 from peewit_federation.registry.fold import Registry
@@ -73,6 +74,11 @@ class Areas:
         """The same, if we hold its queue."""
         found = await self.catchment(mediator, area)
         return found if found and self._state.operator.origin_hash in found.nodes else None
+
+    async def holders(self, request: Request) -> set[bytes]:
+        """The operators whose nodes hold any queue of a request."""
+        found = [await self.catchment(*area) for area in request.areas]
+        return {origin for catchment in found if catchment for origin in catchment.nodes}
 
     async def waiting(self, area: bytes) -> list[Waiting]:
         """How many wait in an area: anybody may know."""

@@ -66,6 +66,10 @@ class Forwarder:
         "Whom something is to be told that came while we told it something."
         self._waiting: set[str] = set()
         "For whom a timer runs."
+        self._old: set[bytes] | None = None
+        "Areas in which people had asked when this began."
+        self._first: dict[bytes, int] = {}
+        "Of other areas: the first change."
 
     async def run(self) -> None:
         """Tell for ever, each node by itself: one that is slow or lies keeps nobody else waiting."""
@@ -89,28 +93,33 @@ class Forwarder:
             await asyncio.sleep(HOMES_S)
             try:
                 await self.rewind()
-            except StorageError as error:
+            except (SenderError, StorageError) as error:
                 logger.info("could not look who holds the queues", reason=str(error))
 
     async def rewind(self) -> None:
         """Begin anew to tell nodes of areas that they hold and were not told of."""
         names = {peer.operator.origin_hash: name for name, peer in self._peers.all.items()}
-        changed: set[str] = set()
+        places = sorted({place for request in await self._queues.areas() for place in request.areas})
+        if self._old is None:
+            self._old = {area_name(*place) for place in places}
+        # Of whom nothing was written down, it is believed this once that they know what they hold.
         fill = {name for name in names.values() if self._ledger.of(name).homes is None}
-        for place in sorted({place for request in await self._queues.areas() for place in request.areas}):
+        changed = set(fill)
+        for name in fill:
+            self._ledger.of(name).homes = set()
+        for place in places:
             catchment, area = await self._areas.catchment(*place), area_name(*place)
+            first = 1 if area in self._old else self._first.get(area, 1)
             for name in (names[origin] for origin in (catchment.nodes if catchment else ()) if origin in names):
                 known = self._ledger.of(name)
-                known.homes = known.homes or set()
-                if area in known.homes:
+                if known.homes is None or area in known.homes:
                     continue
-                known.homes.add(area)
-                changed.add(name)
-                first = await self._queues.first_change(area)
-                if 0 < first <= known.cursor and name not in fill:
+                if first <= known.cursor and name not in fill:
                     logger.info("a node holds a queue anew, and is told it", peer=name)
                     known.cursor = first - 1
                     self._queues.changed.set()
+                known.homes.add(area)
+                changed.add(name)
         for name in changed:
             await self._ledger.keep(name)
 
@@ -163,7 +172,7 @@ class Forwarder:
         told: list[list[bytes]] = []
         before, upto, size = known.cursor, known.cursor, 0
         for change, body, proof in await self._queues.after(before, ROWS_MAX):
-            concerns = await self._concerns(peer, body)
+            concerns = await self._concerns(peer, change, body)
             if concerns and told and size + len(body) + len(proof) > BYTES_AIM:
                 break
             upto = change
@@ -186,8 +195,8 @@ class Forwarder:
         """What could not be used, as far as it has not changed since."""
         skipped = known.skipped[0]
         rows = await self._queues.after(skipped.after, ROWS_MAX)
-        due = [(body, proof) for change, body, proof in rows if change <= skipped.upto]
-        told = [[body, proof] for body, proof in due if await self._concerns(peer, body)]
+        due = [row for row in rows if row[0] <= skipped.upto]
+        told = [[body, proof] for change, body, proof in due if await self._concerns(peer, change, body)]
         unused, part, size = 0, list[list[bytes]](), 0
         for row in told:
             if part and size + sum(map(len, row)) > BYTES_AIM:
@@ -216,13 +225,15 @@ class Forwarder:
                 return unused
         raise MalformedError("the answer to what was told of a queue is [epoch, how many cannot be used]")
 
-    async def _concerns(self, peer: Peer, body: bytes) -> bool:
+    async def _concerns(self, peer: Peer, change: int, body: bytes) -> bool:
         request = Request.decode(Sign1.parse(body).payload)  # it was verified when it came
         known, concerns = self._ledger.of(peer.name), False
         for place in request.areas:
             catchment = await self._areas.catchment(*place)
             holds = catchment is not None and peer.operator.origin_hash in catchment.nodes
             concerns = concerns or holds
-            if known.homes is not None and catchment is not None:
-                (known.homes.add if holds else known.homes.discard)(area_name(*place))
+            if known.homes is not None and catchment is not None and not holds:
+                known.homes.discard(area_name(*place))  # `rewind` alone says that it was told all
+            if self._old is not None and area_name(*place) not in self._old:
+                self._first.setdefault(area_name(*place), change)
         return concerns

@@ -75,7 +75,8 @@ class Letterboxes:
 
     async def read(self, request: web.Request) -> web.Response:
         mediator, envelope = await self._by_device(request)
-        (after,) = read_digests(envelope.body)[:1] if envelope.body else (b"",)
+        digests = read_digests(envelope.body) if envelope.body else []
+        after = digests[0] if digests else b""
         rows = await self._engine.fetch(READ, mediator, mediator, after, after, LETTERS_MAX)
         return _cbor([row[0] for row in rows])
 

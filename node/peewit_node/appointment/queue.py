@@ -197,13 +197,9 @@ class Queues:
         """One request of each area in which anybody has asked."""
         return [Request.decode(Sign1.parse(body).payload) for (body,) in await self._engine.fetch(AREAS)]
 
-    async def first_change(self, area: bytes) -> int:
-        """The first change of an area that other nodes are told."""
-        ((first,),) = await self._engine.fetch("SELECT coalesce(min(change), 0) FROM requests WHERE area = ?", area)
-        return int(first)
-
     async def hear(self, request: Request, body: bytes, said: SaidOffered | SaidClaimed | None) -> None:
-        """Take over a request, and what a practice that was admitted said of it to a node of the charter.
+        """Take over a request, and what a practice that was admitted said of it: an offer to a node of its queues, a
+        claim to any.
 
         Who held the queue before tells as well: nodes that are named for an area anew have it from nobody else.
         Raises `SenderError`s.
@@ -220,6 +216,8 @@ class Queues:
             if not await self._opened_since(request):
                 await self.claim(said)
             return
+        if said.node not in await self._areas.holders(request):
+            return  # told to a node that holds nothing, which counts no leases: it would hold people back without end
         for place in request.areas:
             await self._hear_offer(area_name(*place), said)
 

@@ -22,7 +22,7 @@ FINDS_OUT_S = 600.0
 
 class Bookings(Checker):
     """What a person was told one practice holds; nobody has two; every `H` has one priority; nobody is passed over;
-    nodes know no name.
+    what a practice says reaches its holder; nodes know no name.
     """
 
     def __init__(self, town: Town) -> None:
@@ -124,6 +124,9 @@ class Bookings(Checker):
             states = {p.host.name: p.saved.chosen.state.name if p.saved and p.saved.chosen else "none"
                       for p in self.town.people if not p.booked}  # fmt: skip
             raise self.broken(f"there is a time for everybody, and long after the faults nobody told {states}")
+        unheard = [person.host.name for person in self.town.people if not person.greeted]
+        if unheard:
+            raise self.broken(f"long after the faults {unheard} have not heard what their practice said")
         priorities: dict[bytes, set[bytes]] = {}
         for clinic in self.town.clinics:
             for name, found in clinic.priorities.items():
