@@ -13,6 +13,7 @@ only of areas whose queue it holds, and of one that it is named for anew from th
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Final
@@ -38,6 +39,8 @@ PAUSE_S: Final = 1.0
 PAUSE_S_MAX: Final = 60.0
 HOMES_S: Final = 30.0
 "Between two looks at who holds the queues."
+REWIND_S: Final = 300.0
+"Between two times that one node is told areas anew."
 PATIENCE: Final = 6
 "So often a node that cannot use something is told it again, before others wait for it no longer."
 logger = structlog.get_logger("peewit.queue")
@@ -70,6 +73,8 @@ class Forwarder:
         "Areas in which people had asked when this began."
         self._first: dict[bytes, int] = {}
         "Of other areas: the first change."
+        self._rewound_s: dict[str, float] = {}
+        "When a node was last told an area anew."
 
     async def run(self) -> None:
         """Tell for ever, each node by itself: one that is slow or lies keeps nobody else waiting."""
@@ -102,25 +107,30 @@ class Forwarder:
         places = sorted({place for request in await self._queues.areas() for place in request.areas})
         if self._old is None:
             self._old = {area_name(*place) for place in places}
-        # Of whom nothing was written down, it is believed this once that they know what they hold.
-        fill = {name for name in names.values() if self._ledger.of(name).homes is None}
-        changed = set(fill)
-        for name in fill:
-            self._ledger.of(name).homes = set()
+        lacking: dict[str, dict[bytes, int]] = {}
         for place in places:
             catchment, area = await self._areas.catchment(*place), area_name(*place)
             first = 1 if area in self._old else self._first.get(area, 1)
             for name in (names[origin] for origin in (catchment.nodes if catchment else ()) if origin in names):
-                known = self._ledger.of(name)
-                if known.homes is None or area in known.homes:
-                    continue
-                if first <= known.cursor and name not in fill:
-                    logger.info("a node holds a queue anew, and is told it", peer=name)
-                    known.cursor = first - 1
-                    self._queues.changed.set()
-                known.homes.add(area)
-                changed.add(name)
-        for name in changed:
+                if area not in (self._ledger.of(name).homes or ()):
+                    lacking.setdefault(name, {})[area] = first
+        for name in names.values():
+            await self._rewind(name, lacking.get(name, {}))
+
+    async def _rewind(self, name: str, lacking: dict[bytes, int]) -> None:
+        """Tell a node areas that it lacks (and where each begins), if that is not too soon."""
+        known, now_s = self._ledger.of(name), self._clock()
+        # Of whom nothing was written down, it is believed this once that they know what they hold.
+        first = min(lacking.values(), default=0) if known.homes is not None else 0
+        if 0 < first <= known.cursor:
+            if now_s < self._rewound_s.get(name, -math.inf) + REWIND_S:
+                return  # the next time: a mediator may name and unname it as often as it likes
+            self._rewound_s[name] = now_s
+            logger.info("a node holds a queue anew, and is told it", peer=name)
+            known.cursor = first - 1
+            self._queues.changed.set()
+        if lacking or known.homes is None:
+            known.homes = (known.homes or set()) | lacking.keys()
             await self._ledger.keep(name)
 
     async def _tell_one(self, peer: Peer) -> None:
