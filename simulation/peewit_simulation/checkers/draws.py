@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from peewit_simulation.town import Town
 
 
+STARTS_S = 60.0
+"Longer than a node needs to start."
+
+
 class Draws(Checker):
     """Operators fewer than the threshold hold all keys of no round, and do not foresee a priority; tokens of a closed
     round find no drawer.
@@ -52,6 +56,8 @@ class Draws(Checker):
         if not self.settled:
             raise self.broken("somebody with tokens of a closed round has had no answer, long after the faults")
         if self.town.colluders is not None and self.too_few:
+            names = self.town.colluders.names
+            self.sim.run(STARTS_S, lambda: all(name in self.sim.nodes for name in names))
             self.town.colluders.learn()
             if whole := self.town.colluders.rounds():
                 raise self.broken(f"operators fewer than the threshold hold every key of rounds {sorted(whole)}")
