@@ -67,6 +67,8 @@ class Conversation:
         if slot not in [known for known, *_ in offer.slots]:
             raise UnknownError(said("error_not_offered"))
         chosen = self._side.state.chosen
+        if chosen is not None and chosen.state is Standing.CANCELLED:
+            raise RefusedError(said("error_cancelled"))
         if chosen is not None and chosen.offer == offer and chosen.state is Standing.DECLINED:
             raise RefusedError(said("error_offer_declined"))
         if chosen is not None and (chosen.offer, chosen.slot) != (offer, slot):

@@ -181,8 +181,9 @@ class Drawing:
         publics = rounds.keys(seats, request.round)
         if publics is None:
             raise RefusedError(f"a request of round {request.round}, which is not known here")
-        voters = {operator.origin_hash for operator in self._view.charter.operators if operator.votes}
-        rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
+        rounds.require_tokens(
+            request.name, request.round, request.group, request.tokens, seats, self._view.charter.admitters
+        )
         priority = Ticket.decode(request.ticket).priority(request.name, publics)
         groups = catchment.groups
         rank = groups.index(request.group) if request.group in groups else len(groups)

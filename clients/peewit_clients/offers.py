@@ -131,7 +131,8 @@ class Offers:
         if offer.request != request.name or offer.mediator not in {mediator for mediator, _ in request.areas}:
             raise ForgeryError(said("error_foreign_offer"))
         chosen = self._side.state.chosen
-        declined = {chosen.offer.mailbox} if chosen is not None and chosen.state is Standing.DECLINED else set()
+        decided = chosen is not None and chosen.state is not Standing.SENT
+        declined = {chosen.offer.mailbox} if chosen is not None and decided else set()
         if self._side.view.clock() >= offer.until or offer.mailbox in {*self._side.state.done, *declined}:
             raise OverError(said("error_offer_spent"))
         practice = self.require_acting(offer, signed.kid)

@@ -155,6 +155,14 @@ class Recovery:
                 if copies:
                     await self._letters.delete(self._key, [backend.operator.origin_hash], copies)
 
+    async def overtaken(self, number: int, origins: Sequence[bytes]) -> bool:
+        """Whether a node that answers has a copy with a higher number: another device goes on with this request."""
+        for backend in self._letters.nodes(origins):
+            with suppress(BackendError, SenderError):
+                copies = await self._letters.peek(backend, self._key)
+                return any(self._number(message) > number for message in copies)
+        return False
+
     async def load(self) -> Copy:
         """The newest copy of any node. Raises `UnknownError`."""
         found: list[tuple[int, bytes, bytes]] = []

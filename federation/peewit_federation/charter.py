@@ -45,6 +45,8 @@ class Retired:
     log: VerifierKey
     size: int
     root: bytes
+    voted: bool = False
+    "Whether its node had a vote."
 
     @cached_property
     def origin_hash(self) -> bytes:
@@ -80,6 +82,16 @@ class Charter:
         """The keys of the operators' logs, retired ones too, by origin hash."""
         retired = {party.origin_hash: party.log for party in self.retired}
         return retired | {operator.origin_hash: operator.log for operator in self.operators}
+
+    @cached_property
+    def admitters(self) -> frozenset[bytes]:
+        """The logs of operators whose admissions count: those that vote, and those that did before they left.
+
+        Whoever waits was perhaps admitted by an operator that is gone; that stands as its other words do.
+        """
+        sat = {origin for seats in self.schedule.seats for origin in seats.origins} if self.schedule else set()
+        gone = {r.origin_hash for r in self.retired if r.voted or r.origin_hash in sat}
+        return frozenset(gone | {o.origin_hash for o in self.operators if o.votes})
 
     @property
     def constitution(self) -> Constitution:

@@ -35,6 +35,7 @@
     log = "peewit/0d…+77c0ffee+AQ…"
     size = 812
     root = "9f…"                        # hexadecimal
+    voted = true                        # if it had a vote: people whom it admitted keep their places
 
 A later file ends, after an empty line, with signature lines of a signed note by the operators' charter keys.
 
@@ -228,11 +229,12 @@ class _Reader:
 
     def retired(self) -> Retired:
         log, size, root = self.take("log", str), self.number("size", 0), self.take("root", str)
+        voted = self.take("voted", bool, False)
         self.done()
         if not re.fullmatch(r"[0-9a-f]{64}", root, re.ASCII):
             raise OperatorError(f"charter: {self.where}root is not 64 hexadecimal digits")
         try:
-            return Retired(VerifierKey.parse(log), size, bytes.fromhex(root))
+            return Retired(VerifierKey.parse(log), size, bytes.fromhex(root), voted)
         except PeewitError as error:
             raise OperatorError(f"charter: {self.where}log: {error}") from None
 

@@ -90,8 +90,9 @@ class DrawRoutes:
         schedule = self._schedule()
         publics = self._hours.require(schedule, ask.round, self._state.now())
         seats = schedule.seats_of(ask.round)
-        voters = {operator.origin_hash for operator in self._state.charter.operators if operator.votes}
-        self._registry.rounds.require_tokens(ask.request, ask.round, ask.group, ask.tokens, seats, voters)
+        self._registry.rounds.require_tokens(
+            ask.request, ask.round, ask.group, ask.tokens, seats, self._state.charter.admitters
+        )
         found = self._keys.prove(seats, ask.round, publics, ask.request)
         if not found:
             raise UnknownError(f"this node is no member of round {ask.round}'s committee, or has lost its keys")

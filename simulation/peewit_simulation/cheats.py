@@ -126,4 +126,6 @@ class Hoarder(Actor):
         ]
         if self._closed_s is None and len(seen) == len(self.sim.names) and min(seen) > self.round:
             self._closed_s = self.sim.world.now_s
-        return self._closed_s is not None and self.sim.world.now_s > self._closed_s + schedule.grace_s + MARGIN_S
+        # A node that starts in the grace of a round draws it for as long from then on.
+        grace_s = 2 * schedule.grace_s + MARGIN_S
+        return self._closed_s is not None and self.sim.world.now_s > self._closed_s + grace_s

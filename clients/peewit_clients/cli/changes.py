@@ -71,7 +71,7 @@ def note(code: str, text: str, clinic: Clinic) -> None:
         if booking is None:
             raise UnknownError(said("error_nobody", code=code))
         await Appointments(practice).note(booking, text)
-        _tell_unsent(clinic, practice)
+        _tell_unsent(clinic, practice, [booking])
 
     with_practice(clinic, act)
     if clinic.as_json:
@@ -79,10 +79,13 @@ def note(code: str, text: str, clinic: Clinic) -> None:
     clinic.tell("clinic_sent")
 
 
-def _tell_unsent(clinic: Clinic, practice: Practice) -> None:
+def _tell_unsent(clinic: Clinic, practice: Practice, told: list[Booking]) -> None:
     """Whoever is to be told something, and was not yet, counts on what was said before."""
-    if practice.state.unsent:
-        clinic.tell("clinic_unsent", err=True, count=practice.state.unsent)
+    waiting = {letter.address for letter in practice.state.letters.values() if not letter.once}
+    late = [booking for booking in told if booking.accept.mailbox in waiting]
+    if late:
+        names = ", ".join(f"{plain(b.person.family_name)} ({check_in_code(b.accept.nonce)})" for b in late)
+        clinic.tell("clinic_unsent", err=True, count=len(late), names=names)
 
 
 keep_open_option = click.option("--keep-open", is_flag=True, help="Offer the times of that day to others.")
@@ -108,7 +111,7 @@ def cancel(date: str, service: str, text: str, keep_open: bool, dry_run: bool, c
             await Appointments(practice).cancel(found, text)
             if not keep_open:
                 await _close(practice, date, service, text)
-            _tell_unsent(clinic, practice)
+            _tell_unsent(clinic, practice, found)
         return len(found)
 
     count = with_practice(clinic, act)
@@ -154,7 +157,7 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
             await Appointments(practice).move(moves, text)
             if not keep_open:
                 await _close(practice, date, service, text)
-            _tell_unsent(clinic, practice)
+            _tell_unsent(clinic, practice, found)
         if not clinic.as_json:
             for old_s, new_s in shown:
                 click.echo(f"{local_time(old_s)} -> {local_time(new_s)}")

@@ -88,9 +88,8 @@ def _check(path: Path, me: Me) -> None:
         if ticket.priority(request, keys).hex() != priority:
             raise ForgeryError(f"{path}: the draw gave this request another priority")
         assert charter.schedule is not None
-        voters = {operator.origin_hash for operator in charter.operators if operator.votes}
         seats = charter.schedule.seats_of(number)
-        view.registry.rounds.require_tokens(request, number, group, tokens, seats, voters)
+        view.registry.rounds.require_tokens(request, number, group, tokens, seats, charter.admitters)
 
     with_pool(charter, me.nodes, look)
     if me.as_json:

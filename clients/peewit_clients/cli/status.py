@@ -16,6 +16,7 @@ from peewit_clients.checkin import check_in_code
 from peewit_clients.cli.common import emit, plain
 from peewit_clients.cli.person import Me, clock, personal, with_user
 from peewit_clients.facilities import LANGUAGES, STEP_FREE, Facilities
+from peewit_clients.recovery import Recovery
 from peewit_clients.user import User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_clients.words import in_words, said, told, verdict_line
@@ -42,6 +43,7 @@ def status(me: Me) -> None:
             return
         if chosen is not None and user.late is None:
             user.late = await heard(user)
+            await _tell_other(me, user)
         waits = not user.state.withdrawn and (chosen is None or chosen.state is Standing.DECLINED)
         untaken: UnreachableError | None = None
         parked = False
@@ -92,9 +94,10 @@ def show(me: Me) -> None:
         chosen = user.state.chosen
         if chosen is not None and user.late is None:
             user.late = await heard(user)
+            await _tell_other(me, user)
         if chosen is None or chosen.state is not Standing.BOOKED:
             if user.late is not None:
-                raise user.late
+                me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=True)
             raise RefusedError(said("error_unconfirmed"))
         code = check_in_code(user.state.nonce)
         if user.late is not None:
@@ -137,6 +140,13 @@ async def _tell_waiting(me: Me, user: User, request: Request) -> None:
     count = len(await user.offers())
     if count:
         me.tell("status_offers", count=count)
+
+
+async def _tell_other(me: Me, user: User) -> None:
+    """Another device may have read what the practice said since."""
+    state = user.state
+    if await Recovery(user.letters, state.recovery).overtaken(state.saved, state.copies_at):
+        me.tell("status_other_device", err=True)
 
 
 async def heard(user: User) -> UnreachableError | None:

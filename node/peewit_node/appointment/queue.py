@@ -110,8 +110,9 @@ class Queues:
         publics = rounds.keys(seats, request.round)
         if publics is None:
             raise RefusedError(f"round {request.round} was never opened, as far as this node knows")
-        voters = {operator.origin_hash for operator in self._state.charter.operators if operator.votes}
-        rounds.require_tokens(request.name, request.round, request.group, request.tokens, seats, voters)
+        rounds.require_tokens(
+            request.name, request.round, request.group, request.tokens, seats, self._state.charter.admitters
+        )
         return await self._state.machine.check(PRIORITY, request.ticket, request.name, list(publics))
 
     async def draw(self, area: bytes, practice: bytes, count: int) -> list[bytes]:
