@@ -13,9 +13,11 @@ import pytest
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.backend import BackendError, UnreachableError
+from peewit_clients.offers import Found
 from peewit_clients.office import Office
 from peewit_clients.place import Admitter, with_work
 from peewit_clients.practice import Practice
+from peewit_clients.recovery import Recovery
 from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_clients.user_state import Standing, UserState
@@ -431,3 +433,28 @@ async def test_a_move_that_comes_after_a_later_word_counts(surgery: Surgery, mon
         assert (chosen.begins_s, [text for *_, text in chosen.words]) == (slot(1).begins_s, ["bring your papers"])
         await user.check()
         assert chosen.begins_s == slot(2).begins_s
+
+
+async def test_what_was_offered_before_an_appointment_was_cancelled_is_not_accepted_again(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        chosen = user.state.chosen
+        assert chosen is not None
+        found = Found(chosen.offer, chosen.practice, chosen.data)
+        assert await user.offers() == [], "it is booked"
+        await Appointments(practice).cancel(list(practice.state.booked.values()), "the doctor is ill")
+        assert await user.check() is Standing.CANCELLED
+        with pytest.raises(RefusedError, match="peewit user again"):
+            await user.accept(found, chosen.slot)
+
+
+async def test_a_device_hears_that_another_has_gone_on_when_it_looks(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = await booked(surgery, view, surgery.practice(view))
+        recovery = Recovery(user.letters, user.state.recovery)
+        at = await recovery.save(1, user.state.copies())
+        assert not await recovery.overtaken(1, at)
+        await recovery.save(2, user.state.copies(), at)
+        assert await recovery.overtaken(1, at)
+        assert not await recovery.overtaken(1, ())

@@ -154,3 +154,15 @@ def test_the_usual_quorum_is_always_a_safe_one(count: int) -> None:
 def test_the_sample_charter_is_valid() -> None:
     sample = Path(__file__).parents[2] / "config" / "charter.sample.toml"
     assert parse_charter(sample.read_bytes()).policy.needed() == 3
+
+
+def test_whom_an_operator_admitted_that_left_keeps_the_place() -> None:
+    """Its log is retired; a mirror never admitted anybody, and does not begin to by leaving."""
+    gone, text = card("centre"), charter().text
+    table = f'\n[[retired]]\nlog = "{gone.log}"\nsize = 7\nroot = "{"00" * 32}"\n'
+    votes = {o.origin_hash for o in charter().operators}
+    assert parse_charter((text + table).encode()).admitters == votes
+    found = parse_charter((text + table + "voted = true\n").encode())
+    assert found.admitters == votes | {found.retired[0].origin_hash}
+    with pytest.raises(OperatorError, match="voted is not of type bool"):
+        parse_charter((text + table + 'voted = "yes"\n').encode())
