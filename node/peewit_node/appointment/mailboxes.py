@@ -12,6 +12,7 @@ from typing import Final
 
 from peewit_federation.appointment.mailbox import (
     LIFETIME_S_MAX,
+    MESSAGE_BYTES_MAX,
     MESSAGES_MAX,
     UNREAD_MAX,
     Terms,
@@ -31,9 +32,10 @@ PUT: Final = (
     "INSERT INTO messages (address, writer, digest, body) SELECT ?, ?, ?, ? "
     "WHERE (SELECT count(*) FROM messages WHERE address = ?) < ? "
     "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ? "
-    "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?) "
-    "AND (SELECT coalesce(sum(length(body)), 0) FROM messages WHERE address = ?) + length(?) <= ?"
+    "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?)"
 )
+ROOM: Final = " AND (SELECT coalesce(sum(length(body)), 0) FROM messages WHERE address = ?) + ? <= ?"
+"Behind `PUT`, at a node that is rather full."
 DROP_ENDED: Final = "DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)"
 KNOWN_MAX: Final = 10_000
 
@@ -111,10 +113,13 @@ class Mailboxes:
         if self._size_bytes + len(message) > self._database_bytes_max:
             raise QuotaError("this node keeps as much as it may; use another")
         digest = sha256(message)
-        room = address, message, bytes_due(self._size_bytes, self._database_bytes_max)
-        limits = address, MESSAGES_MAX, address, writer, UNREAD_MAX[leave], address, *room
+        row = address, writer, digest, message, address, MESSAGES_MAX, address, writer, UNREAD_MAX[leave], address
+        room = bytes_due(self._size_bytes, self._database_bytes_max)
+        write = Write(PUT, row, 1)
+        if room < MESSAGES_MAX * MESSAGE_BYTES_MAX:
+            write = Write(PUT + ROOM, (*row, address, len(message), room), 1)
         try:
-            await self._engine.write(Write(PUT, (address, writer, digest, message, *limits), 1))
+            await self._engine.write(write)
             self._size_bytes += len(message)
         except WriteConflictError:
             known = "SELECT 1 FROM messages WHERE address = ? AND writer = ? AND digest = ?"
