@@ -205,13 +205,17 @@ class Appointments:
         messages = await self._practice.letters.read(mail_key, offered.boxes, terms)
         notes: list[Note] = []
         changed: list[Name] = []
+        later: list[bytes] = []
+        "Accepts that are answered another time."
         for message in messages:
             try:
                 plain = open_sealed(offered.seed, message, context)
                 note = read_user_note(plain, booking.request, booking.accept.nonce)
             except SenderError as error:
                 if self._is_accept(booking, message):
-                    changed += [] if self._practice.is_dealt_with(message) else self._say_again(booking)
+                    again = None if self._practice.is_dealt_with(message) else self._say_again(booking)
+                    changed += again or []
+                    later += [message] if again is None else []
                 else:
                     self._practice.complaints.append(f"a note that is none: {error}")
                 continue
@@ -226,9 +230,10 @@ class Appointments:
             if note.what == CANCEL:
                 del self._state.booked[name]
                 break
-        if messages:
+        read = [message for message in messages if message not in later]
+        if read:
             self._practice.keep((BOOKING, name), *changed)
-            self._practice.deal_with(mail_key, offered.boxes, messages)
+            self._practice.deal_with(mail_key, offered.boxes, read)
         return [note for note in notes if note.what != ELSEWHERE]
 
     @staticmethod
@@ -242,16 +247,18 @@ class Appointments:
             return False
         return (accept.request, accept.slot, accept.nonce) == (sent.request, sent.slot, sent.nonce)
 
-    def _say_again(self, booking: Booking) -> list[Name]:
-        """Confirm an appointment again, and that it was moved, if it was; what to keep.
+    def _say_again(self, booking: Booking) -> list[Name] | None:
+        """Confirm an appointment again, and that it was moved, if it was; what to keep. None: not now.
 
         More and more seldom, and not while it was not told yet: a node may show the same accept for ever.
         """
         now_s = int(self._practice.view.clock())
         due_s = booking.confirmed_s + CONFIRM_S * 2**booking.confirmed if booking.confirmed else 0
         told = all(letter.once for letter in self._state.letters.values() if letter.address == booking.accept.mailbox)
-        if now_s < due_s or not told or booking.confirmed >= CONFIRMS_MAX:
+        if booking.confirmed >= CONFIRMS_MAX:
             return []
+        if now_s < due_s or not told:
+            return None
         booking.confirmed_s, booking.confirmed = now_s, booking.confirmed + 1
         said: list[Name] = [self._practice.confirm_again(booking)]
         if booking.slot.name != booking.accept.slot:

@@ -242,8 +242,11 @@ class Asking:
             raise RefusedError(said("error_stands"))
         self._side.state.withdrawn = True
         claimed = chosen is not None and chosen.state in (Standing.BOOKED, Standing.CANCELLED)
-        if chosen is not None and chosen.state is Standing.SENT and request.opened + 1 < OPENINGS:
-            request = replace(request, opened=request.opened + 1)  # what was accepted ends nothing any more
+        if chosen is not None and chosen.state is Standing.SENT:
+            # An offer that is over: what was accepted ends nothing any more, and nothing that comes late revives it.
+            self._side.state.done.append(chosen.offer.mailbox)
+            self._side.state.chosen = None
+            request = replace(request, opened=min(request.opened + 1, OPENINGS - 1))
         try:
             await self._bring(request)
         except UnreachableError:

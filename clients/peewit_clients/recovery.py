@@ -108,11 +108,8 @@ class Recovery:
                 lacking = NODES - len(taken)
                 more = await self._letters.open_mailbox(self._key, lacking, until_s, practices=False, besides=origins)
                 taken += [origin for origin in more if await self._put(origin, leave, message)]
-        for origin in origins if not taken else ():  # there is room for one only: the old one goes
-            await self._letters.delete(self._key, [origin], older)
-            if await self._put(origin, leave, message):
-                taken.append(origin)
-                break
+        if not taken:
+            taken += [origin for origin in await self._freed(origins) if await self._put(origin, leave, message)]
         if not taken:
             raise UnreachableError(said("error_no_room"))
         if older:
@@ -126,6 +123,20 @@ class Recovery:
         except UnreachableError:
             return False
         return True
+
+    async def _freed(self, origins: Sequence[bytes]) -> list[bytes]:
+        """Delete the copy at one node, if another has one as new: where there is room for one only, the next fits."""
+        held: list[tuple[int, bytes, list[bytes]]] = []
+        for backend in self._letters.nodes(origins):
+            with suppress(BackendError, SenderError):
+                copies = await self._letters.peek(backend, self._key)
+                number = max(map(self._number, copies), default=-1)
+                held += [(number, backend.operator.origin_hash, copies)] if number >= 0 else []
+        if len(held) < 2:
+            return []
+        _, origin, copies = min(held)
+        await self._letters.delete(self._key, [origin], copies)
+        return [origin]
 
     def _number(self, message: bytes) -> int:
         try:

@@ -97,6 +97,9 @@ class User:
     async def withdraw(self) -> None:
         """Take the request out of all queues. May be repeated. Raises `RefusedError` while an appointment stands."""
         chosen = self.state.chosen
+        if chosen is not None and chosen.state is Standing.SENT:
+            with suppress(UnreachableError):  # perhaps it was confirmed, and nobody looked
+                await self._conversation.check()
         if chosen is not None and chosen.state is Standing.SENT and not chosen.stands(self.view.clock()):
             with suppress(UnreachableError):  # if it looks after all, it books nobody
                 await self._conversation.cancel()

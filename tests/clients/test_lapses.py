@@ -364,6 +364,11 @@ async def test_who_withdraws_after_a_practice_was_silent_is_not_booked_when_it_c
         request = user.state.request
         assert request is not None
         assert request.opened == 1, "what was accepted ends nothing any more"
+        await user.withdraw()
+        await user.reopen()
+        request = user.state.request
+        assert request is not None
+        assert (request.opened, user.state.chosen) == (1, None), "saying it again uses nothing up"
 
 
 async def test_nodes_that_do_not_have_a_request_yet_are_no_reason_to_decline(surgery: Surgery) -> None:
@@ -458,3 +463,25 @@ async def test_a_device_hears_that_another_has_gone_on_when_it_looks(surgery: Su
         await recovery.save(2, user.state.copies(), at)
         assert await recovery.overtaken(1, at)
         assert not await recovery.overtaken(1, ())
+
+
+async def test_who_withdraws_without_having_read_the_confirmation_is_told_that_there_is_an_appointment(
+    surgery: Surgery,
+) -> None:
+    now = [time.time()]
+    async with surgery.view() as view:
+        view.clock = lambda: now[0]
+        practice, user = surgery.practice(view), surgery.user(view)
+        user.letters.clock = practice.letters.clock = time.time
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
+        (found,) = await user.offers()
+        await user.accept(found, slot(1).name)
+        assert len(await practice.confirm()) == 1
+        now[0] += 3700
+        with pytest.raises(RefusedError, match="stands"):
+            await user.withdraw()
+        assert user.state.chosen is not None
+        assert (user.state.chosen.state, user.state.withdrawn) == (Standing.BOOKED, False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from peewit_clients.backend import UnreachableError
 from peewit_clients.cli.person import Me, run_user
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_work
@@ -142,6 +143,20 @@ async def test_copies_find_room_at_nodes_that_are_rather_full(surgery: Surgery) 
         for number in range(2, 7):
             at = await recovery.save(number, user.state.copies(), at)
             assert (await recovery.load()).number == number
+
+
+async def test_a_copy_that_finds_no_room_anywhere_costs_no_other(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        recovery = Recovery(user.letters, user.state.recovery)
+        at = await recovery.save(1, user.state.copies())
+        for node in surgery.federation.nodes.values():
+            node.mailboxes._database_bytes_max = 1
+        for number in (2, 3, 4):
+            with pytest.raises(UnreachableError, match="no node that could be reached has room"):
+                await recovery.save(number, user.state.copies(), at)
+            assert (await recovery.load()).number == 1
 
 
 async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Surgery, tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ async def test_the_fuller_a_node_the_less_one_mailbox_holds_so_that_who_opens_ma
     await opened(call)
     mailboxes = node.nodes["north"].mailboxes
     await mailboxes.load()
-    for share, size_bytes in ((0.6, 64 * 1024), (0.8, 16 * 1024)):
+    for share, size_bytes in ((0.6, 64 * 1024), (0.95, 16 * 1024)):
         mailboxes._database_bytes_max = 1 << 30
         mailboxes._size_bytes = int(share * mailboxes._database_bytes_max)
         ((held,),) = await mailboxes._engine.fetch("SELECT coalesce(sum(length(body)), 0) FROM messages")

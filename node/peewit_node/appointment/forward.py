@@ -122,6 +122,8 @@ class Forwarder:
         known, now_s = self._ledger.of(name), self._clock()
         # Of whom nothing was written down, it is believed this once that they know what they hold.
         first = min(lacking.values(), default=0) if known.homes is not None else 0
+        if lacking and name in self._telling:
+            return  # the cursor moves just now
         if 0 < first <= known.cursor:
             if now_s < self._rewound_s.get(name, -math.inf) + REWIND_S:
                 return  # the next time: a mediator may name and unname it as often as it likes
