@@ -42,6 +42,16 @@ async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
     await found.federation.stop()
 
 
+async def accepted(surgery: Surgery, user: User, practice: Practice) -> None:
+    """Ask, be drawn and offered one time, and accept it."""
+    await user.ask(with_work)
+    (drawn,) = await practice.draw(surgery.place, 1)
+    practice.state.calendar[slot(1).name] = slot(1)
+    await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
+    (found,) = await user.offers()
+    await user.accept(found, slot(1).name)
+
+
 async def with_second_area(surgery: Surgery, status: int = 0, version: int = 1) -> bytes:
     """Another area of the mediator, held by the same nodes, as its mediator describes it next."""
     nodes = tuple(surgery.federation.nodes[name].state.operator.origin_hash for name in QUEUE_NODES)
@@ -214,12 +224,7 @@ async def test_two_weeks_of_unread_words_do_not_keep_a_cancelled_appointment_fro
 async def test_who_cancelled_before_the_practice_decided_is_not_booked(surgery: Surgery) -> None:
     async with surgery.view() as view:
         practice, user = surgery.practice(view), surgery.user(view)
-        await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
-        (found,) = await user.offers()
-        await user.accept(found, slot(1).name)
+        await accepted(surgery, user, practice)
         assert await practice.confirm(lambda _: None) == []
         await user.cancel("I am well again")
         assert await practice.confirm() == []
@@ -350,12 +355,7 @@ async def test_who_withdraws_after_a_practice_was_silent_is_not_booked_when_it_c
     async with surgery.view() as view:
         view.clock = lambda: now[0]
         practice, user = surgery.practice(view), surgery.user(view)
-        await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
-        (found,) = await user.offers()
-        await user.accept(found, slot(1).name)
+        await accepted(surgery, user, practice)
         now[0] += 3700
         await user.withdraw()
         now[0] -= 3700
@@ -375,12 +375,7 @@ async def test_nodes_that_do_not_have_a_request_yet_are_no_reason_to_decline(sur
     """They were named for its area just now, and the others have not told them."""
     async with surgery.view() as view:
         practice, user = surgery.practice(view), surgery.user(view)
-        await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
-        (found,) = await user.offers()
-        await user.accept(found, slot(1).name)
+        await accepted(surgery, user, practice)
         for node in surgery.federation.nodes.values():
             await node.engine.write(Write("DELETE FROM requests", ()))
         assert await practice.confirm() == []
@@ -473,12 +468,7 @@ async def test_who_withdraws_without_having_read_the_confirmation_is_told_that_t
         view.clock = lambda: now[0]
         practice, user = surgery.practice(view), surgery.user(view)
         user.letters.clock = practice.letters.clock = time.time
-        await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 3600)
-        (found,) = await user.offers()
-        await user.accept(found, slot(1).name)
+        await accepted(surgery, user, practice)
         assert len(await practice.confirm()) == 1
         now[0] += 3700
         with pytest.raises(RefusedError, match="stands"):
