@@ -23,8 +23,8 @@ from peewit_clients.backend import UnreachableError
 from peewit_clients.bookings import Booking
 from peewit_clients.calendar import Slot
 from peewit_clients.journal_state import Name
-from peewit_clients.letters import readable
-from peewit_clients.practice import KEPT_S, MAILBOX_NODES, Practice
+from peewit_clients.letters import BOXES_MAX, MAILBOX_NODES, readable
+from peewit_clients.practice import KEPT_S, Practice
 from peewit_clients.practice_state import BOOKING, DAY_S, LETTER, OFFER, SLOT, TAKEN_OUT
 from peewit_clients.words import said
 from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, Terms, give_leave
@@ -45,8 +45,6 @@ from peewit_federation.errors import PeewitError, RefusedError, SenderError
 from peewit_federation.keys import key_id
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 
-BOXES_MAX: Final = 4
-"That a note names."
 CONFIRM_S: Final = 3600
 CONFIRMS_MAX: Final = 6
 "So often an appointment is confirmed again."

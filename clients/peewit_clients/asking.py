@@ -12,6 +12,7 @@ from typing import Final
 
 from peewit_clients.areas import label
 from peewit_clients.backend import BackendError, UnreachableError
+from peewit_clients.letters import BOXES_MAX, MAILBOX_NODES
 from peewit_clients.place import Admitter, Place, Prove
 from peewit_clients.together import together
 from peewit_clients.user_side import UserSide
@@ -34,11 +35,8 @@ from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import seal, xwing_public
 from peewit_federation.statements.mediator import Catchment
 
-MAILBOX_NODES: Final = 2
 TRIES: Final = 3
 "Against copies of this device that go on saying more."
-BOXES_MAX: Final = 4
-"That a request names."
 
 
 class Asking:

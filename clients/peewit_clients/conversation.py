@@ -10,9 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from peewit_clients.asking import BOXES_MAX, MAILBOX_NODES
 from peewit_clients.backend import UnreachableError
-from peewit_clients.letters import readable
+from peewit_clients.letters import BOXES_MAX, MAILBOX_NODES, readable
 from peewit_clients.offers import Found, Offers
 from peewit_clients.user_side import MAILBOX_S, UserSide
 from peewit_clients.user_state import Chosen, Standing

@@ -133,9 +133,8 @@ class Desk:
             try:
                 answer = await self.letters.call(backend, self.role.state.key, self._path + "/read", after)
                 items = cbor.decode(answer, size_bytes_max=16 << 20)
-                page = (
-                    {letter.digest: letter for letter in map(Posted.decode, items)} if isinstance(items, list) else {}
-                )
+                letters = map(Posted.decode, items if isinstance(items, list) else [])
+                page = {letter.digest: letter for letter in letters}
             except (BackendError, SenderError, TypeError) as error:
                 self.complaints.append(f"{backend.name}: {error}")
                 break

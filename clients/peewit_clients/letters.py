@@ -23,6 +23,10 @@ from peewit_federation.keys import SigningKey, key_id, sha256
 
 TEXT_MAX: Final = 1000
 Randomness = Callable[[int], bytes]
+MAILBOX_NODES: Final = 2
+"That keep a mailbox."
+BOXES_MAX: Final = 4
+"That a request or a note names."
 FULL: Final = 429
 GONE: Final = 404
 TRIES_PER_TURN: Final = 4096

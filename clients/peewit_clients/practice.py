@@ -24,7 +24,7 @@ from peewit_clients.calendar import Slot
 from peewit_clients.drawing import Drawing, Drawn
 from peewit_clients.journal import Journal
 from peewit_clients.journal_state import Name
-from peewit_clients.letters import Letters, Randomness
+from peewit_clients.letters import MAILBOX_NODES, Letters, Randomness
 from peewit_clients.outbox import Outbox
 from peewit_clients.practice_state import BOOKING, OFFER, Item, PracticeState
 from peewit_clients.queue_side import QueueSide
@@ -51,7 +51,6 @@ from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 from peewit_federation.statements.mediator import Catchment, Provider
 
-MAILBOX_NODES: Final = 2
 GRACE_S: Final = 60.0
 "So much later than it ends an offer's accept may still be found in its mailbox."
 KEPT_S: Final = 7 * 86_400

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final, Self
+from typing import Self
 
-from peewit_clients.letters import Letters
+from peewit_clients.letters import MAILBOX_NODES, Letters
 from peewit_clients.recovery import COPY_S, SECRET_BYTES, Recovery
 from peewit_federation import cbor
 from peewit_federation.draw.hashes import Person
@@ -24,8 +24,6 @@ from peewit_federation.errors import MalformedError, SenderError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_federation.passports.messages import Delivery, delivery_context, open_delivery, with_delivery
 from peewit_federation.sealed import open_sealed, xwing_public
-
-MAILBOX_NODES: Final = 2
 
 
 @dataclass

@@ -79,9 +79,8 @@ async def test_what_makes_no_sense_is_refused_and_what_is_done_already_is_said(b
         "No application waits"
         in (await peewit(folder, "mediator", "approve", "--all", "--device", "desk", env=NO_PASSPHRASE))[2]
     )
-    other = ("--person", "max", "user", "request")[2:]
     words = (*PERSON[:1], "Other", *PERSON[2:], "--person", "max", "--group", "nurses")
-    await refused(folder, 3, "has no group 'nurses' (over80)", *other, *words)
+    await refused(folder, 3, "has no group 'nurses' (over80)", "user", "request", *words)
 
 
 async def test_a_store_that_is_damaged_says_how_to_go_on(booked: Federation) -> None:

@@ -267,12 +267,10 @@ async def test_the_fuller_a_node_the_less_one_mailbox_holds_so_that_who_opens_ma
     for share, size_bytes in ((0.6, 64 * 1024), (0.95, 16 * 1024)):
         mailboxes._database_bytes_max = 1 << 30
         mailboxes._size_bytes = int(share * mailboxes._database_bytes_max)
-        ((held,),) = await mailboxes._engine.fetch("SELECT coalesce(sum(length(body)), 0) FROM messages")
         await call(OWNER, PATH + "/delete", cbor.encode([sha256(m) for m in await mailboxes.read(ADDRESS)]))
         await call(WRITER, PATH + "/messages", Put(leave(), bytes(size_bytes - 10)).encode())
         await call(WRITER, PATH + "/messages", Put(leave(), b"a word more").encode(), 429)
         await call(WRITER, PATH + "/messages", Put(leave(), b"a word").encode())
-        assert held < 64 * 1024 + 1
 
 
 async def test_a_mailbox_that_is_opened_while_old_ones_are_deleted_is_counted(

@@ -53,7 +53,7 @@ def status(me: Me) -> None:
             except UnreachableError as error:
                 untaken = error
         if user.late is not None:
-            me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=me.as_json)
+            _tell_offline(me, user.late)
         if me.as_json:
             facts = {"state": _state(user), "round": request.round, "group": request.group, **times(chosen)}
             facts |= {"parked": parked, "ended": waits and user.ended, "cut_off": user.cut_off}
@@ -97,11 +97,11 @@ def show(me: Me) -> None:
             await _tell_other(me, user)
         if chosen is None or chosen.state is not Standing.BOOKED:
             if user.late is not None:
-                me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=True)
+                _tell_offline(me, user.late, err=True)
             raise RefusedError(said("error_unconfirmed"))
         code = check_in_code(user.state.nonce)
         if user.late is not None:
-            me.tell("status_offline", why=plain(in_words(told(user.late), me.language)), err=me.as_json)
+            _tell_offline(me, user.late)
         if me.as_json:
             emit({"check_in": code, "offline": user.late is not None, **times(chosen)})
             return
@@ -156,6 +156,10 @@ async def heard(user: User) -> UnreachableError | None:
     except UnreachableError as error:
         return error
     return None
+
+
+def _tell_offline(me: Me, late: UnreachableError, *, err: bool = False) -> None:
+    me.tell("status_offline", err=err, why=plain(in_words(told(late), me.language)))
 
 
 def _shows_squares() -> bool:

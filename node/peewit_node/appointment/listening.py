@@ -64,7 +64,7 @@ class QueueListener:
     async def _hear(self, body: bytes, proof: bytes) -> None:
         request = open_request(body)
         # Whoever asked is taken in, whatever became of a practice that said something of it.
-        await self._queues.hear(request, body, None)
+        await self._queues.hear(request, body)
         if not proof:
             return
         said = read_spoken(await self._state.machine.check(ENVELOPE, proof), proof)
@@ -74,7 +74,7 @@ class QueueListener:
             if not self._door.practices(said.practice):
                 return  # an offer of who may not act any more holds nobody back
             self._door.require_practice(said.place, said.practice)
-        await self._queues.hear(request, body, said)
+        await self._queues.hear_said(request, said)
 
 
 def _told(value: object) -> tuple[bytes, list[tuple[bytes, bytes]]]:

@@ -69,10 +69,9 @@ class Queues:
         """
         request = open_request(data)
         areas = {area_name(*area): await self._areas.ours(*area) for area in request.areas}
+        # Also of areas that may not be asked any more: who withdraws is withdrawn there, too.
         query = "SELECT area, rank FROM requests WHERE request = ?"
-        stored: dict[bytes, int] = dict(
-            await self._engine.look(query, request.name)
-        )  # also of areas that may not be asked any more
+        stored: dict[bytes, int] = dict(await self._engine.look(query, request.name))
         ours = [area for area, found in areas.items() if found or area in stored]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
@@ -198,18 +197,19 @@ class Queues:
         """One request of each area in which anybody has asked."""
         return [Request.decode(Sign1.parse(body).payload) for (body,) in await self._engine.fetch(AREAS)]
 
-    async def hear(self, request: Request, body: bytes, said: SaidOffered | SaidClaimed | None) -> None:
-        """Take over a request, and what a practice that was admitted said of it: an offer to a node of its queues, a
-        claim to any.
+    async def hear(self, request: Request, body: bytes) -> None:
+        """Take over a request. Raises `SenderError`s.
 
         Who held the queue before tells as well: nodes that are named for an area anew have it from nobody else.
-        Raises `SenderError`s.
         """
         if not any([await self._areas.ours(*place) for place in request.areas]):
             raise UnknownError("this node does not hold the queue of any of these areas (yet)")
         await self.take(body)
-        if said is None:
-            return
+
+    async def hear_said(self, request: Request, said: SaidOffered | SaidClaimed) -> None:
+        """Take over what a practice that was admitted said of a request: an offer to a node of its queues, a claim to
+        any. Raises `SenderError`s.
+        """
         at_home = (said.place.mediator, said.place.area) in request.areas
         if said.request != request.name or not at_home:
             raise RefusedError("what a practice said of another request, or for an area that it is not for")
