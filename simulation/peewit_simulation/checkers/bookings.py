@@ -40,7 +40,8 @@ class Bookings(Checker):
             if self._watched.get(name) is not node:
                 self._watched[name] = node
                 node.engine.watchers.append(partial(self._stored, name))  # type: ignore[attr-defined]
-                node.queues.draw = partial(self._draw, name, node, node.queues.draw)  # type: ignore[method-assign]
+                if "draw" not in vars(node.queues):  # a node that lies promises nothing, however soon it began
+                    node.queues.draw = partial(self._draw, name, node, node.queues.draw)  # type: ignore[method-assign]
 
     async def _draw(self, name: str, node: Node, real: Any, area: bytes, practice: bytes, count: int) -> list[bytes]:
         """Whoever could be drawn before and after, and comes before somebody who was drawn, was passed over."""
