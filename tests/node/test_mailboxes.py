@@ -21,9 +21,11 @@ from peewit_federation.appointment.mailbox import (
     UNREAD_MAX,
     Put,
     Terms,
+    check_leave,
     give_leave,
     read_messages,
 )
+from peewit_federation.errors import ForgeryError, RefusedError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_node.node import DATABASE
 from tests.federation_kit import Federation, TestMediator, catchment, provider, seed
@@ -99,6 +101,27 @@ async def test_strangers_neither_write_nor_read_nor_delete(node: Federation) -> 
         await call(stranger, PATH + action, b"\x80", 403)
     await call(WRITER, f"/v1/mailboxes/{key_id(WRITER.public).hex()}/messages", Put(leave(), b"x").encode(), 404)
     assert read_messages(await call(OWNER, PATH + "/read", b"")) == []
+
+
+def test_a_leave_that_was_seen_before_counts_for_its_writer_its_mailbox_and_its_time_only() -> None:
+    until_s, stranger = 2_000_000_000, SigningKey(seed("stranger"))
+    given = give_leave(OWNER, key_id(WRITER.public), until_s)
+    for _ in range(2):
+        check_leave(given, OWNER.public, key_id(WRITER.public), until_s - 1)
+        with pytest.raises(RefusedError):
+            check_leave(given, OWNER.public, key_id(WRITER.public), until_s)
+        for owner, writer in ((OWNER, stranger), (stranger, WRITER)):
+            with pytest.raises(ForgeryError):
+                check_leave(given, owner.public, key_id(writer.public), until_s - 1)
+
+
+async def test_a_message_that_begins_like_what_stands_around_it_is_stored_as_it_is(node: Federation) -> None:
+    call, around = Caller(node), (PATH + "/messages").encode()
+    await opened(call)
+    messages = [around, around[:70] + b", and more", leave(), leave() + b"."]
+    for message in messages:
+        await call(WRITER, PATH + "/messages", Put(leave(), message).encode())
+    assert read_messages(await call(OWNER, PATH + "/read", b"")) == messages
 
 
 async def test_one_writer_cannot_fill_a_mailbox_and_many_only_to_its_limit(node: Federation) -> None:

@@ -16,6 +16,7 @@ by nodes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from peewit_federation import cbor
@@ -32,6 +33,7 @@ TIGHT_BYTES: Final = ((0.9, 16 * 1024), (0.5, 64 * 1024))
 "How much one mailbox holds at a node that has used more than such a share of its room."
 LIFETIME_S_MAX: Final = 400 * 86_400
 LEAVE_BYTES_MAX: Final = 512
+LEAVES_REMEMBERED_MAX: Final = 4096
 WORK_BYTES: Final = 8
 WORK_BITS: Final = (14, 22)
 "Of a node that is half full, and of one that is nearly full: a moment, and some seconds."
@@ -117,16 +119,24 @@ def give_leave(owner: SigningKey, writer: bytes, until_s: int) -> bytes:
 
 def check_leave(leave: bytes, owner: bytes, writer: bytes, now_s: float) -> None:
     """Raise unless the mailbox with the public key `owner` lets `writer` (a key id) write now."""
+    allowed, until_s = _given(leave, owner)
+    if allowed != writer:
+        raise ForgeryError("a leave for another mailbox or writer")
+    if now_s >= until_s:
+        raise RefusedError("the leave to write into this mailbox has ended")
+
+
+@lru_cache(LEAVES_REMEMBERED_MAX)
+def _given(leave: bytes, owner: bytes) -> tuple[bytes, int]:
+    """To whom, and until when; a writer shows the same one with every message."""
     signed = Sign1.parse(leave, size_bytes_max=LEAVE_BYTES_MAX)
     signed.refuse_countersignature(LEAVE)
     signed.verify(LEAVE, PublicKey(owner))
     match cbor.decode(signed.payload):
-        case [bytes(address), bytes(allowed), int(until_s)]:
-            if address != key_id(owner) or allowed != writer:
-                raise ForgeryError("a leave for another mailbox or writer")
-            if now_s >= until_s:
-                raise RefusedError("the leave to write into this mailbox has ended")
-            return
+        case [bytes(address), bytes(writer), int(until_s)] if address == key_id(owner):
+            return writer, until_s
+        case [bytes(), bytes(), int()]:
+            raise ForgeryError("a leave for another mailbox or writer")
     raise MalformedError("a leave is [address, writer, until]")
 
 

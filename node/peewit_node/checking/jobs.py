@@ -34,6 +34,7 @@ from peewit_federation.log.tiles import split_bundle
 
 T = TypeVar("T")
 FOUND, REFUSED, MISTAKE = 0, 1, 2
+FIND_BYTES: Final = 64
 KINDS: Final[dict[str, type[SenderError]]] = {
     kind.__name__: kind for kind in (MalformedError, LimitError, ForgeryError, UnknownError, RefusedError, QuotaError)
 }
@@ -77,7 +78,10 @@ def found(job: Job[T], said: list[Any], *arguments: Any) -> T:
 
 
 def _within(data: bytes, part: bytes) -> list[int]:
-    start = data.index(part)
+    """Where a part that was parsed out of `data` begins and ends."""
+    start = data.index(part[:FIND_BYTES])  # searching for thousands of bytes costs ten times as much
+    if not data.startswith(part, start):
+        start = data.index(part)
     return [start, start + len(part)]
 
 
