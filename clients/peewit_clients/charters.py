@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peewit_federation.charter import Retired
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.errors import OperatorError, PeewitError
 from peewit_federation.log.checkpoint import origin_hash
@@ -63,7 +64,12 @@ def usual_draw(
 ) -> Draw:
     """Five members of which three must collude; of fewer voters, all of which half must."""
     members = tuple(voters[: 5 if committee is None else committee])
-    return Draw(members, (len(members) + 1) // 2 if threshold is None else threshold, round_s)
+    return Draw(members, usual_threshold(len(members)) if threshold is None else threshold, round_s)
+
+
+def usual_threshold(members: int) -> int:
+    """So many of a committee must collude."""
+    return (members + 1) // 2
 
 
 def compose_charter(
@@ -76,6 +82,7 @@ def compose_charter(
     mirrors: Container[str] = (),
     freshness_s: tuple[int, int] = (3600, 86_400),
     draw: Draw | None = None,
+    retired: Sequence[Retired] = (),
 ) -> str:
     """The text of a charter; nodes of `mirrors` have no vote. Raises `OperatorError` if it would not be a valid one."""
     threshold = min(2, len(cards)) if threshold is None else threshold
@@ -87,6 +94,7 @@ def compose_charter(
     limits = f"warn_s = {freshness_s[0]}\nrefuse_s = {freshness_s[1]}\n"
     tables = "".join(_table(card, votes=card in voters) for card in cards)
     text = head + "\n".join(lines) + '\n"""\n\n[freshness]\n' + limits + tables + (draw.table() if draw else "")
+    text += "".join(map(_retired, retired))
     parse_charter(text.encode())
     return text
 
@@ -97,6 +105,13 @@ def _table(card: Card, *, votes: bool) -> str:
         f"\n[[operator]]\nname = {json.dumps(card.name)}\norigin = {json.dumps(card.log.name)}\n"
         + ("" if votes else f"witness = {json.dumps(str(card.witness))}\n")
         + f"url = {json.dumps(card.url)}\nregion = [{region}]\ncharter_key = {json.dumps(str(card.charter_key))}\n"
+    )
+
+
+def _retired(party: Retired) -> str:
+    voted = "voted = true\n" if party.voted else ""
+    return (
+        f'\n[[retired]]\nlog = {json.dumps(str(party.log))}\nsize = {party.size}\nroot = "{party.root.hex()}"\n{voted}'
     )
 
 

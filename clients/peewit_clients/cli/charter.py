@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,21 @@ from rich.console import Console
 from rich.table import Table
 
 from peewit_clients.charters import Card, compose_charter, usual_draw, usual_quorum
-from peewit_clients.cli.common import charter_option, dry_run_option, emit, json_option, read_charter, read_text
+from peewit_clients.cli.clinic import local_time
+from peewit_clients.cli.common import (
+    charter_option,
+    dry_run_option,
+    emit,
+    json_option,
+    node_option,
+    read_charter,
+    read_text,
+    with_pool,
+)
+from peewit_clients.following import ended, following
+from peewit_clients.pool import BackendPool
 from peewit_clients.secret_file import read_secret
+from peewit_federation.charter import Retired
 from peewit_federation.charter_file import parse_charter, sign_charter
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import OperatorError
@@ -77,6 +91,61 @@ def new(
     click.echo(
         f"a charter of {made.name}: {len(made.operators)} operators, of whom {len(voters)} vote; "
         f"{made.policy.needed()} nodes make a quorum; {made.admission_threshold} operators admit a mediator; {drawn}"
+    )
+
+
+@charter.command("next")
+@charter_option
+@click.option("--leaves", multiple=True, help="An operator that leaves; stop its node first.")
+@click.option("--joins", multiple=True, type=click.Path(path_type=Path), help="The card of an operator that joins.")
+@click.option("--mirror", "mirrors", multiple=True, help="Who joins without a vote.")
+@click.option("--quorum", type=int, help="How many nodes must cosign; the smallest safe number if left out.")
+@node_option
+def next_(
+    charter_path: Path,
+    leaves: tuple[str, ...],
+    joins: tuple[Path, ...],
+    mirrors: tuple[str, ...],
+    quorum: int | None,
+    nodes: tuple[str, ...],
+) -> None:
+    """Make the charter that follows this one when operators leave or join. Prints it, to be signed.
+
+    Whoever goes on with other keys leaves and joins. Of who leaves, the nodes are asked where its log ends; the draw
+    gets another committee from the first round on whose keys are not being made yet.
+
+    \b
+    peewit charter next --charter charter.toml --leaves south > charter-2.toml
+    peewit charter next --charter charter.toml --joins new/card.json > charter-2.toml
+    """
+    old, cards = read_charter(charter_path), [Card.parse(read_text(path), str(path)) for path in joins]
+    if not leaves and not cards:
+        raise OperatorError("nobody leaves or joins: say who with --leaves NAME or --joins CARD")
+    if unknown := set(mirrors) - {card.name for card in cards}:
+        raise OperatorError(f"--mirror: no card is of {min(unknown)}")
+    leaving = [old.operator(name) for name in dict.fromkeys(leaves)]
+
+    async def ends(pool: BackendPool) -> list[Retired]:
+        return [await ended(pool, operator) for operator in leaving]
+
+    gone = with_pool(old, nodes, ends) if leaving else []
+    text = following(old, gone, cards, time.time(), mirrors=mirrors, quorum=quorum)
+    click.echo(text, nl=False)
+    made = parse_charter(text.encode())
+    for operator, log in zip(leaving, gone, strict=True):
+        click.echo(f"{operator.name} leaves: what its log says stays in force, up to {log.size} entries", err=True)
+    if made.schedule and old.schedule and len(made.schedule.seats) > len(old.schedule.seats):
+        seats = made.schedule.seats[-1]
+        begins = local_time(made.schedule.begins_s(seats.from_round))
+        click.echo(
+            f"from round {seats.from_round} on, which begins at {begins}, {', '.join(seats.committee.members)} draw; "
+            f"{seats.committee.threshold} of them must collude to cheat",
+            err=True,
+        )
+    click.echo(
+        f"{made.policy.needed()} of {len(made.policy.witnesses)} nodes make a quorum; as many operators of the old "
+        "charter and of this one must sign it: peewit charter sign",
+        err=True,
     )
 
 
