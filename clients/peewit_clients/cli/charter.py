@@ -22,6 +22,7 @@ from peewit_clients.cli.common import (
     read_text,
     with_pool,
 )
+from peewit_clients.cli.speaking import show_table
 from peewit_clients.following import ended, following
 from peewit_clients.pool import BackendPool
 from peewit_clients.secret_file import read_secret
@@ -220,7 +221,7 @@ def show(charter_path: Path, follows: Path | None, as_json: bool) -> None:
             " ".join(operator.region),
             operator.log.name[:23] + "…",
         )
-    console.print(table)
+    show_table(table)
 
 
 def draw_facts(schedule: Schedule | None) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ from peewit_clients.cli.publishing import (
     root_option,
     with_device,
 )
-from peewit_clients.cli.speaking import Speaker, language_option
+from peewit_clients.cli.speaking import Speaker, language_option, show_table
 from peewit_clients.closes import hand_in
 from peewit_clients.device_file import DATABASE
 from peewit_clients.identity import Identity, add_device, init_mediator, root_key
@@ -249,7 +249,7 @@ def status(
             size, believed = (copy.size, copy.believed) if copy else (0, 0)
             closed = str(close.size) if close else ""
             table.add_row(origin.hex(), str(size), str(believed), closed, here)
-        console.print(table)
+        show_table(table, 1, 2, 3)
         table = Table(
             say("column_kind"),
             say("column_name"),
@@ -265,7 +265,7 @@ def status(
             kind = in_words(kind_word(item.kind), language)
             verdict = say(verdict_line(item.verdict))
             table.add_row(kind, escape(plain(names.get(item.subject, ""))), item.subject.hex(), verdict, until)
-        console.print(table)
+        show_table(table, 4)
         if ending:
             console.print(say("office_ending", count=ending), style="yellow")
         for edit in lost:
