@@ -20,7 +20,7 @@ from bench.kit import Blaster, bare_server, get_request, middle, node_process, p
 from peewit_clients.charters import usual_draw
 from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import Put, Terms, give_leave
-from peewit_federation.appointment.queue_api import CLAIMED, Place, encode_claim, encode_draw, encode_offered
+from peewit_federation.appointment.queue_api import CLAIMED, Draw, Place, encode_claim, encode_offered
 from peewit_federation.appointment.request import SEALED_BYTES, Request, area_name, claim_hash, claim_link
 from peewit_federation.draw.hashes import Person, data_hash, request_hash
 from peewit_federation.draw.tickets import Ticket
@@ -153,7 +153,7 @@ def _level(
     blast("uploads", [post_request("/v1/requests", request.sign(key)) for request, key, _ in part])
     # Who draws gets what nobody else has: the node is asked who holds what, so that its holder makes the offer.
     draws = [
-        world.envelope(practices[number % clients], "/v1/queue/draw", encode_draw(place, 1 + number // clients))
+        world.envelope(practices[number % clients], "/v1/queue/draw", Draw(place, 1 + number // clients).encode())
         for number in range(min(REQUESTS, clients * 40) // clients * clients)
     ]
     by_client = [draws[client::clients] for client in range(clients)]

@@ -13,7 +13,7 @@ from peewit_federation.appointment.journal import Change, Claim, Header, encode_
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.appointment.messages import CONFIRMED, Accept, Confirm, Offer, practice_data, sign_message
 from peewit_federation.appointment.notes import MOVE, Note, sign_note
-from peewit_federation.appointment.queue_api import Place, encode_draw
+from peewit_federation.appointment.queue_api import Draw, Place
 from peewit_federation.appointment.request import Request, Wishes, claim_hash, claim_link
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.draw.api import CODE, Conditions, DrawAnswer, DrawAsk, TokenAsk, code_at
@@ -184,7 +184,7 @@ def examples() -> dict[str, bytes]:
             1000 * TIME_S,
             seed("nonce")[:16],
             key("clinic-a").public,
-            encode_draw(Place(mediator, area.area), 5),
+            Draw(Place(mediator, area.area), 5, (seed("passed over"),)).encode(),
         ).sign(key("clinic-a")),
         "journal claim": Claim(
             3, seed("device")[:16], (seats.origins[:3], seats.origins[1:4]), 2, seed("seal")[:16]

@@ -19,7 +19,7 @@ from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
 from peewit_federation import cbor
-from peewit_federation.appointment.queue_api import ROUNDS_MAX, Place, encode_draw
+from peewit_federation.appointment.queue_api import ROUNDS_MAX, Draw, Place
 from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
 from peewit_federation.appointment.spoken import SAID, decode_standing, shown_claim, shown_version
 from peewit_federation.draw.tickets import Ticket
@@ -31,6 +31,14 @@ from peewit_federation.statements.mediator import Catchment
 RECENT_S: Final = 2.0
 "A view this young is not brought up to date again within one turn."
 LEASE_S: Final = 300.0
+
+
+class SealedError(ForgeryError):
+    """Wishes that no key opens which we have."""
+
+    def __init__(self, request: bytes) -> None:
+        super().__init__("wishes that are sealed to no key of this area that we have")
+        self.request = request
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,10 @@ class Drawing:
         self._state = state
         self._letters = letters
         self._complaints = complaints
-        self.unreadable = 0
-        "Requests of the last draw that could not be used."
+        self.unreadable: set[object] = set()
+        "What could not be used of the last draw."
+        self.sealed: set[bytes] = set()
+        "Requests among these whose wishes are sealed to no key that we have."
         self._surplus: dict[Place, tuple[float, list[Drawn], dict[bytes, set[str]]]] = {}
         "By area: until when, requests that were leased to us beyond what was asked for, and which nodes gave each."
 
@@ -66,25 +76,33 @@ class Drawing:
             raise UnknownError("that catchment area is not known; refresh the view")
         return statement
 
-    async def draw(self, place: Place, count: int) -> list[Drawn]:
-        """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
+    async def draw(
+        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
+    ) -> list[Drawn]:
+        """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`.
+
+        `passed` are those drawn before whom nothing suits: others are given instead, until it begins `anew`.
+        """
         # Requests of rounds that we do not know would be lost on us.
         await self._view.refresh([self._state.mediator], recent_s=RECENT_S)
         catchment, now_s = self.catchment(place), self._view.clock()
         until_s, kept, gave = self._surplus.pop(place, (0.0, [], {}))
-        found = {drawn.request.name: drawn for drawn in kept if until_s > now_s}
-        self.unreadable = 0
+        found = {d.request.name: d for d in kept if until_s > now_s and d.request.name not in passed}
+        self.unreadable, self.sealed = set(), set()
+        draw = Draw(place, count, passed, anew)
         errors: list[str] = []
         answered: list[Backend] = []
         asked = self._letters.nodes(catchment.nodes)
-        for backend, data in await self._ask_all(asked, place, count, errors):
+        for backend, data in await self._ask_all(asked, draw, errors):
             answered.append(backend)
             for item in self._items(backend.name, data)[:count]:
                 try:
                     drawn = self._read(place, catchment, item)
                 except SenderError as error:
                     self._complaints.append(f"a request at {backend.name}: {error}")
-                    self.unreadable += 1
+                    self.unreadable.add(item)
+                    if isinstance(error, SealedError):
+                        self.sealed.add(error.request)
                     continue
                 gave.setdefault(drawn.request.name, set()).add(backend.name)
                 held = found.get(drawn.request.name)
@@ -108,17 +126,17 @@ class Drawing:
         return good
 
     async def _ask_all(
-        self, asked: list[Backend], place: Place, count: int, errors: list[str]
+        self, asked: list[Backend], draw: Draw, errors: list[str]
     ) -> list[tuple[Backend, bytes]]:  # fmt: skip
         """What the nodes of an area answered: the first that does, and then all others at once."""
         broken = self._view.pool.broken
         backends = [backend for backend in asked if not broken(backend)] or asked
         answers: list[tuple[Backend, bytes]] = []
         for number, backend in enumerate(backends):
-            answers += await self._ask([backend], place, count, errors)
+            answers += await self._ask([backend], draw, errors)
             if answers:
-                return answers + await self._ask(backends[number + 1 :], place, count, errors)
-        return await self._ask([backend for backend in asked if backend not in backends], place, count, errors)
+                return answers + await self._ask(backends[number + 1 :], draw, errors)
+        return await self._ask([backend for backend in asked if backend not in backends], draw, errors)
 
     async def _waits(self, drawn: Drawn, others: list[Backend]) -> bool:
         """Whether no node that did not give a request can show that it is over; it is brought to them.
@@ -147,10 +165,10 @@ class Drawing:
         return offer is not None and not (offer.until_s <= now_s and drawn.request.opened > offer.request.opened)
 
     async def _ask(
-        self, backends: list[Backend], place: Place, count: int, errors: list[str]
+        self, backends: list[Backend], draw: Draw, errors: list[str]
     ) -> list[tuple[Backend, bytes]]:  # fmt: skip
         """What nodes answered; of those that did not, why."""
-        body = encode_draw(place, count)
+        body = draw.encode()
         calls = (self._letters.call(backend, self._state.key, "/v1/queue/draw", body) for backend in backends)
         found = []
         for backend, result in zip(backends, await together(calls), strict=True):
@@ -199,4 +217,4 @@ class Drawing:
                 )
             except ForgeryError:
                 continue
-        raise ForgeryError("wishes that are sealed to no key of this area that we have")
+        raise SealedError(request.name)

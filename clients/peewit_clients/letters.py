@@ -34,6 +34,10 @@ WORK_WAIT_S: Final = 60.0
 "For the work that a second node asks for, too."
 
 
+class NobodyThereError(UnreachableError):
+    """No node that an address names has such a mailbox, and each of them says so."""
+
+
 def readable(text: str) -> str:
     """What a person wrote, if it can be sent. Raises `MalformedError` before anything is kept of it."""
     if len(text) > TEXT_MAX or any(c < " " and c != "\n" for c in text) or "\x7f" in text:
@@ -142,12 +146,17 @@ class Letters:
     async def put(
         self, address: bytes, origins: Sequence[bytes], key: SigningKey, leave: bytes, message: bytes
     ) -> list[bytes]:
-        """Leave a message; operators whose nodes may take it later. Raises `UnreachableError` if none took it now."""
+        """Leave a message; operators whose nodes may take it later.
+
+        Raises `UnreachableError` if none took it now, `NobodyThereError` if all of them say that nobody is there.
+        """
         path, body = f"/v1/mailboxes/{address.hex()}/messages", Put(leave, message).encode()
         backends = self.nodes(origins)
         results = await together(self.call(backend, key, path, body) for backend in backends)
         if not any(isinstance(result, bytes) for result in results):
-            raise UnreachableError("no node took the message: " + "; ".join(map(str, results)))
+            there = any(not isinstance(result, BackendError) or result.status != GONE for result in results)
+            kind = UnreachableError if there else NobodyThereError
+            raise kind("no node took the message: " + "; ".join(map(str, results)))
         return [
             backend.operator.origin_hash
             for backend, result in zip(backends, results, strict=True)

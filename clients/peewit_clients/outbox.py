@@ -15,7 +15,7 @@ from typing import Final
 from peewit_clients.bookings import Letter
 from peewit_clients.journal import BehindError, Journal
 from peewit_clients.journal_state import Name
-from peewit_clients.letters import Letters
+from peewit_clients.letters import Letters, NobodyThereError
 from peewit_clients.practice_state import LETTER, Item, PracticeState
 from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, sha256
@@ -45,6 +45,8 @@ class Outbox:
         "Whether something was decided that could not be told at once: its holder may have asked again meanwhile."
         self._again_s: dict[bytes, float] = {}
         "When letters that one node has are tried at the others again."
+        self.nobody_there: set[bytes] = set()
+        "Letters whose mailbox no node of it has."
         self._dealt_with: list[tuple[SigningKey, tuple[bytes, ...], list[bytes]]] = []
         "Messages that go from their mailboxes when the journal holds what they led to."
 
@@ -104,6 +106,7 @@ class Outbox:
             if now is None:
                 del self._state.letters[name]
                 self._again_s.pop(name, None)
+                self.nobody_there.discard(name)
             else:
                 self._state.letters[name] = now
             if now != letter:
@@ -127,6 +130,8 @@ class Outbox:
         except PeewitError as error:
             self._complaints.append(f"a letter could not be delivered: {error}")
             lacking = list(letter.origins)
+            if isinstance(error, NobodyThereError):
+                self.nobody_there.add(name)
         else:
             if not letter.once:
                 letter = replace(letter, once=True, until_s=min(letter.until_s, int(now_s) + ONCE_S))

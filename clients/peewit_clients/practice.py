@@ -98,7 +98,8 @@ class Practice:
         self.randomness = randomness
         self.drawing = Drawing(view, state, self.letters, self.complaints)
         self._outbox = Outbox(state, self.letters, self.journal, save, self.complaints, view.clock)
-        self.queues = QueueSide(view, state, self.letters, self.catchment, self.keep)
+        there = self._outbox.nobody_there
+        self.queues = QueueSide(view, state, self.letters, self.catchment, self.keep, there)
 
     @property
     def late(self) -> bool:
@@ -151,9 +152,11 @@ class Practice:
         """An area as its mediator describes it. Raises `UnknownError`."""
         return self.drawing.catchment(place)
 
-    async def draw(self, place: Place, count: int) -> list[Drawn]:
-        """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`."""
-        return await self.drawing.draw(place, count)
+    async def draw(
+        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
+    ) -> list[Drawn]:
+        """The next requests of an area, but not whom was `passed` over, in order. Raises `UnreachableError`."""
+        return await self.drawing.draw(place, count, passed, anew=anew)
 
     def _drop_ended(self, now_s: float, unread: Set[bytes]) -> None:
         """Forget offers that nobody can accept any more; of those `unread` an accept may still lie somewhere."""

@@ -6,7 +6,7 @@ own key opened it again. What it cannot show counts as if it had not answered, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -45,6 +45,7 @@ class QueueSide:
         letters: Letters,
         catchment: Callable[[Place], Catchment],
         keep: Callable[..., None],
+        nobody_there: Container[bytes] = (),
     ) -> None:
         self._view = view
         self._state = state
@@ -52,17 +53,24 @@ class QueueSide:
         self._catchment = catchment
         self._keep = keep
         "Makes durable what is now the case of things, by their names."
+        self._nobody_there = nobody_there
+        "Letters whose mailbox no node of it has."
 
     async def tell_offers(self) -> None:
         """Tell the nodes of the queues of offers that they have not heard of, and that have reached their mailboxes.
 
-        One that reached nobody counts as no offer: whoever did not answer it is not parked for that.
+        One that reached nobody counts as no offer: whoever did not answer it is not parked for that. But who names a
+        mailbox that is not there does not answer: else each practice would hold times for such a one without end.
         """
         mine = self._state.journal
         for name, offer in self._state.offered.items():
             what: Name = OFFER, name
             letter = self._state.letters.get(offer.letter)
-            sent = not mine.whole and what not in {**mine.pending, **mine.flying} and (letter is None or letter.once)
+            sent = (
+                not mine.whole
+                and what not in {**mine.pending, **mine.flying}
+                and (letter is None or letter.once or offer.letter in self._nobody_there)
+            )
             if sent and not offer.told and offer.until_s > self._view.clock():
                 body = encode_offered(offer.place, name, offer.until_s)
                 try:

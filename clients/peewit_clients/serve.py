@@ -22,14 +22,18 @@ from peewit_clients.facilities import Facilities
 from peewit_clients.issuing import Issuing
 from peewit_clients.journal import BehindError
 from peewit_clients.office import Office
+from peewit_clients.passing import PassedOver
 from peewit_clients.practice import Practice, everybody
 from peewit_federation.appointment.messages import Accept
 from peewit_federation.appointment.notes import Note
 from peewit_federation.appointment.queue_api import Place
+from peewit_federation.appointment.request import area_name
 from peewit_federation.errors import PeewitError, SenderError
 from peewit_federation.registry.subjects import Verdict
 
-DRAW_MAX = 200
+DRAW_MAX = 50
+LOOK_MAX = 400
+"So many requests of one area are looked at in a turn."
 RECHECK_TURNS = 60
 NOTES_TURNS = 3
 FAILURES_MAX = 3
@@ -86,8 +90,7 @@ class Server:
         self.acts = Appointments(practice)
         self.settings = settings
         self._turns = 0
-        self._passed: dict[Place, int] = {}
-        "By area: how many of those who come first no free slot suits."
+        self._over: dict[Place, PassedOver] = {}
 
     async def turn(self) -> Turn:
         """Do what is to be done now. What fails is in the practice's complaints."""
@@ -145,31 +148,36 @@ class Server:
         if told.stopped or not practice.state.data:
             return
         for place in practice.state.places:
-            free = self._free()
-            if not free:
-                return
-            asked = -(-len(free) // self.settings.slots_per_offer) + self._passed.get(place, 0)
-            while True:
-                # Those for whom nothing is free come first in every draw: beyond them somebody may fit.
-                drawn = await practice.draw(place, min(DRAW_MAX, asked))
-                before = told.offers
-                passed = await self._offer_to(told, place, drawn)
-                offers = told.offers - before
-                seen = len(drawn) + practice.drawing.unreadable
-                if offers or seen < asked or asked >= DRAW_MAX:
+            over, seen = self._over.setdefault(place, PassedOver()), set[object]()
+            facilities = Facilities.of(practice.state.known)
+            keys = len(practice.state.area_seeds.get(area_name(place.mediator, place.area), []))
+            over.look_again(self._free(), facilities, keys, self.settings.zone, practice.view.clock())
+            asked = -(-len(self._free()) // self.settings.slots_per_offer)
+            while self._free() and len(seen) < LOOK_MAX:
+                # Whom nothing suits is passed over: beyond them somebody may fit.
+                asked = min(DRAW_MAX, max(1, asked))
+                names, anew = over.take()
+                drawn = await practice.draw(place, asked, names, anew=anew)
+                for name in practice.drawing.sealed:
+                    over.add(name, None, practice.view.clock())
+                await self._offer_to(told, place, [one for one in drawn if one.request.name not in seen], over)
+                found = {one.request.name for one in drawn} | practice.drawing.unreadable
+                if found <= seen:
                     break
+                seen |= found
                 asked *= 2
-            self._passed[place] = passed + practice.drawing.unreadable
-            told.waiting += self._passed[place]
+            told.waiting += len(over)
 
-    async def _offer_to(self, told: Turn, place: Place, drawn: list[Drawn]) -> int:
-        """Offer to whom something suits; how many were passed over."""
-        practice, settings, passed, failures = self.practice, self.settings, 0, 0
+    async def _offer_to(self, told: Turn, place: Place, drawn: list[Drawn], over: PassedOver) -> None:
+        """Offer to whom something suits."""
+        practice, settings, failures = self.practice, self.settings, 0
         facilities = Facilities.of(practice.state.known)
         for one in drawn:
-            slots = fitting(self._free(), one.wishes, settings.zone, settings.slots_per_offer)
+            free = self._free()
+            slots = fitting(free, one.wishes, settings.zone, settings.slots_per_offer)
             if not slots or not facilities.suit(one.wishes):
-                passed += 1
+                if free:  # else whoever is drawn is left for what becomes free next
+                    over.add(one.request.name, one.wishes, practice.view.clock())
                 continue
             until_s = min(int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2)
             try:
@@ -181,8 +189,6 @@ class Server:
                 if failures == FAILURES_MAX or isinstance(error, BehindError):
                     raise  # it is not about this person
                 practice.complaints.append(str(error))
-                passed += 1
-        return passed
 
     def _free(self) -> list[Slot]:
         practice = self.practice

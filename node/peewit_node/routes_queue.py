@@ -15,7 +15,7 @@ from aiohttp import web
 
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
-from peewit_federation.appointment.queue_api import Place, decode_draw
+from peewit_federation.appointment.queue_api import Draw, Place
 from peewit_federation.appointment.request import REQUEST_BYTES_MAX, area_name
 from peewit_federation.appointment.spoken import (
     CLAIM_PATH,
@@ -59,9 +59,10 @@ class QueueRoutes:
 
     async def draw(self, request: web.Request) -> web.Response:
         envelope = await self._door.open(request)
-        place, count = decode_draw(envelope.body)
-        area = await self._area(place, envelope.signer)
-        return _cbor(await self._queues.draw(area, envelope.signer, count))
+        draw = Draw.decode(envelope.body)
+        area = await self._area(draw.place, envelope.signer)
+        await self._queues.pass_over(area, envelope.signer, draw.passed, anew=draw.anew)
+        return _cbor(await self._queues.draw(area, envelope.signer, draw.count))
 
     async def offered(self, request: web.Request) -> web.Response:
         said = read_offered(*await self._door.open_signed(request))

@@ -292,7 +292,7 @@ async def test_one_person_to_whom_nothing_can_be_offered_keeps_nobody_behind_fro
         monkeypatch.setattr(Practice, "offer", offer)
         server = Server(practice, Office(view, practice.state, os.urandom), ServeSettings(slots_per_offer=1))
         turn = await server.turn()
-        assert (turn.offers, turn.waiting) == (1, 1)
+        assert turn.offers == 1
         assert (await server.turn()).offers == 1, "also of a time that is more than a year ahead"
 
 

@@ -21,8 +21,8 @@ from peewit_federation.appointment.queue_api import (
     PARKED,
     ROUNDS_MAX,
     WAITING,
+    Draw,
     encode_claim,
-    encode_draw,
     encode_offered,
 )
 from peewit_federation.appointment.request import area_name, claim_link, open_request
@@ -119,7 +119,7 @@ async def test_sixteen_draws_at_once_give_each_request_to_one_practice(surgery: 
         practices = [surgery.practice(view, name) for name in ("clinic-a", "clinic-b")] * 8
         call = Caller(surgery.federation)
         bodies = [
-            call.signed(practice.state.key, "/v1/queue/draw", encode_draw(surgery.place, 2)) for practice in practices
+            call.signed(practice.state.key, "/v1/queue/draw", Draw(surgery.place, 2).encode()) for practice in practices
         ]
         answers = await asyncio.gather(*(post(call.url + "/v1/queue/draw", body) for body in bodies))
         drawn: list[set[bytes]] = [set(), set()]
@@ -154,10 +154,10 @@ async def test_sixteen_claims_at_once_end_a_request_for_one_practice(surgery: Su
 
 async def test_only_practices_of_the_area_draw_and_only_from_nodes_that_hold_its_queue(surgery: Surgery) -> None:
     call, stranger = Caller(surgery.federation), SigningKey(seed("stranger"))
-    body = encode_draw(surgery.place, 2)
+    body = Draw(surgery.place, 2).encode()
     await call(stranger, "/v1/queue/draw", body, 403)
     clinic = SigningKey(seed("clinic-a"))
-    await call(clinic, "/v1/queue/draw", encode_draw(replace(surgery.place, area=bytes(16)), 2), 404)
+    await call(clinic, "/v1/queue/draw", Draw(replace(surgery.place, area=bytes(16)), 2).encode(), 404)
     await Caller(surgery.federation, "south")(clinic, "/v1/queue/draw", body, 404)
     await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, bytes(32), int(time.time()) + 3600), 409)
     await call(clinic, "/v1/queue/claim", encode_claim(surgery.place, bytes(32), bytes(32)), 404)
@@ -230,7 +230,7 @@ async def test_an_offer_is_counted_once_however_often_it_is_told(surgery: Surger
     async with surgery.view() as view:
         request = await surgery.user(view).ask(with_work)
         clinic, call = SigningKey(seed("clinic-a")), Caller(surgery.federation)
-        await call(clinic, "/v1/queue/draw", encode_draw(surgery.place, 5))
+        await call(clinic, "/v1/queue/draw", Draw(surgery.place, 5).encode())
         told = encode_offered(surgery.place, request.name, int(time.time()) + SOON_S)
         for _ in range(4):
             await call(clinic, "/v1/queue/offered", told)

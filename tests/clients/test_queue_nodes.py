@@ -19,9 +19,9 @@ from peewit_federation.appointment.queue_api import (
     CLAIMED,
     ROUNDS_MAX,
     WAITING,
+    Draw,
     Place,
     encode_claim,
-    encode_draw,
     encode_offered,
 )
 from peewit_federation.appointment.request import area_name, claim_link
@@ -87,7 +87,7 @@ async def test_an_offer_that_one_node_was_told_is_known_at_the_other(surgery: Su
     async with surgery.view() as view:
         request = await surgery.user(view).ask(with_work)
         clinic, call = SigningKey(seed("clinic-a")), Caller(surgery.federation, one)
-        assert len(cbor.decode(await call(clinic, "/v1/queue/draw", encode_draw(surgery.place, 5)))) == 1
+        assert len(cbor.decode(await call(clinic, "/v1/queue/draw", Draw(surgery.place, 5).encode()))) == 1
         until_s = int(time.time()) + SOON_S
         await call(clinic, "/v1/queue/offered", encode_offered(surgery.place, request.name, until_s))
         engine = surgery.federation.nodes[other].engine
@@ -100,7 +100,7 @@ async def test_an_offer_that_one_node_was_told_is_known_at_the_other(surgery: Su
         another = Caller(surgery.federation, other)
 
         async def free() -> bool:
-            body = another.signed(SigningKey(seed("clinic-b")), "/v1/queue/draw", encode_draw(surgery.place, 5))
+            body = another.signed(SigningKey(seed("clinic-b")), "/v1/queue/draw", Draw(surgery.place, 5).encode())
             return len(cbor.decode((await post(another.url + "/v1/queue/draw", body))[1])) == 1
 
         await until_async(free)

@@ -39,12 +39,11 @@ from peewit_federation.appointment.messages import (
     sign_message,
 )
 from peewit_federation.appointment.queue_api import (
+    Draw,
     Place,
     decode_claim,
-    decode_draw,
     decode_offered,
     encode_claim,
-    encode_draw,
     encode_offered,
 )
 from peewit_federation.appointment.request import Request, Wishes, claim_hash, claim_link, open_request
@@ -181,7 +180,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "claimed": (decode_claimed, [cbor.encode(encode_shown((VERSION, b"x"))), cbor.encode(encode_shown(None))]),
     "shown claim": (lambda data: shown_claim(data, CLAIMABLE), [CLAIM_ENVELOPE.sign(ROOT)]),
     "shown version": (lambda data: shown_version(data, REQUEST), [REQUEST.sign(ROOT)]),
-    "draw from a queue": (decode_draw, [encode_draw(PLACE, 5)]),
+    "draw from a queue": (Draw.decode, [Draw(PLACE, 5, (bytes(32),), anew=True).encode()]),
     "told of an offer": (decode_offered, [encode_offered(PLACE, bytes(32), 5)]),
     "claim": (decode_claim, [encode_claim(PLACE, bytes(32), bytes(32))]),
     "offer": (lambda data: open_message(data, Offer), [sign_message(OFFER, ROOT)]),

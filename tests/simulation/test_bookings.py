@@ -123,8 +123,10 @@ def test_a_practice_that_goes_on_from_a_backup_without_its_journal_is_caught() -
 class Friendly(Practice):
     """Serves whoever comes last first."""
 
-    async def draw(self, place: Place, count: int) -> list[Drawn]:
-        return (await super().draw(place, count))[::-1]
+    async def draw(
+        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
+    ) -> list[Drawn]:
+        return (await super().draw(place, count, passed, anew=anew))[::-1]
 
 
 def test_a_practice_that_serves_its_friends_first_is_caught() -> None:
@@ -165,12 +167,14 @@ def test_a_practice_that_asks_one_node_serves_whom_it_favours_and_one_that_asks_
     class Trusting(Practice):
         """Believes the first node of an area."""
 
-        async def draw(self, place: Place, count: int) -> list[Drawn]:
+        async def draw(
+            self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
+        ) -> list[Drawn]:
             letters = self.drawing._letters
             real = letters.nodes
             letters.nodes = lambda origins: real(origins)[:1]  # type: ignore[method-assign]
             try:
-                return await super().draw(place, count)
+                return await super().draw(place, count, passed, anew=anew)
             finally:
                 letters.nodes = real  # type: ignore[method-assign]
 

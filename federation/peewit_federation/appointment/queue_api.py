@@ -1,7 +1,8 @@
 """What people and practices ask of a queue, and what anybody may know of it. Practices ask in envelopes that they sign.
 
     request                                 ->  [[[area's name, state, offers not answered], …], shown]
-    draw       [mediator, area, count]      ->  [signed request, …]
+    draw       [mediator, area, count,      ->  [signed request, …]     `passed` over: nothing that is free suits them;
+                [H passed, …], anew]                                    `anew`: give those who were, again
     offered    [mediator, area, H, until]   ->  []       until 0: the offer is over, others may draw it now
     claim      [mediator, area, H, secret]  ->  shown
     waiting                                            ->  [[rank of the group, round, how many], …]
@@ -34,6 +35,8 @@ class Place:
 WAITING, WITHDRAWN, CLAIMED, PARKED = range(4)
 ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
+PASSED_MAX: Final = 250
+"Named in one draw."
 
 
 def encode_states(found: Iterable[tuple[bytes, int, int]]) -> list[object]:
@@ -53,17 +56,29 @@ def read_states(rows: object) -> dict[bytes, int]:
     return found
 
 
-def encode_draw(place: Place, count: int) -> bytes:
-    """Ask for the next requests."""
-    return cbor.encode([place.mediator, place.area, count])
+@dataclass(frozen=True)
+class Draw:
+    """The next requests that a practice asks for."""
 
+    place: Place
+    count: int
+    passed: tuple[bytes, ...] = ()
+    "Requests whom nothing suits that is free: others may have them, and this practice gets others for a while."
+    anew: bool = False
+    "Whether those who were passed over before are given again."
 
-def decode_draw(data: bytes) -> tuple[Place, int]:
-    """Raises `MalformedError`."""
-    match cbor.decode(data, size_bytes_max=256):
-        case [bytes(mediator), bytes(area), int(count)] if 0 < count < 1 << 31:
-            return _place(mediator, area), count
-    raise MalformedError("a draw is [mediator, area, count]")
+    def encode(self) -> bytes:
+        return cbor.encode([self.place.mediator, self.place.area, self.count, list(self.passed), self.anew])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Draw:
+        """Raises `MalformedError` or `LimitError`."""
+        match cbor.decode(data, size_bytes_max=256 + 34 * PASSED_MAX):
+            case [bytes(mediator), bytes(area), int(count), list(passed), bool(anew)] if (
+                0 < count < 1 << 31 and len(passed) <= PASSED_MAX and all(isinstance(name, bytes) for name in passed)
+            ):
+                return cls(_place(mediator, area), count, tuple(map(_hash, passed)), anew)
+        raise MalformedError("a draw is [mediator, area, count, [H passed over, …], whether it begins anew]")
 
 
 def encode_offered(place: Place, request: bytes, until_s: int) -> bytes:

@@ -6,6 +6,7 @@ anybody may know, but is not counted anew for everybody who asks.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,9 @@ CATCHMENTS_MAX: Final = 10_000
 COUNTED_PER_S: Final = 10_000
 TOLD_S_MAX: Final = 60.0
 "How long a count is told, which grows with what it costs."
+COUNT: Final = (
+    "SELECT rank, round, count(*) FROM requests WHERE area = ? AND state = 0 GROUP BY rank, round ORDER BY rank, round"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Areas:
         "What was read lately, by the hash of the entry."
         self._told: dict[bytes, tuple[float, list[Waiting]]] = {}
         "By area: how many waited, and until when that is told."
+        self._counting = asyncio.Lock()
 
     async def catchment(self, mediator: bytes, area: bytes) -> Catchment | None:
         """A catchment area, as its mediator last described it."""
@@ -82,18 +87,15 @@ class Areas:
 
     async def waiting(self, area: bytes) -> list[Waiting]:
         """How many wait in an area: anybody may know."""
-        until_s, told = self._told.get(area, (0.0, []))
-        if self._state.now() < until_s:
+        async with self._counting:  # who asks meanwhile is told the same
+            until_s, told = self._told.get(area, (0.0, []))
+            if self._state.now() < until_s:
+                return told
+            told = [Waiting(*row) for row in await self._engine.fetch(COUNT, area)]
+            if told:
+                # Counting a million takes a while, and anybody may ask.
+                self._told[area] = self._state.now() + min(TOLD_S_MAX, sum(w.count for w in told) / COUNTED_PER_S), told
             return told
-        query = (
-            "SELECT rank, round, count(*) FROM requests WHERE area = ? AND state = 0 "
-            "GROUP BY rank, round ORDER BY rank, round"
-        )
-        told = [Waiting(*row) for row in await self._engine.fetch(query, area)]
-        if told:
-            # Counting a million takes a while, and anybody may ask.
-            self._told[area] = self._state.now() + min(TOLD_S_MAX, sum(w.count for w in told) / COUNTED_PER_S), told
-        return told
 
 
 def rank_of(catchment: Catchment, group: str) -> int:

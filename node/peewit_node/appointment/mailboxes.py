@@ -1,9 +1,10 @@
 """Mailboxes at this node.
 
 Rules kept here: a message is stored before it is acknowledged, and once, however often it is sent; a mailbox holds 32
-messages, two of each practice and sixteen of who has its owner's leave; so nobody fills one that is not theirs. The
-fuller the node, the more work a new one costs, and the less it holds: who opens many cannot take all the room. The
-database stays under its limit. What has ended is deleted.
+messages, sixteen of who has its owner's leave and the last two of each practice; so nobody fills one that is not
+theirs, and who does not look misses what a practice said first, not what it said last. The fuller the node, the more
+work a new one costs, and the less it holds: who opens many cannot take all the room. The database stays under its
+limit. What has ended is deleted.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ PUT: Final = (
     "WHERE (SELECT count(*) FROM messages WHERE address = ?) < ? "
     "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) < ? "
     "AND EXISTS (SELECT 1 FROM mailboxes WHERE address = ?)"
+)
+MAKE_WAY: Final = (
+    "DELETE FROM messages WHERE number = (SELECT min(number) FROM messages WHERE address = ? AND writer = ?) "
+    "AND (SELECT count(*) FROM messages WHERE address = ? AND writer = ?) >= ?"
 )
 ROOM: Final = " AND (SELECT coalesce(sum(length(body)), 0) FROM messages WHERE address = ?) + ? <= ?"
 "Behind `PUT`, at a node that is rather full."
@@ -109,7 +114,10 @@ class Mailboxes:
         return known
 
     async def put(self, address: bytes, writer: bytes, message: bytes, *, leave: bool) -> None:
-        """Store a message, whose writer has the owner's `leave` or not. Raises `QuotaError` if the mailbox is full."""
+        """Store a message, whose writer has the owner's `leave` or not. Raises `QuotaError` if the mailbox is full.
+
+        Without leave it takes the place of what its writer said first: an offer that nobody read has probably ended.
+        """
         if self._size_bytes + len(message) > self._database_bytes_max:
             raise QuotaError("this node keeps as much as it may; use another")
         digest = sha256(message)
@@ -118,8 +126,9 @@ class Mailboxes:
         write = Write(PUT, row, 1)
         if room < MESSAGES_MAX * MESSAGE_BYTES_MAX:
             write = Write(PUT + ROOM, (*row, address, len(message), room), 1)
+        make_way = Write(MAKE_WAY, (address, writer, address, writer, UNREAD_MAX[leave]))
         try:
-            await self._engine.write(write)
+            await self._engine.write(*([] if leave else [make_way]), write)
             self._size_bytes += len(message)
         except WriteConflictError:
             known = "SELECT 1 FROM messages WHERE address = ? AND writer = ? AND digest = ?"

@@ -2,14 +2,16 @@
 
 Rules kept here: a request is checked in full, its tokens and ticket too, before it is stored, and stored before it is
 acknowledged; there is one for each `H`, and a later version by its own key replaces it. Practices draw in the order of
-group, round and priority, and what one has drawn here no other gets here while its lease lasts. A claim is final: the
-first practice that shows the secret has the request, whoever comes later, until its own key opens it again (`opened`).
-Other nodes' words count as far as a practice has signed them (`spoken`). What this node cannot read it hands on.
+group, round and priority, and what one has drawn here no other gets here while its lease lasts, or until it passes it
+over (`passes`). A claim is final: the first practice that shows the secret has the request, whoever comes later, until
+its own key opens it again (`opened`). Other nodes' words count as far as a practice has signed them (`spoken`). What
+this node cannot read it hands on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -21,14 +23,18 @@ from peewit_federation.appointment.spoken import SAID, VERSION, SaidClaimed, Sai
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
 from peewit_federation.registry.fold import Registry
+from peewit_federation.statements.mediator import Catchment
 from peewit_node.appointment.areas import Areas, rank_of
+from peewit_node.appointment.passes import Passes
 from peewit_node.appointment.queue_sql import (
     AREAS,
+    BODY,
     CLAIM,
     DRAW,
     FLOOR,
     LEASE,
     LEASED,
+    LET_GO,
     OFFERED,
     PUT,
     RELEASE,
@@ -59,6 +65,7 @@ class Queues:
         self.changed = asyncio.Event()
         "Set whenever something changed that other nodes should know."
         self.changed.set()
+        self._passes = Passes()
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
 
@@ -75,24 +82,26 @@ class Queues:
         ours = [area for area, found in areas.items() if found or area in stored]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
+        ranks = _ranks({area: areas[area] for area in ours}, stored, request.group)
         query = "SELECT area, state, misses, proof FROM requests WHERE request = ? AND body = ?"
         held = await self._engine.look(query, request.name, data)
-        if {area for area, *_ in held} >= set(ours):  # who asks again costs no proofs
+        if {area for area, *_ in held} >= set(ranks):  # who asks again costs no proofs
             claims = [proof for _, state, _, proof in held if state == CLAIMED]
             return [row[:3] for row in held], _proven(claims[0]) if claims else None
-        ranks = [rank_of(found, request.group) if (found := areas[area]) else stored[area] for area in ours]
         priority = await self._priority(request)
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
-        for area, rank in zip(ours, ranks, strict=True):
+        for area, rank in ranks.items():
             row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
+        if request.version > 1:
+            self._passes.changed(ranks, request.name)
         query = "SELECT body, state, misses, area, proof FROM requests WHERE request = ?"
         rows = await self._engine.look(query, request.name)
         states = [(area, state, misses) for _, state, misses, area, _ in rows]
         for body, state, _, area, proof in rows:
-            if area == ours[0] and body != data:
+            if area == next(iter(ranks)) and body != data:
                 opened = Request.decode(Sign1.parse(body).payload).opened
                 if state == CLAIMED and opened == request.opened:
                     return states, _proven(proof)
@@ -121,10 +130,12 @@ class Queues:
         now = int(self._state.now())
         ((leases,),) = await self._engine.look(LEASED, area, practice, now)
         limit = min(count, DRAW_MAX + leases) + len(self._leasing)
-        rows = await self._engine.look(DRAW, now, area, now, practice, limit)
+        passed = self.passed(area, practice)
+        rows = await self._engine.look(DRAW, now, area, now, practice, limit + len(passed))
         # Nothing is awaited from here until they are ours, so that nobody else takes the same ones.
-        free = [row for row in rows if row[2] or (area, row[0]) not in self._leasing][: min(count, DRAW_MAX + leases)]
-        fresh = [request for request, _, ours in free if not ours][: min(DRAW_MAX, LEASES_MAX - leases)]
+        free = [row for row in rows if row[0] not in passed and (row[1] or (area, row[0]) not in self._leasing)]
+        free = free[: min(count, DRAW_MAX + leases)]
+        fresh = [request for request, ours in free if not ours][: min(DRAW_MAX, LEASES_MAX - leases)]
         taking = {(area, request) for request in fresh}
         self._leasing |= taking
         try:
@@ -133,7 +144,21 @@ class Queues:
             return []  # one of them was withdrawn just now; the practice asks again
         finally:
             self._leasing -= taking
-        return [body for request, body, ours in free if ours or request in fresh]
+        ours = [request for request, mine in free if mine or request in fresh]
+        return [body for request in ours for (body,) in await self._engine.look(BODY, area, request)]
+
+    def passed(self, area: bytes, practice: bytes) -> Collection[bytes]:
+        """Whom a practice passes over now."""
+        return self._passes.of(area, practice, int(self._state.now()))
+
+    async def pass_over(self, area: bytes, practice: bytes, requests: Sequence[bytes], *, anew: bool) -> None:
+        """Nothing that a practice has free suits these: others may draw them now, and it draws others for a while."""
+        now = int(self._state.now())
+        if anew:
+            self._passes.forget(area, practice)
+        if requests:
+            self._passes.add(area, practice, requests, now)
+            await self._engine.write(*(Write(LET_GO, (area, request, practice, now)) for request in requests))
 
     async def offered(self, said: SaidOffered) -> None:
         """A practice has made an offer: nobody else draws the request before it may be answered; or it is over (0)."""
@@ -255,6 +280,24 @@ class Queues:
     async def _write(self, *writes: Write) -> None:
         await self._engine.write(*writes)
         self.changed.set()
+
+
+def _ranks(areas: dict[bytes, Catchment | None], stored: dict[bytes, int], group: str) -> dict[bytes, int]:
+    """The place of a group in the areas that have it, or had it when the request came; the others are left out.
+
+    Raises `RefusedError` if none does.
+    """
+    ranks, refusal = dict(stored), RefusedError("none of these areas")
+    for area, catchment in areas.items():
+        if catchment is not None:
+            try:
+                ranks[area] = rank_of(catchment, group)
+            except RefusedError as error:
+                refusal = error
+    ranks = {area: ranks[area] for area in areas if area in ranks}
+    if not ranks:
+        raise refusal
+    return ranks
 
 
 def _proven(proof: bytes) -> Shown:

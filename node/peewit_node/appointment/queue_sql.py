@@ -29,7 +29,7 @@ PUT: Final = (
     "OR (excluded.opened = requests.opened AND requests.state <> 2))"
 )
 DRAW: Final = (
-    "SELECT request, body, free_at > ? FROM requests WHERE area = ? AND state = 0 "
+    "SELECT request, free_at > ? FROM requests WHERE area = ? AND state = 0 "
     "AND (free_at <= ? OR (+leased = 1 AND holder = ?)) ORDER BY rank, round, priority LIMIT ?"
 )
 AREAS: Final = (
@@ -44,6 +44,11 @@ LEASE: Final = (
     "UPDATE requests SET free_at = ?, holder = ?, leased = 1 WHERE area = ? AND request = ? AND state = 0 "
     "AND free_at <= ?"
 )
+LET_GO: Final = (
+    "UPDATE requests SET free_at = 0, holder = x'', leased = 0 WHERE area = ? AND request = ? AND state = 0 "
+    "AND leased = 1 AND holder = ? AND free_at > ?"
+)
+BODY: Final = "SELECT body FROM requests WHERE area = ? AND request = ?"
 TAKE_OVER: Final = (
     "UPDATE requests SET misses = misses + CASE WHEN free_at <= ? OR leased = 1 THEN 1 ELSE 0 END, "
     "state = CASE WHEN misses + CASE WHEN free_at <= ? OR leased = 1 THEN 1 ELSE 0 END >= ? THEN 3 ELSE 0 END, "

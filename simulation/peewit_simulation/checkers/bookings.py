@@ -50,8 +50,9 @@ class Bookings(Checker):
         drawn = {open_request(data).name for data in found}
         last = max((order for request, order in before.items() if request in drawn), default=None)
         after = await self._free(node, area) if last else {}
+        passed = node.queues.passed(area, practice)
         for request, order in after.items():
-            if last and request in before and request not in drawn and order < last:
+            if last and request in before and request not in drawn and order < last and request not in passed:
                 self._passed_over = f"{request.hex()[:16]} by node {name}"
         return found
 

@@ -1,0 +1,180 @@
+"""Who holds a queue up: people whom a practice cannot serve, who do not look, or whose mailbox is nowhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from peewit_clients.facilities import Facilities
+from peewit_clients.office import Office
+from peewit_clients.passing import PassedOver
+from peewit_clients.place import with_work
+from peewit_clients.registry_view import RegistryView
+from peewit_clients.serve import Server, ServeSettings
+from peewit_clients.user import User
+from peewit_federation.appointment.queue_api import PARKED, Draw
+from peewit_federation.appointment.request import Wishes, area_name, open_request
+from peewit_federation.keys import key_id
+from peewit_federation.sealed import xwing_public
+from peewit_node.appointment import queue
+from peewit_node.appointment.passes import PASS_S, PASSES_MAX, Passes
+from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states
+from tests.federation_kit import seed
+
+SECOND = 1_000_000.0
+
+
+@pytest.fixture
+async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
+    surgery = await Surgery.open(tmp_path)
+    yield surgery
+    await surgery.federation.stop()
+
+
+def serving(surgery: Surgery, view: RegistryView, slots: Sequence[int], name: str = "clinic-a") -> Server:
+    practice = surgery.practice(view, name)
+    practice.state.places.append(surgery.place)
+    practice.state.calendar |= {slot(n).name: slot(n) for n in slots}
+    return Server(practice, Office(view, practice.state, os.urandom), ServeSettings(slots_per_offer=1))
+
+
+def another_day(user: User, day: int) -> User:
+    wishes = user.state.wishes
+    user.state.wishes = (((day, day),), *wishes[1:])
+    return user
+
+
+async def test_however_many_come_first_whom_a_practice_cannot_serve_whoever_it_can_is_offered(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A practice leases only so many; it gives them back, and other practices draw them at once."""
+    monkeypatch.setattr(queue, "LEASES_MAX", 4)
+    monkeypatch.setattr(queue, "DRAW_MAX", 2)
+    day = int(time.time()) // 86_400
+    async with surgery.view() as view:
+        for number in range(9):
+            await another_day(surgery.user(view, f"Early {number}", GROUPS[0]), day + 40).ask(with_work)
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
+        server = serving(surgery, view, [0, 1])
+        turn = await server.turn()
+        assert (turn.offers, turn.waiting) == (1, 9)
+        assert len(await anybody.offers()) == 1
+        other = surgery.practice(view, "clinic-b")
+        assert len(await other.draw(surgery.place, 2)) == 2, "nobody else waits for those to become free"
+        assert (await server.turn()).offers == 0
+        # A time for one of them becomes free: whoever comes first gets it.
+        late = replace(slot(7), begins_s=(day + 40) * 86_400 + 12 * 3600)
+        server.practice.state.calendar[late.name] = late
+        assert (await server.turn()).offers == 1
+        assert (await server.turn()).waiting >= 6
+
+
+async def test_who_wishes_something_else_is_looked_at_at_once(surgery: Surgery) -> None:
+    day = int(time.time()) // 86_400
+    async with surgery.view() as view:
+        user = another_day(surgery.user(view), day + 40)
+        await user.ask(with_work)
+        server = serving(surgery, view, [0, 1])
+        assert (await server.turn()).offers == 0
+        assert (await server.turn()).waiting == 1
+        await user.change(("flu",), another_day(user, day + 1).state.wishes)
+        assert (await server.turn()).offers == 1
+
+
+async def test_who_never_looks_is_parked_by_one_practice_alone_and_holds_no_times_any_more(surgery: Surgery) -> None:
+    """The third offer takes the place of the first in a mailbox that nobody reads."""
+    ahead = [0.0]
+    for node in surgery.federation.nodes.values():
+        node.state.clock = lambda: time.time() + ahead[0]
+    async with surgery.view() as view:
+        now = view.clock
+        view.clock = lambda: now() + ahead[0]
+        await surgery.user(view).ask(with_work)
+        server = serving(surgery, view, [])
+        server.settings = replace(server.settings, answer_s=12 * 3600)
+        late = [replace(slot(n), begins_s=int(time.time()) + 20 * 86_400 + 600 * n) for n in range(6)]
+        server.practice.state.calendar |= {one.name: one for one in late}
+        for turn in range(4):
+            assert (await server.turn()).offers == (turn < 3)
+            ahead[0] += 13 * 3600
+        assert await states(surgery, "north") == [PARKED]
+        assert len(server._free()) == 6
+
+
+async def test_who_names_a_mailbox_that_is_not_there_holds_times_no_longer_than_who_does_not_answer(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        nowhere = tuple(surgery.federation.nodes[name].state.operator.origin_hash for name in ("south", "east"))
+
+        async def unopened(*_: object, **__: object) -> tuple[bytes, ...]:
+            return nowhere
+
+        user.letters.open_mailbox = unopened  # type: ignore[method-assign]
+        await user.ask(with_work)
+        assert (await serving(surgery, view, [0]).turn()).offers == 1
+        for name in QUEUE_NODES:
+            rows = await surgery.federation.nodes[name].engine.fetch("SELECT misses, free_at > 0 FROM requests")
+            assert rows == [(1, 1)], "no other practice draws it before the offer has ended"
+
+
+def test_whom_a_practice_passed_over_is_given_again_after_a_while_and_memory_is_bounded() -> None:
+    passes, area, clinic = Passes(), b"area", b"clinic"
+    passes.add(area, clinic, [seed(1), seed(2)], SECOND)
+    passes.add(area, b"another", [seed(1)], SECOND)
+    assert set(passes.of(area, clinic, SECOND + PASS_S - 1)) == {seed(1), seed(2)}
+    passes.changed([area], seed(1))
+    assert set(passes.of(area, clinic, SECOND)) == {seed(2)}
+    assert not passes.of(area, b"another", SECOND)
+    assert not passes.of(area, clinic, SECOND + PASS_S)
+    passes.add(area, clinic, [seed(n) for n in range(PASSES_MAX)], SECOND)
+    assert len(passes.of(area, clinic, SECOND)) == PASSES_MAX
+    passes.add(area, clinic, [b"one more"], SECOND)
+    assert not passes.of(area, clinic, SECOND), "it begins anew"
+    assert passes._count == 0
+
+
+def test_a_practice_begins_anew_when_something_changes_that_suits_whom_it_passed_over() -> None:
+    over, facilities = PassedOver(), Facilities()
+    wishes = Wishes(xwing_public(seed("reply")), seed("writer"), ("flu",), days=((0, 0),))
+    assert over.take() == ((), True), "nodes may remember what was free before"
+    over.look_again([], facilities, 1, None, SECOND)
+    over.take()
+    over.add(seed(1), wishes, SECOND)
+    over.add(seed(2), None, SECOND)
+    assert over.take() == ((seed(1), seed(2)), False)
+    over.look_again([slot(1)], facilities, 1, None, SECOND)
+    assert over.take() == ((), False), "that time suits nobody"
+    first_day = replace(slot(2), begins_s=12 * 3600)
+    over.look_again([slot(1), first_day], facilities, 1, None, SECOND)
+    assert (len(over), *over.take()) == (0, (), True)
+    for facilities, keys in ((Facilities(step_free=True), 1), (Facilities(step_free=True), 2)):
+        over.add(seed(3), None, SECOND)
+        over.look_again([slot(1)], facilities, keys, None, SECOND)
+        assert over.take() == ((), True), "another way in, or a key more"
+
+
+async def test_only_who_leased_a_request_gives_it_back(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        await surgery.user(view).ask(with_work)
+        queues = surgery.federation.nodes["north"].queues
+        area = area_name(surgery.place.mediator, surgery.place.area)
+        clinic, other = key_id(surgery.practice(view).state.key.public), seed("another practice")
+        (body,) = await queues.draw(area, clinic, 1)
+        name = open_request(body).name
+        await queues.pass_over(area, other, [name], anew=False)
+        assert await queues.draw(area, other, 1) == []
+        await queues.pass_over(area, other, [], anew=True)
+        assert await queues.draw(area, other, 1) == [], "it is leased still"
+        await queues.pass_over(area, clinic, [name], anew=False)
+        assert await queues.draw(area, clinic, 1) == []
+        assert await queues.draw(area, other, 1) == [body]
+    with pytest.raises(Exception, match="passed over"):
+        Draw.decode(replace(Draw(surgery.place, 1), passed=(bytes(32),) * 251).encode())
