@@ -225,8 +225,8 @@ def test_letters_that_are_sent_once_and_forgotten_are_caught(monkeypatch: pytest
         await real(outbox, name, letter)
 
     monkeypatch.setattr("peewit_simulation.bookings.CALM_S", 200.0)
-    assert simulate_bookings(9).broken is None
+    assert simulate_bookings(92).broken is None
     monkeypatch.setattr(Outbox, "_send", once)
-    broken = simulate_bookings(9).broken
+    broken = simulate_bookings(92).broken
     assert broken is not None
     assert "have not heard what their practice said" in broken.what
