@@ -228,7 +228,14 @@ class Asking:
 
     async def renew(self) -> None:
         """Bring a later version: who did not answer offers is drawn again, in the old place. May be repeated."""
-        await self._bring(self._side.asked())
+        await self._bring(self._resealed(self._side.asked()))
+
+    def _resealed(self, request: Request) -> Request:
+        """With the same wishes, sealed to the keys that areas have now; as it is if none may be asked now."""
+        state = self._side.state
+        with suppress(UnknownError):
+            return replace(request, wishes=self._sealed(state.services, state.wishes, request.wishes))
+        return request
 
     async def withdraw(self) -> None:
         """Take the request out of all queues, for whoever wants no appointment any more. May be repeated.
@@ -255,7 +262,7 @@ class Asking:
     async def reopen(self) -> None:
         """Ask again after a booking ended, or a practice never answered or may not act, in the old place.
 
-        Raises `RefusedError` while an appointment stands, and after the second time.
+        Raises `RefusedError` while an appointment stands, and after so many times that nobody means it.
         """
         request, chosen = self._side.asked(), self._side.state.chosen
         lost = self._side.practice_verdict() in (Verdict.SUSPENDED, Verdict.REVOKED, Verdict.EXPIRED)
@@ -265,12 +272,14 @@ class Asking:
             raise RefusedError(said("error_visit_over"))
         if chosen is not None and chosen.state is not Standing.DECLINED:
             if request.opened + 1 >= OPENINGS:
-                raise RefusedError(said("error_opened_twice"))
+                raise RefusedError(said("error_opened_often", count=OPENINGS - 1))
             request = replace(request, opened=request.opened + 1)
         if chosen is not None:
             self._side.state.done.append(chosen.offer.mailbox)
         self._side.state.chosen = None
         self._side.state.withdrawn = False
+        self._side.state.shown = ()
+        request = self._resealed(request)
         claimed = await self._bring(request)
         if claimed and request.opened + 1 < OPENINGS:
             # A practice that declined, or another, had claimed it at some node already.

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import Final
 
 from peewit_clients.backend import UnreachableError
-from peewit_clients.letters import BOXES_MAX, MAILBOX_NODES, readable
-from peewit_clients.offers import Found, Offers
+from peewit_clients.letters import BOXES_MAX, MAILBOX_NODES, NobodyThereError, readable
+from peewit_clients.offers import AHEAD_S_MAX, Found, Offers
 from peewit_clients.user_side import MAILBOX_S, UserSide
-from peewit_clients.user_state import Chosen, Standing
+from peewit_clients.user_state import DAY_S, Chosen, Standing
 from peewit_clients.words import said, told
 from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, Terms, give_leave
 from peewit_federation.appointment.messages import (
@@ -39,13 +39,16 @@ from peewit_federation.appointment.notes import (
 from peewit_federation.appointment.request import claim_link
 from peewit_federation.errors import ForgeryError, RefusedError, SenderError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
-from peewit_federation.passports.messages import delivery_context, read_delivery, with_delivery
+from peewit_federation.passports.messages import Delivery, delivery_context, read_delivery, with_delivery
 from peewit_federation.sealed import open_sealed, seal, xwing_public
 
 WORDS_KEPT: Final = 20
 WORDS_BYTES: Final = 8 * 1024
 PASSPORTS_KEPT: Final = 20
-DAY_S: Final = 86_400
+PASSPORTS_EACH: Final = 6
+"Of one appointment, so that no practice drives out what others have issued."
+PASSPORT_BYTES_MAX: Final = 6 * 1024
+"So that the newest ones have room in a recovery copy, whatever a practice delivers."
 AFTER_S: Final = 7 * 86_400
 "After the last slot of an offer, in which a practice may still write."
 
@@ -199,7 +202,13 @@ class Conversation:
             delivery = read_delivery(plain, chosen.practice.signing_key)
         except SenderError:
             return False
-        self._side.state.passports = with_delivery(self._side.state.passports, delivery)[-PASSPORTS_KEPT:]
+        if delivery.request != self._side.asked().name or len(delivery.encode()) > PASSPORT_BYTES_MAX:
+            return False
+        state = self._side.state
+        held = [(one, Delivery.decode(one).request) for one in with_delivery(state.passports, delivery)]
+        mine = [one for one, request in held if request == delivery.request][-PASSPORTS_EACH:]
+        kept = [one for one, request in held if request != delivery.request or one in mine]
+        state.passports = kept[-PASSPORTS_KEPT:]
         return True
 
     def _confirmed(self, chosen: Chosen, plain: bytes) -> None:
@@ -208,6 +217,8 @@ class Conversation:
         begins_s, minutes = next((b, m) for slot, b, m, _ in chosen.offer.slots if slot == chosen.slot)
         if (confirm.request, confirm.slot) != (self._side.asked().name, chosen.slot):
             raise ForgeryError("a confirmation of another request or slot than was accepted")
+        if chosen.state is Standing.CANCELLED and not chosen.begins_s and confirm.state == DECLINED:
+            chosen.state = Standing.DECLINED  # cancelled before it looked: it has claimed nothing
         if chosen.state is not Standing.SENT:
             return
         if confirm.state == DECLINED:
@@ -224,8 +235,11 @@ class Conversation:
         chosen.seen[lane(note.what)] = note.number
         if note.text:
             self._heard(chosen, note.text, theirs=True)
+        far = note.begins > self._side.view.clock() + AHEAD_S_MAX
         if note.what == CANCEL:
             chosen.state = Standing.CANCELLED
+        elif note.what == MOVE and far:
+            self._offers.dropped.append(said("error_offer_far"))
         elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
             chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
         elif note.what == ELSEWHERE:
@@ -242,11 +256,21 @@ class Conversation:
         """Say something to the practice."""
         await self._say(WORDS, text)
 
-    async def cancel(self, text: str = "") -> None:
-        """Give the appointment back. May be repeated."""
-        chosen = await self._say(CANCEL, text)
+    async def cancel(self, text: str = "") -> bool:
+        """Give the appointment back; whether the practice was told. May be repeated.
+
+        A practice that has no mailbox any more keeps nobody in an appointment.
+        """
+        told = True
+        try:
+            await self._say(CANCEL, text)
+        except NobodyThereError:
+            told = False
+        chosen = self._side.state.chosen
+        assert chosen is not None
         chosen.state = Standing.CANCELLED
         self._side.save()
+        return told
 
     async def _say(self, what: int, text: str) -> Chosen:
         chosen = self._side.state.chosen

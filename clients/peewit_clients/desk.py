@@ -18,18 +18,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError
 from peewit_clients.letters import Letters
 from peewit_clients.mediator import Mediator
-from peewit_clients.office import device_key, letter_nodes, post_letter
+from peewit_clients.office import KEYS_KEPT, device_key, letter_nodes, post_letter
 from peewit_clients.plans import DAY_S, Plan, Planner
 from peewit_clients.tables import ProviderRow
 from peewit_clients.vouching import Asked
 from peewit_clients.words import said
 from peewit_federation import cbor
 from peewit_federation.appointment.applications import (
+    KEYS_MAX,
     LETTERS_MAX,
     Application,
     Decision,
@@ -55,6 +57,8 @@ from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Issuer, Provider
 
 ROTATION_S = 7 * DAY_S
+SHARED_AT_ONCE = 64
+"Keys in one letter, of which each device gets a copy."
 DECISION_S = 30 * DAY_S
 DROPPED_AT_ONCE = 50
 "Letters that one request may name."
@@ -165,7 +169,7 @@ class Desk:
                     self.yes.setdefault(wish, set()).add(letter.digest)
                 return None
             shared = read_shared(plain, key)
-            for area, seed in shared.keys:
+            for area, seed in reversed(shared.keys):
                 state.learn(Catchment.KIND, area, seed)
             return None
         if application.mediator != mediator:
@@ -248,10 +252,11 @@ class Desk:
         standing = [s for s in subjects if self.role.view.finder.look(mine, Provider.KIND, s, now_s).verdict
                     is Verdict.ACTIVE]  # fmt: skip
         failed = await self._send([(subject, None) for subject in standing])
-        keys = tuple((area, seed) for area, _ in self._areas() for seed in self._seeds(area))
-        if keys and len(self.role.view.registry.cuts.get(mine, {})) > 1:
-            plain = sign_for(SharedKeys(keys[:64]), self.role.state.key)
-            await post_letter(self.role.view, mine, plain, self.role.state.key.public)
+        keys = self._keys([area for area, _ in self._areas()])
+        if len(self.role.view.registry.cuts.get(mine, {})) > 1:
+            for start in reversed(range(0, len(keys), SHARED_AT_ONCE)):  # the newest last, as they are learnt
+                plain = sign_for(SharedKeys(keys[start : start + SHARED_AT_ONCE]), self.role.state.key)
+                await post_letter(self.role.view, mine, plain, self.role.state.key.public)
         return failed
 
     async def _send(self, practices: Sequence[tuple[bytes, Filed | None]]) -> list[str]:
@@ -272,9 +277,9 @@ class Desk:
         assert isinstance(grant, Provider)
         secret = self.role.state.secret(Provider.KIND, subject)
         salt, fields = cbor.decode(secret) if secret else (b"", None)
-        keys = tuple((area, seed) for area in grant.areas for seed in self._seeds(area))
+        keys = self._keys(grant.areas)
         data = practice_data(fields) if fields is not None else b""
-        await self._decide(Decision(subject, 1, "", data, salt, keys[:64]), grant.encryption_key, grant.areas)
+        await self._decide(Decision(subject, 1, "", data, salt, keys), grant.encryption_key, grant.areas)
 
     async def reject(self, filed: Filed, reason: str) -> None:
         """Tell a practice why it is not admitted, and delete its letter."""
@@ -312,11 +317,21 @@ class Desk:
                     found.append((area, statement))
         return found
 
+    def _keys(self, areas: Sequence[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+        """The keys of areas, the newest of each first, as many as there is room for."""
+        seeds = {area: self._seeds(area) for area in areas}
+        turns = range(max(map(len, seeds.values()), default=0))
+        found = ((area, mine[turn]) for turn in turns for area, mine in seeds.items() if turn < len(mine))
+        return tuple(islice(found, KEYS_MAX))
+
     def _seeds(self, area: bytes) -> list[bytes]:
-        """Of the keys that the area has now, as far as this device knows them."""
-        statement = next((found for known, found in self._areas() if known == area), None)
-        publics = {public for _, public in statement.keys} if statement else set()
-        return [seed for seed in self.role.state.secrets(Catchment.KIND, area) if xwing_public(seed) in publics]
+        """Of the keys that the area has and had, as far as this device knows them, the newest first.
+
+        Whoever waits has sealed wishes to the key of then; a practice that is admitted today reads them, too.
+        """
+        if not any(known == area for known, _ in self._areas()):
+            return []
+        return self.role.state.secrets(Catchment.KIND, area)[::-1][:KEYS_KEPT]
 
     def rotate(self, planner: Planner) -> Plan:
         """The next key for every area whose last one has begun, to be used a week after that."""

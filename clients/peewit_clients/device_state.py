@@ -178,9 +178,9 @@ class DeviceState(DeviceFile):
         return found
 
     def secrets(self, kind: int, subject: bytes) -> list[bytes]:
-        """All secrets that this device knows of a subject, ascending."""
-        query = "SELECT box FROM secrets WHERE kind = ? AND subject = ?"
-        return sorted(self._open(row[0], subject) for row in self._database.execute(query, (kind, subject)))
+        """All secrets that this device knows of a subject, in the order in which it learnt them."""
+        query = "SELECT box FROM secrets WHERE kind = ? AND subject = ? ORDER BY rowid"
+        return [self._open(row[0], subject) for row in self._database.execute(query, (kind, subject))]
 
     def learn(self, kind: int, subject: bytes, secret: bytes) -> None:
         """Keep a secret that another device of the mediator shares."""

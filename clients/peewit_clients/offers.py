@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from peewit_clients.registry_view import MEANING
 from peewit_clients.user_side import UserSide
-from peewit_clients.user_state import Standing
+from peewit_clients.user_state import DAY_S, Standing
 from peewit_clients.words import Said, said, told, verdict_line
 from peewit_federation.appointment.mailbox import Terms
 from peewit_federation.appointment.messages import (
@@ -29,6 +30,11 @@ from peewit_federation.registry.subjects import Verdict
 from peewit_federation.sealed import Context, open_sealed, xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Provider
+
+ANSWER_S_MAX: Final = 3 * DAY_S + 3600
+"As long as nodes let an offer be answered, and what clocks differ."
+AHEAD_S_MAX: Final = 400 * DAY_S
+"Mailboxes last as long: who is booked later could not say that nobody comes."
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,8 @@ class Offers:
                     if not self._opens(request, message):
                         gone.append(message)
         back = [message for message, item in found.items() if self._withdrawn(item, notes)]
-        if self._chosen_is_withdrawn(notes) or back:
-            gone += [*back, *noted]
+        self._chosen_is_withdrawn(notes)
+        gone += [*back, *noted]  # also of an offer that is not here any more: nobody else would delete them
         if gone:
             # A practice may leave two letters: what is over makes room for the next.
             await self._side.letters.delete(self._side.state.mail_key, request.mailbox_nodes, gone)
@@ -108,11 +114,11 @@ class Offers:
                     return True
         return False
 
-    def _chosen_is_withdrawn(self, notes: Sequence[bytes]) -> bool:
+    def _chosen_is_withdrawn(self, notes: Sequence[bytes]) -> None:
         """Whether the practice took its offer back as we accepted it: then that came too late, and nobody is coming."""
         chosen = self._side.state.chosen
         if chosen is None or chosen.state is not Standing.SENT:
-            return False
+            return
         for data in notes:
             with suppress(SenderError):
                 note = read_practice_note(data, chosen.practice.signing_key)
@@ -122,8 +128,7 @@ class Offers:
                     if note.text:
                         chosen.words.append((int(self._side.view.clock()), True, note.text))
                     self._side.save()
-                    return True
-        return False
+                    return
 
     def _check(self, request: Request, message: bytes) -> Found:
         context = offer_context(request.mailbox, xwing_public(self._side.state.reply_seed))
@@ -135,6 +140,9 @@ class Offers:
         declined = {chosen.offer.mailbox} if chosen is not None and decided else set()
         if self._side.view.clock() >= offer.until or offer.mailbox in {*self._side.state.done, *declined}:
             raise OverError(said("error_offer_spent"))
+        now_s = self._side.view.clock()
+        if offer.until > now_s + ANSWER_S_MAX or any(begins > now_s + AHEAD_S_MAX for _, begins, *_ in offer.slots):
+            raise RefusedError(said("error_offer_far"))
         practice = self.require_acting(offer, signed.kid)
         verify_message(signed, Offer, practice.signing_key)
         if not any(area in practice.areas for mediator, area in request.areas if mediator == offer.mediator):

@@ -40,6 +40,8 @@ from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment
 
 LETTER_NODES = 2
+KEYS_KEPT = 32
+"Of one area: more weeks than anybody waits in rounds of a fortnight."
 MAILBOX_S = 399 * 86_400
 
 
@@ -193,11 +195,8 @@ class Office:
             if len(decision.salt) != 32:
                 raise RefusedError("a decision without the salt of its commitment")
             state.data, state.salt = decision.data, decision.salt
-        for area, seed in decision.keys:
+        for area, seed in reversed(decision.keys):
             seeds = state.area_seeds.setdefault(area_name(state.mediator, area), [])
             if seed not in seeds:
                 seeds.insert(0, seed)
                 del seeds[KEYS_KEPT:]
-
-
-KEYS_KEPT = 8

@@ -44,6 +44,7 @@ from peewit_federation.appointment.messages import (
 )
 from peewit_federation.appointment.notes import CANCEL, note_context, read_user_note
 from peewit_federation.appointment.queue_api import Place
+from peewit_federation.appointment.request import OPENINGS, Request
 from peewit_federation.draw.hashes import data_hash
 from peewit_federation.errors import ForgeryError, PeewitError, RefusedError, SenderError
 from peewit_federation.keys import SigningKey, key_id
@@ -248,7 +249,7 @@ class Practice:
         for message in messages:
             try:
                 accept = Accept.decode(open_sealed(offered.seed, message, context))
-                self._check(offered, accept)
+                offered.request = self._check(offered, accept)
             except SenderError as error:
                 if not self._note(offered, message):  # which is read once there is a booking
                     self.complaints.append(str(error))
@@ -291,13 +292,19 @@ class Practice:
             return False
 
     @staticmethod
-    def _check(offered: Offered, accept: Accept) -> None:
-        """Raise `ForgeryError` for an accept by somebody else than who asked."""
+    def _check(offered: Offered, accept: Accept) -> Request:
+        """The request as it was accepted. Raises `ForgeryError` for an accept by somebody else than who asked.
+
+        Its own key may have opened it again since it was drawn, and accept this offer all the same.
+        """
         request = offered.request
         if accept.request != request.name or accept.slot not in offered.slots:
             raise ForgeryError("an accept of another request or slot than was offered")
-        if data_hash(accept.person, accept.nonce) != request.data or not request.claimed_by(accept.claim):
+        since = (replace(request, opened=opened) for opened in range(request.opened, OPENINGS))
+        accepted = next((one for one in since if one.claimed_by(accept.claim)), None)
+        if data_hash(accept.person, accept.nonce) != request.data or accepted is None:
             raise ForgeryError("an accept by somebody else than who asked: name, birth date or secret do not fit")
+        return accepted
 
     async def _book(self, offered: Offered, accept: Accept, slot: Slot) -> Booking | None:
         """The booking, if the slot is free and the claim ours; None if it is to be declined.

@@ -9,7 +9,7 @@ rule of the office, on each machine whose folder has the file: whoever takes ove
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -64,6 +64,14 @@ class PracticeCodes:
             return self.spent.get(self._name(code)) in ("", subject.hex())
         except MalformedError:
             return False
+
+    def good(self, asked: Iterable[tuple[str, bytes]]) -> list[bool]:
+        """Which of several practices, by code and subject, may be admitted: of those with one code the first."""
+        first: dict[str, bytes] = {}
+        return [
+            self.holds(code, subject) and first.setdefault(self._name(code), subject) == subject
+            for code, subject in asked
+        ]
 
     def spend(self, code: str, subject: bytes) -> None:
         """From now on it is this practice's."""

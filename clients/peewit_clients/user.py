@@ -15,7 +15,7 @@ and `conversation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from peewit_clients.asking import Asking
@@ -144,9 +144,15 @@ class User:
         """Say something to the practice."""
         await self._conversation.note(text)
 
-    async def cancel(self, text: str = "") -> None:
-        """Give the appointment back. May be repeated."""
-        await self._conversation.cancel(text)
+    def shown(self, slots: Sequence[bytes]) -> None:
+        """These times were shown, in this order: what numbers mean from now on."""
+        if self.state.shown != tuple(slots):
+            self.state.shown = tuple(slots)
+            self._side.save()
+
+    async def cancel(self, text: str = "") -> bool:
+        """Give the appointment back; whether the practice was told. May be repeated."""
+        return await self._conversation.cancel(text)
 
     def practice_verdict(self) -> Verdict | None:
         """Whether the practice of the appointment may still act, as far as the registry says; None without one."""

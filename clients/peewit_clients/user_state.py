@@ -5,7 +5,8 @@
      9: [secret of the recovery code, number of the last copy, whether withdrawn],
      10: [mailbox of an offer that is over, …], 11: [passport as it was delivered, …],
      12: [SHA-256 of what the last copy says, the request that is to follow this one, or empty],
-     13: [[what a node was asked, its token], …], 14: [operator at whose node a copy is, …]}       CBOR
+     13: [[what a node was asked, its token], …], 14: [operator at whose node a copy is, …],
+     15: [time that stood in the last list of offers, …]}       CBOR
 
 Rules kept here: everything random is drawn once, before anything is sent, so that a step that was cut short can be
 taken again with the same bytes. Where it is kept, and encrypted, is left to the caller (`vault`).
@@ -35,7 +36,8 @@ STATE_BYTES_MAX: Final = 1 << 20
 INVERSE_BYTES: Final = 512
 PASSPORTS_LEAST: Final = 5
 "That a recovery copy has in any case."
-OVER_S: Final = 86_400
+DAY_S: Final = 86_400
+OVER_S: Final = DAY_S
 "So long after an appointment nobody comes any more."
 Area = tuple[bytes, bytes]
 "Mediator and area."
@@ -132,16 +134,19 @@ class UserState:
     "Of nodes that have admitted this request, until it has its place."
     copies_at: tuple[bytes, ...] = ()
     "Operators at whose nodes recovery copies are."
+    shown: tuple[bytes, ...] = ()
+    "Slots as they were numbered when offers were shown last."
 
     @property
     def content(self) -> bytes:
         """A hash of everything that a copy has to have."""
-        return sha256(replace(self, saved=0, copied=b"", copies_at=()).encode())
+        return sha256(replace(self, saved=0, copied=b"", copies_at=(), shown=()).encode())
 
     def copies(self) -> Iterator[bytes]:
         """What goes into a recovery copy, from everything to what is needed most."""
-        yield self.encode()
-        quiet = replace(self, chosen=replace(self.chosen, words=[])) if self.chosen else self
+        whole = replace(self, shown=())
+        yield whole.encode()
+        quiet = replace(whole, chosen=replace(self.chosen, words=[])) if self.chosen else whole
         yield quiet.encode()
         yield replace(quiet, passports=self.passports[-PASSPORTS_LEAST:]).encode()
 
@@ -192,7 +197,7 @@ class UserState:
         return cbor.encode({
             9: [self.recovery, self.saved, self.withdrawn], 10: self.done, 11: self.passports,
             12: [self.copied, self.anew], 13: [[*name, token] for name, token in self.tokens.items()],
-            14: list(self.copies_at),
+            14: list(self.copies_at), 15: list(self.shown),
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -215,8 +220,9 @@ class UserState:
                     person, group, tuple((m, a) for m, a in areas), tuple(services), wishes, nonce, key, mail, writer,
                     reply, claim, recovery, saved, withdrawn, Request.decode(request) if request else None,
                     dict(_asked(*item) for item in asked),
-                    _chosen(*chosen) if chosen else None, done, _deliveries(rest.get(11)),
-                    *_copied(rest.get(12)), _tokens(rest.get(13)), tuple(_deliveries(rest.get(14))),
+                    _chosen(*chosen) if chosen else None, done, _several(rest.get(11)),
+                    *_copied(rest.get(12)), _tokens(rest.get(13)), tuple(_several(rest.get(14))),
+                    tuple(_several(rest.get(15))),
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
 
@@ -261,8 +267,8 @@ def _chosen(
     )  # fmt: skip
 
 
-def _deliveries(value: object) -> list[bytes]:
-    """None in a state of before there were passports."""
+def _several(value: object) -> list[bytes]:
+    """None in a state of before there were any."""
     return [one for one in value if isinstance(one, bytes)] if isinstance(value, list) else []
 
 

@@ -23,7 +23,7 @@ from peewit_clients.user import User
 from peewit_clients.user_state import Standing
 from peewit_federation.appointment.notes import CANCEL, WORDS
 from peewit_federation.appointment.queue_api import encode_claim
-from peewit_federation.appointment.request import claim_link
+from peewit_federation.appointment.request import OPENINGS, claim_link
 from peewit_federation.appointment.spoken import CLAIM_PATH, SAID, VERSION, Shown
 from peewit_federation.errors import OperatorError, RefusedError
 from peewit_federation.keys import SigningKey
@@ -92,7 +92,7 @@ async def test_a_slot_that_is_given_back_is_free_for_the_next_in_line(surgery: S
 
 
 async def test_whom_a_practice_cancels_keeps_the_place_and_is_booked_elsewhere(surgery: Surgery) -> None:
-    """Twice a place may be opened again; what the first practice was shown counts no more."""
+    """So often a place may be opened again; what the first practice was shown counts no more."""
     async with surgery.view() as view:
         practice, other = surgery.practice(view), surgery.practice(view, "clinic-b")
         user = await booked(surgery, view, practice)
@@ -101,7 +101,7 @@ async def test_whom_a_practice_cancels_keeps_the_place_and_is_booked_elsewhere(s
         await Appointments(practice).cancel([first], "the doctor is ill")
         assert slot(1).name not in practice.state.calendar
         assert await user.check() is Standing.CANCELLED
-        for number in (2, 3):
+        for number in range(2, OPENINGS + 1):
             await user.reopen()
             await offered(surgery, user, other, number)
             assert user.state.request is not None
@@ -110,8 +110,96 @@ async def test_whom_a_practice_cancels_keeps_the_place_and_is_booked_elsewhere(s
             assert not await practice.queues.claim(first.offered.request, first.offered.place, first.accept.claim)
             await Appointments(other).cancel([booking], "")
             assert await user.check() is Standing.CANCELLED
-        with pytest.raises(RefusedError, match="opened again twice"):
+        with pytest.raises(RefusedError, match="opened again 5 times"):
             await user.reopen()
+
+
+async def test_who_cancels_before_the_practice_looked_accepts_what_it_offers_next(surgery: Surgery) -> None:
+    """Also an offer that was made before the request was opened again: its later secret is good for it."""
+    async with surgery.view() as view:
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar |= {slot(number).name: slot(number) for number in (1, 2)}
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await user.accept((await user.offers())[0], slot(1).name)
+        assert await user.cancel("not then")
+        assert await practice.confirm() == []
+        (drawn,) = await practice.draw(surgery.place, 1)
+        await practice.offer(surgery.place, drawn, [slot(2)], int(time.time()) + SOON_S)
+        await user.reopen()
+        await user.accept((await user.offers())[0], slot(2).name)
+        (booking,) = await practice.confirm()
+        assert await user.check() is Standing.BOOKED
+        assert booking.offered.request.opened == 1
+        assert await Appointments(practice).recheck() == []
+        assert await practice.draw(surgery.place, 1) == []
+
+
+async def test_who_cancelled_before_the_practice_looked_loses_no_opening(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await user.accept((await user.offers())[0], slot(1).name)
+        await user.cancel("")
+        assert await practice.confirm() == []
+        assert await user.check() is Standing.DECLINED, "the practice has seen it, and claimed nothing"
+        await user.reopen()
+        assert user.state.request is not None
+        assert user.state.request.opened == 0
+
+
+async def test_a_practice_that_has_no_mailbox_any_more_keeps_nobody_in_an_appointment(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        for node in surgery.federation.nodes.values():
+            await node.mailboxes.expire(time.time() + 1e9)
+        assert not await user.cancel("")
+        await user.reopen()
+        assert user.state.request is not None
+        assert user.state.request.opened == 1
+
+
+async def test_what_lies_too_far_ahead_is_neither_offered_nor_moved_to(surgery: Surgery) -> None:
+    """Nobody could say for years that nobody comes."""
+    year = 365 * 86_400
+    async with surgery.view() as view:
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 2 * year)
+        assert await user.offers() == []
+        assert "error_offer_far" in str(user.dropped)
+        practice.state.offered.clear()
+        await offered(surgery, user, practice, 2)
+        (booking,) = practice.state.booked.values()
+        far = replace(slot(3), begins_s=int(time.time()) + 3 * year)
+        practice.state.calendar[far.name] = far
+        await Appointments(practice).move([(booking, far)], "")
+        assert await user.check() is Standing.BOOKED
+        assert user.state.chosen is not None
+        assert user.state.chosen.begins_s == slot(2).begins_s
+
+
+async def test_words_on_offers_that_are_not_there_any_more_leave_a_mailbox(surgery: Surgery) -> None:
+    """Two of them, and the practice could never write again."""
+    async with surgery.view() as view:
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        request = user.state.request
+        assert request is not None
+        for number in (1, 2, 3):
+            (drawn,) = await practice.draw(surgery.place, 1)
+            practice.state.calendar[slot(number).name] = slot(number)
+            await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+            await Appointments(practice).withdraw([slot(number).name], "ill")
+        assert await user.offers() == []
+        assert await user.letters.read(user.state.mail_key, request.mailbox_nodes) == []
 
 
 async def test_a_practice_learns_that_a_booking_was_opened_again_and_frees_the_slot(surgery: Surgery) -> None:

@@ -69,7 +69,7 @@ async def test_what_makes_no_sense_is_refused_and_what_is_done_already_is_said(b
     await refused(folder, 3, "at most 1000 letters", "user", "note", "x" * 1001)
     assert (await found(folder, "user", "status"))["words"] == []
     assert await found(folder, "user", "note", "I use a wheelchair") == {"said": "I use a wheelchair"}
-    assert await found(folder, "user", "cancel") == {"state": "cancelled"}
+    assert await found(folder, "user", "cancel") == {"state": "cancelled", "told": True}
     assert (await found(folder, "user", "again"))["state"] == "waiting"
     await refused(folder, 3, "no area of this request offers measles", "user", "change", "--service", "measles")
     past = ("--days", "2020-01-01..2020-01-02")
@@ -81,6 +81,26 @@ async def test_what_makes_no_sense_is_refused_and_what_is_done_already_is_said(b
     )
     words = (*PERSON[:1], "Other", *PERSON[2:], "--person", "max", "--group", "nurses")
     await refused(folder, 3, "has no group 'nurses' (over80)", "user", "request", *words)
+
+
+async def test_a_number_means_the_time_that_was_shown_there_and_nothing_that_came_since(booked: Federation) -> None:
+    folder, day = booked.folder, (booked.folder / "day").read_text()
+    times = ("--service", "flu", "--from", "09:00", "--to", "09:30", "--minutes", "10")
+    await done(folder, "user", "cancel")
+    await done(folder, "user", "again")
+    await done(folder, "provider", "run", "--once")
+    before = await found(folder, "user", "offers")
+    later = time.strftime("%Y-%m-%d", time.localtime(time.time() + 3 * 86_400))
+    await done(folder, "provider", "calendar", "remove", "--day", day)
+    await done(folder, "provider", "calendar", "add", "--day", later, *times)
+    await done(folder, "provider", "run", "--once")
+    await refused(folder, 3, "look again", "user", "accept", "1")
+    await refused(folder, 3, "no offer", "user", "accept", str(len(before) + 5))
+    after = await found(folder, "user", "offers")
+    assert before[0]["begins"] != after[0]["begins"]
+    accepted = await done(folder, "user", "accept", "1")
+    assert later in accepted
+    assert after[0]["practice"]["name"] in accepted
 
 
 async def test_a_store_that_is_damaged_says_how_to_go_on(booked: Federation) -> None:

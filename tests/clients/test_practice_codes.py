@@ -35,6 +35,14 @@ def test_a_code_admits_one_practice_and_its_folder_does_not_know_it(tmp_path: Pa
     assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
 
 
+def test_of_several_practices_that_say_one_code_at_once_the_first_is_admitted(tmp_path: Path) -> None:
+    codes = codes_in(tmp_path, 1)
+    first, second = codes.make(2, os.urandom)
+    asked = [(first, "clinic-a"), (first.lower(), "clinic-b"), (second, "clinic-c"), ("none", "clinic-d")]
+    asked += [(first, "clinic-a")]
+    assert codes.good((code, seed(name)) for code, name in asked) == [True, False, True, False, True]
+
+
 def test_codes_are_of_one_mediator_and_another_machine_takes_their_hashes(tmp_path: Path) -> None:
     here, there = codes_in(tmp_path / "here", 1), codes_in(tmp_path / "there", 1)
     (code,) = here.make(1, os.urandom)

@@ -193,7 +193,10 @@ async def test_who_does_not_answer_three_offers_is_parked_and_never_loses_the_pl
         await user.renew()
         assert await user.states() == {area: WAITING}
         assert len(await queues.draw(area, key_id(key.public), 5)) == 1
-        assert user.state.request == replace(request, version=2)
+        brought = user.state.request
+        assert brought is not None
+        assert brought == replace(request, version=2, wishes=brought.wishes)
+        assert brought.wishes != request.wishes, "they are sealed to the keys that there are now"
 
 
 async def test_a_request_that_no_node_keeps_any_more_gets_no_name_sent_and_who_is_booked_stays(

@@ -24,6 +24,18 @@ def _listed(found: list[Found]) -> list[tuple[Found, tuple[bytes, int, int, str]
     return sorted(((item, slot) for item in found for slot in item.offer.slots), key=lambda pair: pair[1][1:2])
 
 
+async def _numbered(user: User, number: int) -> tuple[Found, tuple[bytes, int, int, str]]:
+    """What a number means: the time that stood there when offers were shown. Raises `UnknownError`."""
+    listed = _listed(await user.offers())
+    shown = user.state.shown or [slot[0] for _, slot in listed]
+    if not 1 <= number <= len(shown):
+        raise UnknownError(said("error_no_offer", number=number))
+    for item, slot in listed:
+        if slot[0] == shown[number - 1]:
+            return item, slot
+    raise UnknownError(said("error_offer_changed", number=number))
+
+
 @click.command()
 @personal
 def offers(me: Me) -> None:
@@ -31,6 +43,7 @@ def offers(me: Me) -> None:
 
     async def look(user: User) -> None:
         listed = _listed(await user.offers())
+        user.shown([slot[0] for _, slot in listed])
         if me.as_json:
             emit([
                 {
@@ -78,14 +91,15 @@ def accept(number: int, me: Me) -> None:
                 me.tell("accept_again", when=clock(int(str(times(chosen)["begins"]))))
                 return
         else:
-            listed = _listed(await user.offers())
-            if not 1 <= number <= len(listed):
-                raise UnknownError(said("error_no_offer", number=number))
-            item, slot = listed[number - 1]
+            item, slot = await _numbered(user, number)
             await user.accept(item, slot[0])
+            chosen = user.state.chosen
+        assert chosen is not None
+        facts = times(chosen)
         if me.as_json:
-            emit({"state": "sent"})
-        me.tell("accept_sent")
+            emit({"state": "sent", "begins": facts["begins"], "practice": chosen.data})
+        where = plain(chosen.data.get("name", "")) or address(me, chosen.data)
+        me.tell("accept_sent", when=clock(int(str(facts["begins"]))), where=where)
 
     with_user(me, act)
 
@@ -115,10 +129,13 @@ def cancel(text: str, me: Me) -> None:
 
     async def act(user: User) -> None:
         await heard(user)  # what the practice said meanwhile; it can be told in any case
-        await user.cancel(text)
+        heard_of = await user.cancel(text)
         if me.as_json:
-            emit({"state": "cancelled"})
-        me.tell("cancel_done")
+            emit({"state": "cancelled", "told": heard_of})
+        if heard_of:
+            me.tell("cancel_done")
+        else:
+            me.tell("cancel_untold")
 
     with_user(me, act)
 

@@ -125,7 +125,8 @@ def approve(
                 click.echo(work.say("office_left_revoked", number=one.number), err=True)
                 chosen.remove(one)
         codes = PracticeCodes.load(work.folder)
-        for one in [one for one in chosen if codes and not codes.holds(one.application.code, one.subject)]:
+        good = codes.good((one.application.code, one.subject) for one in chosen) if codes else []
+        for one in [one for one, is_good in zip(chosen, good, strict=bool(codes)) if not is_good]:
             if without_code:
                 continue
             if not everything:
@@ -142,14 +143,14 @@ def approve(
             plan = desk.approve(planner, chosen, days, readmit=readmit)
             if not chosen:
                 return None
+        if codes:
+            for one in chosen:  # before they are admitted: cut short, a code is still this practice's
+                codes.spend(one.application.code, one.subject)
         progress = await role.publish(plan, wait_s=work.wait_s)
         await role.prepare()
         for line in await desk.tell(chosen):
             click.echo(work.say("office_untold_admitted", who=plain(line)), err=True)
         await desk.drop_yes(both)
-        if codes:
-            for one in chosen:
-                codes.spend(one.application.code, one.subject)
         return progress
 
     _finish(with_device(work.folder, work.device, read_charter(work.charter_path), work.nodes, act), work)

@@ -21,7 +21,7 @@ from peewit_clients.user import User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_clients.words import in_words, said, told, verdict_line
 from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
-from peewit_federation.appointment.request import Request
+from peewit_federation.appointment.request import OPENINGS, Request
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
 
@@ -204,7 +204,11 @@ def _tell_chosen(me: Me, user: User, chosen: Chosen) -> None:
             if user.cut_off:
                 me.tell("status_cut_off")
         case _:
-            me.tell("status_cancelled")
+            last = user.state.request is not None and user.state.request.opened + 1 >= OPENINGS
+            if last:
+                me.tell("status_cancelled_last")
+            else:
+                me.tell("status_cancelled")
 
 
 def _tell_practice(me: Me, user: User) -> None:

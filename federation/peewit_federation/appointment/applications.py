@@ -25,6 +25,8 @@ from peewit_federation.sealed import OVERHEAD_BYTES, SIZE_CLASSES, Context
 from peewit_federation.statements.codec import SERVICE, Bytes, Many, Record, Statement, Text, Uint, labelled
 
 DEVICES_MAX: Final = 8
+KEYS_MAX: Final = 256
+"Of areas, in one letter."
 LETTER_BYTES_MAX: Final = 64 * 1024
 LETTERS_MAX: Final = 100
 "That a node gives at a time."
@@ -66,8 +68,10 @@ class Decision(Statement):
     data: bytes = labelled(5, Bytes(0, DATA_BYTES_MAX), b"")
     "As it was verified and committed to; none: as before."
     salt: bytes = labelled(6, Bytes(0, 32), b"")
-    keys: tuple[tuple[bytes, bytes], ...] = labelled(7, Many(Record((Bytes(16), Bytes(32))), 64), ())
-    "(area, seed of a key to which requests are sealed)"
+    keys: tuple[tuple[bytes, bytes], ...] = labelled(
+        7, Many(Record((Bytes(16), Bytes(32))), KEYS_MAX, ordered=True), ()
+    )
+    "(area, seed of a key to which requests are sealed), the newest of each area first"
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class SharedKeys(Statement):
 
     KIND: ClassVar[int] = 72
 
-    keys: tuple[tuple[bytes, bytes], ...] = labelled(2, Many(Record((Bytes(16), Bytes(32))), 64))
+    keys: tuple[tuple[bytes, bytes], ...] = labelled(2, Many(Record((Bytes(16), Bytes(32))), KEYS_MAX, ordered=True))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ PURPOSE: Final = "peewit request v1"
 REQUEST_BYTES_MAX: Final = 40 * 1024
 SEALED_BYTES: Final = OVERHEAD_BYTES + SIZE_CLASSES[0]
 LANGUAGE: Final = Text("language", r"[a-z]{2,3}")
-OPENINGS: Final = 3
+OPENINGS: Final = 6
 "So often a practice may claim it: once, and after each of two reopenings."
 AGE_GROUP: Final = Text("age group", r"[0-9]{1,3}-[0-9]{1,3}")
 
