@@ -63,11 +63,12 @@ class Asking:
             admitter = Admitter(
                 self._side.view, self._side.randomness, state.asked, self._side.save, near, state.tokens
             )  # fmt: skip
-            place = self.place = await admitter.get(name, state.group, prove)
+            # Signed, and so the first to be refused if our clock is wrong: before a code is spent, too.
             boxes = await self._side.letters.open_mailbox(
-                state.mail_key, MAILBOX_NODES, self._side.mailbox_until_s(place.round), practices=True,
-                near=self._side.ends(),
+                state.mail_key, MAILBOX_NODES, self._side.mailbox_until_s(self._side.present()), practices=True,
+                near=near,
             )  # fmt: skip
+            place = self.place = await admitter.get(name, state.group, prove)
             state.request = Request(
                 state.areas, data, state.key.public, place.round, place.tokens, place.ticket.encode(), 1,
                 claim_hash(state.claim), key_id(state.mail_key.public), boxes, sealed, state.group,

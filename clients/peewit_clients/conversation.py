@@ -241,6 +241,8 @@ class Conversation:
         elif note.what == MOVE and far:
             self._offers.dropped.append(said("error_offer_far"))
         elif note.what == MOVE and chosen.state in (Standing.SENT, Standing.BOOKED):
+            if chosen.begins_s != note.begins:
+                chosen.moved_from_s = chosen.begins_s
             chosen.state, chosen.begins_s, chosen.minutes = Standing.BOOKED, note.begins, note.minutes
         elif note.what == ELSEWHERE:
             chosen.elsewhere, chosen.leave = note.boxes, note.leave or chosen.leave

@@ -50,6 +50,11 @@ class UserSide:
         statement = read_entry(self.view.standing_entry(found) or b"", MEDIATOR_KINDS)
         return statement if isinstance(statement, Catchment) else None
 
+    def present(self) -> int:
+        """The round whose time it is."""
+        schedule = self.view.charter.schedule
+        return schedule.round_at(self.view.clock()) if schedule else 0
+
     def mailbox_until_s(self, number: int) -> int:
         """How long the mailbox of a request of a round stays open: as long as that waits, as far as nodes keep it."""
         now_s, schedule = int(self.view.clock()), self.view.charter.schedule
@@ -72,11 +77,13 @@ class UserSide:
         return self.view.finder.look(chosen.offer.mediator, Provider.KIND, chosen.practice.subject, now_s).verdict
 
     def ends(self) -> set[bytes]:
-        """Whose nodes see `H`: those that hold the queues of our areas, and those of our mailbox.
+        """Whose nodes see `H`: those that hold the queues of our areas, and those of our mailbox
+        and of the practice's.
 
         One of them that also carried what we ask would see by its clock whose `H` it is.
         """
         found = set(self.state.request.mailbox_nodes if self.state.request else ())
+        found |= set(self.state.chosen.origins if self.state.chosen else ())
         for place in self.state.areas:
             known = self.area(*place)
             found |= set(known.nodes) if known else set()

@@ -85,6 +85,8 @@ class Chosen:
     "When the mailbox for what the practice says ends."
     leave: bytes = field(default=b"", repr=False)
     "To write to the practice, if not that of its offer."
+    moved_from_s: int = 0
+    "When it was to begin before the practice moved it last."
 
     @property
     def origins(self) -> tuple[bytes, ...]:
@@ -190,7 +192,7 @@ class UserState:
             chosen = [
                 c.offer.encode(), c.practice.encode(), c.slot, c.mail_seed, c.reply_seed, c.data, list(c.boxes),
                 c.message, c.state.value, c.begins_s, c.minutes, c.sent, c.seen, [list(said) for said in c.words],
-                list(c.elsewhere), c.ends_s, c.leave,
+                list(c.elsewhere), c.ends_s, c.leave, c.moved_from_s,
             ]  # fmt: skip
         secrets = [self.nonce, self.key_seed, self.mail_seed, self.writer_seed, self.reply_seed, self.claim]
         person = [self.person.family_name, self.person.given_name, self.person.born.isoformat()]
@@ -259,11 +261,12 @@ def _chosen(
     offer: bytes, practice: bytes, slot: bytes, mail: bytes, reply: bytes, data: dict[str, str], boxes: list[bytes],
     message: bytes, state: int, begins_s: int, minutes: int, sent: int, seen: int | list[int],
     words: list[tuple[int, bool, str]], elsewhere: Sequence[bytes] = (), ends_s: int = 0, leave: bytes = b"",
+    moved_from_s: int = 0,
 ) -> Chosen:  # fmt: skip
     said = [(at_s, theirs, text) for at_s, theirs, text in words]
     return Chosen(
         Offer.decode(offer), Provider.decode(practice), slot, mail, reply, data, tuple(boxes), message,
-        Standing(state), begins_s, minutes, sent, read_seen(seen), said, tuple(elsewhere), ends_s, leave,
+        Standing(state), begins_s, minutes, sent, read_seen(seen), said, tuple(elsewhere), ends_s, leave, moved_from_s,
     )  # fmt: skip
 
 

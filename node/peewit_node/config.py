@@ -91,7 +91,7 @@ class Admission(BaseModel):
     "Signup codes, a proof of work, or anybody at a rate."
     groups: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+){0,5}$", max_length=64)], ...] = ()
     "Groups besides everybody, such as over80."
-    work_bits: Annotated[int, Field(ge=0, le=28)] = 20
+    work_bits: Annotated[int, Field(ge=0, le=24)] = 20
     "Leading zero bits of a proof of work."
     per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 600
     "How many are admitted in a minute, if it is open."

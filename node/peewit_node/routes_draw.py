@@ -19,6 +19,7 @@ from aiohttp import web
 from peewit_federation import cbor
 from peewit_federation.api import CONTENT_TYPE
 from peewit_federation.draw.api import ASK_BYTES_MAX, Conditions, DrawAnswer, DrawAsk, TokenAsk
+from peewit_federation.draw.blind_rsa import TokenKey
 from peewit_federation.draw.hours import Hours
 from peewit_federation.draw.schedule import Schedule
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
@@ -73,17 +74,23 @@ class DrawRoutes:
 
     async def token(self, request: web.Request) -> web.Response:
         ask = TokenAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))
-        self._hours.require(self._schedule(), ask.round, self._state.now(), admitting=True)
-        key = self._tokens.get(ask.round, ask.group)
-        if key is None:
-            raise RefusedError(f"this node has no key for group {ask.group!r} in round {ask.round}")
+        key = self._key(ask)
         key.public.number(ask.blinded)
         await self._admission.admit(ask)
         return _cbor(cbor.encode([key.blind_sign(ask.blinded, self._random.randbytes(key.public.size_bytes))]))
 
     async def look(self, request: web.Request) -> web.Response:
         ask = TokenAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))
+        self._key(ask)  # who is told that a code is good spends it
         return _cbor(cbor.encode(await self._admission.look(ask)))
+
+    def _key(self, ask: TokenAsk) -> TokenKey:
+        """Of the round and group that somebody asks for. Raises `RefusedError` if this node does not admit to it."""
+        self._hours.require(self._schedule(), ask.round, self._state.now(), admitting=True)
+        key = self._tokens.get(ask.round, ask.group)
+        if key is None:
+            raise RefusedError(f"this node has no key for group {ask.group!r} in round {ask.round}")
+        return key
 
     async def draw(self, request: web.Request) -> web.Response:
         ask = DrawAsk.decode(await read_body(request, ASK_BYTES_MAX, self._state.config.limits.request_timeout_s))

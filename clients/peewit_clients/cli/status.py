@@ -188,7 +188,8 @@ def times(chosen: Chosen | None) -> dict[str, object]:
         return {}
     begins_s = chosen.begins_s or next(b for slot, b, _, _ in chosen.offer.slots if slot == chosen.slot)
     words = [{"time": at_s, "practice": theirs, "text": text} for at_s, theirs, text in chosen.words]
-    return {"begins": begins_s, "minutes": chosen.minutes, "practice": chosen.data, "words": words}
+    moved = {"moved_from": chosen.moved_from_s} if chosen.moved_from_s else {}
+    return {"begins": begins_s, "minutes": chosen.minutes, "practice": chosen.data, "words": words, **moved}
 
 
 def _tell_chosen(me: Me, user: User, chosen: Chosen) -> None:
@@ -200,6 +201,8 @@ def _tell_chosen(me: Me, user: User, chosen: Chosen) -> None:
                 me.tell("status_silent", until=clock(chosen.offer.until))
         case Standing.BOOKED:
             me.tell("status_booked", when=clock(begins_s), minutes=chosen.minutes)
+            if chosen.moved_from_s:
+                me.tell("status_moved", when=clock(chosen.moved_from_s))
             Console().print(escape(address(me, chosen.data)), highlight=False)
             if user.cut_off:
                 me.tell("status_cut_off")

@@ -33,8 +33,8 @@ OPEN, CODE, WORK = 0, 1, 2
 "Kinds of proof: none, a signup code, a proof of work."
 KINDS: Final = {"open": OPEN, "codes": CODE, "work": WORK}
 PROOF_MAX: Final = 64
-WORK_BITS_MAX: Final = 28
-"Some minutes of a telephone; a node that asks for more asks for nothing that anybody gives."
+WORK_BITS_MAX: Final = 24
+"A minute or so; a node that asks for more asks for nothing that anybody gives."
 UNKNOWN, UNSPENT, SPENT = range(3)
 CODE_LETTERS: Final = "ABCDEFGHJKMNPQRSTVWXYZ0123456789"
 "Crockford's base 32: no I, L, O, U."

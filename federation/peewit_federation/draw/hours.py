@@ -1,8 +1,8 @@
 """Which rounds one node draws: the open one, and for a while the one before (design 4.5).
 
 Rules kept here: a round that was open is drawn for a while after this node saw the next one open, for whoever was
-admitted in its last moment, however late that was; the next is drawn a little early, because clocks differ. Only the
-open round admits.
+admitted in its last moment, however late that was; the next is drawn a little early, because clocks differ. The open
+round admits, and for as long as clocks differ its neighbours: a code that one node has taken is good at the others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Hours:
         """The public keys of a round that is drawn now (or that admits). Raises `RefusedError` if it is not."""
         present = self.look(schedule, now_s)
         allowed = {present, self._rounds.open_round(schedule, now_s + schedule.skew_s)}
-        if not admitting and now_s < self._until_s:
+        over_s = schedule.grace_s - min(schedule.skew_s, schedule.grace_s / 2) if admitting else 0.0
+        if now_s < self._until_s - over_s:
             allowed.add(self._before)
         keys = self._rounds.keys(schedule.seats_of(number), number) if number in allowed else None
         if keys is None:
