@@ -12,6 +12,7 @@ import pytest
 
 from peewit_clients.appointments import Appointments
 from peewit_clients.backend import UnreachableError
+from peewit_clients.conversation import PASSPORTS_EACH
 from peewit_clients.drawer import Drawer
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
@@ -20,14 +21,18 @@ from peewit_clients.practice_state import BOOKING, FACTS, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
-from peewit_clients.user_state import Standing
+from peewit_clients.user_state import Standing, UserState
+from peewit_federation import cbor
 from peewit_federation.appointment.notes import CANCEL, WORDS
 from peewit_federation.appointment.queue_api import encode_claim
 from peewit_federation.appointment.request import OPENINGS, claim_link
 from peewit_federation.appointment.spoken import CLAIM_PATH, SAID, VERSION, Shown
 from peewit_federation.errors import OperatorError, RefusedError
 from peewit_federation.keys import SigningKey
+from peewit_federation.passports import base45, hc1
+from peewit_federation.passports.messages import Delivery, delivery_context, sign_delivery
 from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import seal
 from tests.clients.surgery import QUEUE_NODES, Surgery, slot
 from tests.federation_kit import seed
 from tests.node.test_mailboxes import Caller
@@ -186,6 +191,30 @@ async def test_what_lies_too_far_ahead_is_neither_offered_nor_moved_to(surgery: 
         assert user.state.chosen.begins_s == slot(2).begins_s
 
 
+async def test_a_practice_delivers_no_more_passports_than_there_is_room_for_and_none_for_other_appointments(
+    surgery: Surgery,
+) -> None:
+    """It would drive out what others have issued, or end recovery copies."""
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        user = await booked(surgery, view, practice)
+        (booking,) = practice.state.booked.values()
+        paper = ("PW1:" + base45.encode(cbor.encode([b"x" * 10, [], b""]))).encode()
+        earlier = Delivery(bytes(32), b"genuine passport", hc1.pack(b"the real one").encode(), paper, 4_000_000_000)
+        user.state.passports.append(earlier.encode())
+        assert user.state.request is not None
+        context = delivery_context(booking.accept.mailbox, booking.accept.reply_key)
+        for number in range(14):
+            request = user.state.request.name if number % 2 else seed("another request")
+            junk = replace(earlier, request=request, passport=seed("passport", number)[:16])
+            message = seal(booking.accept.reply_key, sign_delivery(junk, practice.state.key), context)
+            place = booking.accept.mailbox, booking.accept.mailbox_nodes, practice.state.key, booking.accept.leave
+            await practice.letters.put(*place, message)
+        await user.check()
+        assert user.state.passports[0] == earlier.encode()
+        assert len(user.state.passports) == 1 + PASSPORTS_EACH
+
+
 async def test_words_on_offers_that_are_not_there_any_more_leave_a_mailbox(surgery: Surgery) -> None:
     """Two of them, and the practice could never write again."""
     async with surgery.view() as view:
@@ -234,10 +263,13 @@ async def test_holders_are_moved_and_who_cannot_come_cancels(surgery: Surgery) -
         user, acts = await booked(surgery, view, practice), Appointments(practice)
         (booking,) = practice.state.booked.values()
         practice.state.calendar[slot(7).name] = slot(7)
+        before = booking.slot.begins_s
         await acts.move([(booking, slot(7))], "the morning is cancelled")
         assert await user.check() is Standing.BOOKED
         assert user.state.chosen is not None
         assert user.state.chosen.begins_s == slot(7).begins_s
+        assert UserState.decode(user.state.encode()).chosen == user.state.chosen
+        assert user.state.chosen.moved_from_s == before, "so that who wrote it down sees it"
         assert list(practice.state.calendar) == list(practice.state.booked) == [slot(7).name]
         with pytest.raises(RefusedError, match="promised or booked"):
             await acts.move([(booking, slot(7))], "")

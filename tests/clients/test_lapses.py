@@ -24,6 +24,7 @@ from peewit_clients.user_state import Standing, UserState
 from peewit_federation.appointment.notes import CANCEL
 from peewit_federation.appointment.queue_api import WAITING, WITHDRAWN
 from peewit_federation.appointment.request import area_name
+from peewit_federation.draw.api import CODE, TokenAsk
 from peewit_federation.errors import MalformedError, RefusedError, UnknownError
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import xwing_public
@@ -31,6 +32,7 @@ from peewit_node.engine import Write
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states
 from tests.clients.test_changes import booked
 from tests.federation_kit import catchment, seed
+from tests.federation_kit_http import post
 
 DAY_S = 86_400
 
@@ -52,11 +54,13 @@ async def accepted(surgery: Surgery, user: User, practice: Practice) -> None:
     await user.accept(found, slot(1).name)
 
 
-async def with_second_area(surgery: Surgery, status: int = 0, version: int = 1) -> bytes:
+async def with_second_area(
+    surgery: Surgery, status: int = 0, version: int = 1, groups: tuple[str, ...] = GROUPS
+) -> bytes:
     """Another area of the mediator, held by the same nodes, as its mediator describes it next."""
     nodes = tuple(surgery.federation.nodes[name].state.operator.origin_hash for name in QUEUE_NODES)
     area = replace(
-        catchment("wedding", "13347"), keys=((0, xwing_public(seed("area key"))),), nodes=nodes, groups=GROUPS,
+        catchment("wedding", "13347"), keys=((0, xwing_public(seed("area key"))),), nodes=nodes, groups=groups,
         status=status, version=version,
     )  # fmt: skip
     surgery.device.entries.append(area.encode())
@@ -102,6 +106,51 @@ async def test_a_group_that_an_area_does_not_have_is_refused_before_a_code_is_sp
     async with surgery.view() as view:
         with pytest.raises(RefusedError, match=r"10115 \(flu\) has no group 'nurses' \(over80\)"):
             await surgery.user(view, group="nurses").ask(with_work)
+
+
+async def test_an_area_that_drops_a_group_stops_nobody_in_another(surgery: Surgery) -> None:
+    second = await with_second_area(surgery)
+    async with surgery.view() as view:
+        user = surgery.user(view, group=GROUPS[0])
+        user.state.areas = (*user.state.areas, (surgery.place.mediator, second))
+        await user.ask(with_work)
+        await with_second_area(surgery, version=2, groups=())
+        await view.refresh([surgery.mediator.id])
+        await user.change(("flu",), ((), (), 1, (), "80-89"))
+        (drawn,) = await surgery.practice(view).draw(surgery.place, 1)
+        assert drawn.wishes.step_free == 1
+        other = surgery.user(view, "Max", GROUPS[0])
+        other.state.areas = user.state.areas
+        with pytest.raises(RefusedError, match="has no group"):
+            await other.ask(with_work)
+        await user.withdraw()
+        assert set(await states(surgery, QUEUE_NODES[0])) == {WITHDRAWN}
+
+
+async def test_a_clock_that_is_wrong_spends_no_code(surgery: Surgery, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spent(*_: object) -> None:
+        raise AssertionError("a node was asked to admit")
+
+    monkeypatch.setattr(Admitter, "get", spent)
+    async with surgery.view() as view:
+        for wrong_s in (200, -200):
+            view.clock = lambda wrong_s=wrong_s: time.time() + wrong_s  # type: ignore[misc]
+            with pytest.raises((UnreachableError, RefusedError), match="another time|clock"):
+                await surgery.user(view).ask(with_work)
+
+
+async def test_a_node_without_keys_calls_no_code_good(surgery: Surgery) -> None:
+    """One that was put back from a backup has none for a while: the code would be spent elsewhere for nothing."""
+    north = surgery.federation.nodes["north"]
+    schedule = north.state.charter.schedule
+    assert schedule is not None
+    number = schedule.round_at(time.time())
+    ask = TokenAsk(number, GROUPS[0], b"", CODE, bytes(32))
+    url = surgery.federation.url("north") + "/v1/tokens/look"
+    assert (await post(url, ask.encode()))[0] == 200
+    north.token_keys._held.clear()
+    status, answer = await post(url, ask.encode())
+    assert (status, b"has no key" in answer) == (403, True)
 
 
 async def test_nodes_that_lost_a_mailbox_open_it_again_and_letters_come(surgery: Surgery) -> None:

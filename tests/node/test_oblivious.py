@@ -235,6 +235,12 @@ async def test_without_a_key_in_the_log_nothing_is_posted(federation: Federation
         async with asyncio.timeout(30):
             while not all(veil(backend) for backend in pool.backends):
                 await view.refresh([])
+        # Who leaves its key out, so that everybody asks it directly, is not asked at all.
+        silent = pool.backends[1]
+        pool.transport.veil = lambda backend: b"" if backend is silent else veil(backend)
+        with pytest.raises(BackendError, match="names no key"):
+            await pool.fetch(silent, "/v1/heads")
+        pool.transport.veil = veil
         with pytest.raises(BackendError) as found:
             await pool.post(pool.backends[0], "/v1/requests", cbor.encode([]))
         assert found.value.status == 400
