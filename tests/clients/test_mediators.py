@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from peewit_clients.desk import Desk
 from peewit_clients.device_file import DeviceFile
 from peewit_clients.device_log import DeviceLog, ForkedDeviceError
 from peewit_clients.device_state import DeviceState
 from peewit_clients.identity import add_device, init_mediator
 from peewit_clients.mediator import Mediator
+from peewit_clients.office import Office as PracticeOffice
 from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
+from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.secret_file import is_sealed, read_secret, write_secret
 from peewit_clients.tables import read_catchments, read_providers
+from peewit_federation.appointment.applications import Decision
+from peewit_federation.appointment.request import area_name
 from peewit_federation.errors import MalformedError, OperatorError, RefusedError
 from peewit_federation.keys import SigningKey
 from peewit_federation.registry.subjects import Verdict
+from peewit_federation.sealed import xwing_public
 from peewit_federation.statements.kinds import MEDIATOR_KINDS, read_entry
 from peewit_federation.statements.mediator import Catchment, Provider
 from tests.clients.office import AREAS, Office, charter_of, practices, set_up
@@ -61,6 +68,35 @@ async def test_a_mediator_admits_suspends_lifts_revokes_and_readmits(federation:
             await admit_again(readmit=True)
             assert await verdict() is Verdict.ACTIVE
     no_lies(federation)
+
+
+async def test_who_is_admitted_today_reads_what_was_sealed_to_the_keys_of_before(federation: Federation) -> None:
+    """Wishes of who waits longest are sealed to the key of the week in which they came."""
+    office = await Office.open(federation, "desk")
+    async with BackendPool(charter_of(federation)) as pool:
+        with office.state("desk") as state:
+            role = Mediator(office.folder, state, charter_of(federation), pool)
+            await set_up(role, "clinic-a")
+            desk, real, area = Desk(role), role.clock, state.subject(Catchment.KIND, "mitte")
+            assert area is not None
+            for week in range(1, 5):
+                planner = await role.prepare()
+                role.clock = lambda week=week: real() + (7 * week - 5.9) * 86_400  # type: ignore[misc]
+                plan = desk.rotate(planner)
+                role.clock = real
+                assert len(plan.statements) == 1
+                await role.publish(plan, wait_s=10)
+            await role.prepare()
+            keys = desk._keys([area])
+            assert len(keys) == 5
+            found = role.view.finder.look(role.identity.id, Catchment.KIND, area, int(real()))
+            statement = read_entry(role.view.standing_entry(found) or b"", MEDIATOR_KINDS)
+            assert isinstance(statement, Catchment)
+            assert {xwing_public(key) for _, key in keys[:2]} == {public for _, public in statement.keys}
+    practice = PracticeState(role.identity.id, seed("clinic-a"), seed("clinic-a"), b"", b"x", seed("salt"))
+    reader = PracticeOffice(RegistryView(charter_of(federation), pool), practice, os.urandom)
+    reader._learn(Decision(seed("clinic-a"), 1, "", b"", b"", keys))
+    assert practice.area_seeds[area_name(role.identity.id, area)] == [key for _, key in keys]
 
 
 async def test_when_two_clerks_edits_collide_the_losing_device_is_told(federation: Federation) -> None:
