@@ -50,8 +50,8 @@ ANSWER_S: Final = (600, 3 * 86_400)
 "How long an offer may be answered, at least and at most."
 MISSES_MAX: Final = 3
 DRAW_MAX: Final = 50
-LEASES_MAX: Final = 200
-"Of one practice in one area."
+LEASES_MAX: Final = 50
+"Of one practice in one area: whom it cannot serve it passes over, and whom it can it offers something."
 
 
 class Queues:
