@@ -72,22 +72,26 @@ class Appointments:
             self._practice.keep((BOOKING, booking.slot.name), letter)
             await self._practice.deliver()
 
-    async def cancel(self, bookings: Iterable[Booking], text: str) -> None:
-        """Take appointments back, and their slots out of the calendar. Their holders keep their places."""
+    async def cancel(self, bookings: Iterable[Booking], text: str, *, keep_open: bool = False) -> None:
+        """Take appointments back, and their slots out of the calendar unless they stay open for others.
+
+        Their holders keep their places.
+        """
         readable(text)
         async with self._practice.one:
             changed = []
             for booking in bookings:
                 name = booking.slot.name
                 self._state.booked.pop(name, None)
-                changed += [(BOOKING, name), *self._state.take_out(name), self._letter(booking, CANCEL, text)]
+                gone = [] if keep_open else self._state.take_out(name)
+                changed += [(BOOKING, name), *gone, self._letter(booking, CANCEL, text)]
             self._practice.keep(*changed)
             await self._practice.deliver()
 
-    async def move(self, moves: Iterable[tuple[Booking, Slot]], text: str) -> None:
-        """Give holders other slots at once, and take the old ones out of the calendar. Raises `RefusedError`.
+    async def move(self, moves: Iterable[tuple[Booking, Slot]], text: str, *, keep_open: bool = False) -> None:
+        """Give holders other slots at once, and take the old ones out of the calendar unless they stay open for others.
 
-        Whoever cannot come then cancels, and keeps the place.
+        Raises `RefusedError`. Whoever cannot come then cancels, and keeps the place.
         """
         readable(text)
         async with self._practice.one:
@@ -97,7 +101,8 @@ class Appointments:
                 raise RefusedError(said("error_nobody_moved"))
             for booking, slot in planned:
                 old = booking.slot.name
-                changed += [(BOOKING, old), *self._state.take_out(old), self._letter(booking, MOVE, text, slot)]
+                gone = [] if keep_open else self._state.take_out(old)
+                changed += [(BOOKING, old), *gone, self._letter(booking, MOVE, text, slot)]
                 self._state.booked.pop(old, None)
                 booking.slot = slot
                 self._state.booked[slot.name] = booking

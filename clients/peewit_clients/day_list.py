@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peewit_clients.bookings import Booking
 from peewit_clients.checkin import check_in_code
+from peewit_clients.latin import latin
 from peewit_federation.errors import OperatorError
 
 COLUMNS = ("time", "min", "service", "name", "born", "code")
@@ -26,29 +27,24 @@ def rows(bookings: Sequence[Booking]) -> list[tuple[str, ...]]:
     return found
 
 
-def write_pdf(path: Path, title: str, bookings: Sequence[Booking]) -> None:
+def write_pdf(path: Path, title: str, heads: Sequence[str], bookings: Sequence[Booking], language: str) -> None:
     """One or more pages A4. Raises `OperatorError`."""
     from fpdf import FPDF  # half a second, for one command only
 
     page = FPDF(format="A4")
     page.set_title(title)
-    page.set_lang("en")
+    page.set_lang(language)
     page.add_page()
     page.set_font("helvetica", style="B", size=14)
-    page.cell(text=_latin(title), new_x="LMARGIN", new_y="NEXT")
+    page.cell(text=latin(title), new_x="LMARGIN", new_y="NEXT")
     page.set_font("helvetica", size=10)
     with page.table(col_widths=WIDTHS, text_align="LEFT") as table:
-        for values in (COLUMNS, *rows(bookings)):
+        for values in (heads, *rows(bookings)):
             row = table.row()
             for value in values:
-                row.cell(_latin(value))
+                row.cell(latin(value))
     try:
         path.touch(mode=0o600)
         page.output(str(path))
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
-
-
-def _latin(text: str) -> str:
-    """What the built-in fonts can show; the file is for paper, the truth is in the practice's own store."""
-    return text.encode("latin-1", "replace").decode("latin-1")

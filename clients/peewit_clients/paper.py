@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import segno
 
-from peewit_federation.errors import MalformedError, OperatorError
-from peewit_federation.passports.names import FILLER, transliterate
+from peewit_clients.latin import latin
+from peewit_federation.errors import OperatorError
 
 CODE_MM: Final = 70
 MARGIN_MM: Final = 20
@@ -63,9 +63,9 @@ def write_page(path: Path, text: str, title: str, lines: Sequence[tuple[str, str
     pdf.set_margin(MARGIN_MM)
     pdf.add_page()
     pdf.set_font("helvetica", style="B", size=18)
-    pdf.start_section(_latin(title))
+    pdf.start_section(latin(title))
     with pdf.tagged("/H1"):
-        pdf.cell(text=_latin(title), new_x="LMARGIN", new_y="NEXT")
+        pdf.cell(text=latin(title), new_x="LMARGIN", new_y="NEXT")
     picture = io.BytesIO()
     qr(text).save(picture, kind="png", scale=8, border=4)
     picture.seek(0)
@@ -79,13 +79,13 @@ def write_page(path: Path, text: str, title: str, lines: Sequence[tuple[str, str
     for name, value in lines:
         with pdf.tagged("/P"):
             pdf.set_font("helvetica", size=11)
-            pdf.cell(50, 8, text=_latin(name))
+            pdf.cell(50, 8, text=latin(name))
             pdf.set_font("helvetica", style="B", size=13)
-            pdf.cell(0, 8, text=_latin(value), new_x="LMARGIN", new_y="NEXT")
+            pdf.cell(0, 8, text=latin(value), new_x="LMARGIN", new_y="NEXT")
     pdf.ln(8)
     pdf.set_font("helvetica", size=10)
     with pdf.tagged("/P"):
-        pdf.multi_cell(0, text=_latin(hint), new_x="LMARGIN", new_y="NEXT")
+        pdf.multi_cell(0, text=latin(hint), new_x="LMARGIN", new_y="NEXT")
     _write(path, bytes(pdf.output()))
 
 
@@ -97,13 +97,3 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
     except OSError as error:
         raise OperatorError(f"{path}: {error.strerror}") from None
-
-
-def _latin(text: str) -> str:
-    """What the built-in fonts can show: other names as machines read them. The code holds them as they are."""
-    try:
-        return text.encode("latin-1").decode("latin-1")
-    except UnicodeEncodeError:
-        with suppress(MalformedError):
-            return transliterate(text).replace(FILLER, " ")
-    return text.encode("latin-1", "replace").decode("latin-1")

@@ -112,6 +112,24 @@ async def test_a_store_that_is_damaged_says_how_to_go_on(booked: Federation) -> 
     await refused(folder, 4, "peewit provider restore", "provider", "status")
 
 
+async def test_a_recovery_code_is_shown_again_and_one_node_alone_is_refused_with_a_reason(booked: Federation) -> None:
+    folder = booked.folder
+    code = (await found(folder, "user", "recovery"))["recovery_code"]
+    assert code in await done(folder, "user", "recovery")
+    await done(folder, "user", "restore", code, "--person", "again")
+    assert (await found(folder, "user", "show", "--person", "again"))["check_in"]
+    await refused(folder, 4, "name at least two", "user", "status", "--node", "north")
+
+
+async def test_times_that_are_kept_open_are_free_again_when_their_holders_are_sent_home(booked: Federation) -> None:
+    folder, day = booked.folder, (booked.folder / "day").read_text()
+    (before,) = await found(folder, "provider", "calendar", "show")
+    await done(folder, "provider", "cancel", "--day", day, "--keep-open")
+    (after,) = await found(folder, "provider", "calendar", "show")
+    assert (before["booked"], after["booked"]) == (1, 0)
+    assert after["free"] == before["free"] + before["offered"] + before["booked"]
+
+
 async def test_what_has_to_be_typed_again_is_whole_in_a_narrow_terminal(booked: Federation) -> None:
     folder, day = booked.folder, (booked.folder / "day").read_text()
     (row,) = await found(folder, "provider", "day", day)

@@ -37,7 +37,8 @@ def day(date: str | None, pdf: Path | None, clinic: Clinic) -> None:
     with opened(clinic) as (_, state):
         found = of_day(list(state.booked.values()), at, "")
     if pdf is not None:
-        write_pdf(pdf, f"Appointments on {at}", found)
+        heads = [clinic.say(head) for head in HEADS]
+        write_pdf(pdf, clinic.say("clinic_day", day=at), heads, found, clinic.language)
         clinic.tell("clinic_exported", count=len(found), file=pdf)
     if clinic.as_json:
         emit([dict(zip(COLUMNS, row, strict=True)) for row in rows(found)])
@@ -108,7 +109,7 @@ def cancel(date: str, service: str, text: str, keep_open: bool, dry_run: bool, c
     async def act(practice: Practice, _: Office) -> int:
         found = _found(practice, date, service, keep_open=keep_open)
         if not dry_run:
-            await Appointments(practice).cancel(found, text)
+            await Appointments(practice).cancel(found, text, keep_open=keep_open)
             if not keep_open:
                 await _close(practice, date, service, text)
             _tell_unsent(clinic, practice, found)
@@ -154,7 +155,7 @@ def move(date: str, target: str, service: str, text: str, keep_open: bool, dry_r
             moves.append((booking, slot))
         shown = [(booking.slot.begins_s, slot.begins_s) for booking, slot in moves]
         if not dry_run:
-            await Appointments(practice).move(moves, text)
+            await Appointments(practice).move(moves, text, keep_open=keep_open)
             if not keep_open:
                 await _close(practice, date, service, text)
             _tell_unsent(clinic, practice, found)

@@ -64,7 +64,10 @@ def personal(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**options: Any) -> None:
-        command(me=Me(**{field.name: options.pop(field.name) for field in fields(Me)}), **options)
+        me = Me(**{field.name: options.pop(field.name) for field in fields(Me)})
+        if len(set(me.nodes)) == 1:
+            raise OperatorError(said("error_one_node"))
+        command(me=me, **options)
 
     folder = click.option(
         "--folder",

@@ -14,6 +14,8 @@ from peewit_clients.words import LANGUAGES, Words, usual_language, words_in
 
 WIDE: Final = 200
 "Of what no terminal shows: nothing is folded for whoever reads it with a program."
+NARROW: Final = 8
+"Less for a column than this, and nobody reads it."
 
 
 def show_table(table: Table | str, *whole: int) -> None:
@@ -21,9 +23,24 @@ def show_table(table: Table | str, *whole: int) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDE)
+    elif isinstance(table, Table) and console.width < NARROW * len(table.columns):
+        _show_rows(console, table)
+        return
     for number, column in enumerate(table.columns if isinstance(table, Table) else ()):
         column.overflow, column.no_wrap = "fold", column.no_wrap or number in whole
     console.print(table)
+
+
+def _show_rows(console: Console, table: Table) -> None:
+    """Each row as lines, where columns would be a few letters wide."""
+    if table.title:
+        console.print(table.title, style="bold")
+    heads = [column.header for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        console.print()
+        for head, cell in zip(heads, row, strict=True):
+            if cell:
+                console.print(f"[bold]{head}[/] {cell}" if head else cell, highlight=False)
 
 
 language_option = click.option(

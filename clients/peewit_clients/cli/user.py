@@ -224,6 +224,22 @@ def _age_group(born: date) -> str:
 
 
 @user.command()
+@personal
+def recovery(me: Me) -> None:
+    """Show the recovery code again."""
+    with Vault(me.path, passphrase(me.path)) as vault:
+        data = vault.read()
+    if data is None:
+        raise OperatorError(said("error_empty_request", path=me.path))
+    code_text = write_code(UserState.decode(data).recovery)
+    if me.as_json:
+        emit({"recovery_code": code_text})
+        return
+    click.echo(code_text)
+    me.tell("request_recovery_hint", err=True)
+
+
+@user.command()
 @click.argument("code")
 @personal
 def restore(code: str, me: Me) -> None:
