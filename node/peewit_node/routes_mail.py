@@ -21,7 +21,7 @@ from peewit_federation.appointment.envelope import Envelope
 from peewit_federation.appointment.mailbox import Terms, read_digests
 from peewit_federation.errors import QuotaError, RefusedError
 from peewit_node.appointment.door import SignedDoor
-from peewit_node.appointment.mailboxes import Mailboxes
+from peewit_node.appointment.mailboxes import FullError, Mailboxes
 from peewit_node.checking.jobs import PUT
 from peewit_node.node_state import NodeState
 from peewit_node.routes_log import parse_hash
@@ -62,7 +62,12 @@ class MailRoutes:
         self._door.admit(request, put.envelope)
         if not put.leave and not (terms.practices and self._known(put.envelope)):
             raise RefusedError("only who has its owner's leave writes into this mailbox")
-        await self._mailboxes.put(address, put.envelope.signer, put.message, leave=bool(put.leave))
+        try:
+            await self._mailboxes.put(address, put.envelope.signer, put.message, leave=bool(put.leave))
+        except FullError:
+            if put.leave or not await self._mailboxes.make_room(address, put.envelope.signer, self._side):
+                raise
+            await self._mailboxes.put(address, put.envelope.signer, put.message, leave=False)
         return _done()
 
     async def read(self, request: web.Request) -> web.Response:
@@ -78,6 +83,11 @@ class MailRoutes:
     def _known(self, envelope: Envelope) -> bool:
         """Whether its signer is an admitted practice, or a mediator's device."""
         return bool(self._door.practices(envelope.signer) or self._door.mediators(envelope.key))
+
+    def _side(self, writer: bytes) -> bytes:
+        """The mediator that vouches for a practice (its id); nobody for who has leave."""
+        found = self._door.practices(writer)
+        return found[0].mediator if found else b""
 
     async def _by_owner(self, request: web.Request) -> tuple[bytes, Envelope]:
         address = parse_hash(request.match_info["address"])

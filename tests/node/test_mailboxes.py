@@ -209,6 +209,33 @@ async def test_practices_write_if_the_owner_lets_them_and_only_while_they_are_ad
         await federation.stop()
 
 
+async def test_a_mediator_that_vouches_for_many_practices_fills_nobodys_mailbox(tmp_path: Path) -> None:
+    """Sixteen that do not exist would keep everybody else's offers out."""
+    federation = Federation.make(tmp_path)
+    await federation.start()
+    try:
+        for name, postcode, practices in (("far", "20095", 20), ("near", "10115", 1)):
+            mediator = TestMediator(name)
+            await admit(federation, mediator, postcode[0])
+            device, area = Device.of(mediator), catchment(name, postcode)
+            device.entries += [area.encode(), *(provider(f"{name} {n}", area).encode() for n in range(practices))]
+            assert (await device.publish(federation.url("north")))[0] == 200
+        await federation.agree()
+        call, near = Caller(federation), SigningKey(seed("near 0"))
+        await opened(call, practices=True)
+        for number in range(16):
+            for copy in range(2):
+                ghost = SigningKey(seed(f"far {number}"))
+                await call(ghost, PATH + "/messages", Put(b"", b"%d %d" % (number, copy)).encode())
+        for word in (b"an offer", b"another"):
+            await call(near, PATH + "/messages", Put(b"", word).encode())
+        found = read_messages(await call(OWNER, PATH + "/read", b""))
+        assert (len(found), found[-2:]) == (MESSAGES_MAX, [b"an offer", b"another"])
+        await call(SigningKey(seed("far 19")), PATH + "/messages", Put(b"", b"one more").encode(), 429)
+    finally:
+        await federation.stop()
+
+
 async def test_a_mailbox_ends_and_what_was_in_it_is_gone(node: Federation) -> None:
     call = Caller(node)
     until_s = int(time.time()) + 2

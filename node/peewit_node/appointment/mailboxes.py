@@ -2,13 +2,15 @@
 
 Rules kept here: a message is stored before it is acknowledged, and once, however often it is sent; a mailbox holds 32
 messages, sixteen of who has its owner's leave and the last two of each practice; so nobody fills one that is not
-theirs, and who does not look misses what a practice said first, not what it said last. The fuller the node, the more
-work a new one costs, and the less it holds: who opens many cannot take all the room. The database stays under its
-limit. What has ended is deleted.
+theirs, nor does who vouches for many practices; and who does not look misses what a practice said first, not what it
+said last. The fuller the node, the more work a new one costs, and the less it holds: who opens many cannot take all the
+room. The database stays under its limit. What has ended is deleted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from peewit_federation.appointment.mailbox import (
@@ -41,8 +43,13 @@ MAKE_WAY: Final = (
 )
 ROOM: Final = " AND (SELECT coalesce(sum(length(body)), 0) FROM messages WHERE address = ?) + ? <= ?"
 "Behind `PUT`, at a node that is rather full."
+DROP_ONE: Final = "DELETE FROM messages WHERE number = ?"
 DROP_ENDED: Final = "DELETE FROM messages WHERE address IN (SELECT address FROM mailboxes WHERE until <= ?)"
 KNOWN_MAX: Final = 10_000
+
+
+class FullError(QuotaError):
+    """A mailbox that holds as many messages as it may."""
 
 
 class Mailboxes:
@@ -133,7 +140,21 @@ class Mailboxes:
         except WriteConflictError:
             known = "SELECT 1 FROM messages WHERE address = ? AND writer = ? AND digest = ?"
             if not await self._engine.look(known, address, writer, digest):
-                raise QuotaError("this mailbox is full; its owner has to read it first") from None
+                raise FullError("this mailbox is full; its owner has to read it first") from None
+
+    async def make_room(self, address: bytes, writer: bytes, side: Callable[[bytes], bytes]) -> bool:
+        """In a full mailbox, delete the first message of the side that has most, if that has more than the writer's.
+
+        `side` tells who vouches for a writer: so nobody fills a mailbox by vouching for many.
+        """
+        rows = await self._engine.look("SELECT number, writer FROM messages WHERE address = ? ORDER BY number", address)
+        sides = [(number, side(known)) for number, known in rows]
+        counts = Counter(name for _, name in sides if name)
+        most = max(counts, key=lambda name: counts[name], default=b"")
+        if not most or counts[most] <= counts[side(writer)] + 1:
+            return False
+        await self._engine.write(Write(DROP_ONE, (next(number for number, name in sides if name == most),)))
+        return True
 
     async def read(self, address: bytes) -> list[bytes]:
         """All messages, oldest first."""
