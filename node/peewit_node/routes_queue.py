@@ -61,6 +61,9 @@ class QueueRoutes:
         envelope = await self._door.open(request)
         draw = Draw.decode(envelope.body)
         area = await self._area(draw.place, envelope.signer)
+        catchment = await self._areas.ours(draw.place.mediator, draw.place.area)
+        if catchment is not None:
+            await self._queues.order(area, catchment.groups)
         await self._queues.pass_over(area, envelope.signer, draw.passed, anew=draw.anew)
         return _cbor(await self._queues.draw(area, envelope.signer, draw.count))
 

@@ -24,7 +24,7 @@ from peewit_federation.sealed import xwing_public
 from peewit_node.appointment import queue
 from peewit_node.appointment.passes import PASS_S, PASSES_MAX, Passes
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states
-from tests.federation_kit import seed
+from tests.federation_kit import catchment, seed
 
 SECOND = 1_000_000.0
 
@@ -123,6 +123,33 @@ async def test_who_names_a_mailbox_that_is_not_there_holds_times_no_longer_than_
         for name in QUEUE_NODES:
             rows = await surgery.federation.nodes[name].engine.fetch("SELECT misses, free_at > 0 FROM requests")
             assert rows == [(1, 1)], "no other practice draws it before the offer has ended"
+
+
+async def test_a_mediator_that_puts_another_group_first_changes_the_order_of_who_waits_already(
+    surgery: Surgery,
+) -> None:
+    """Those of the group that was first, and everybody, would else stand side by side."""
+    async with surgery.view() as view:
+        for name, group in (("Anybody", ""), ("Old", GROUPS[0])):
+            await surgery.user(view, name, group).ask(with_work)
+        practice = surgery.practice(view)
+        assert len(await practice.draw(surgery.place, 1)) == 1
+        nodes = tuple(surgery.federation.nodes[name].state.operator.origin_hash for name in QUEUE_NODES)
+        area = replace(
+            catchment("mitte", "10115"), keys=((0, xwing_public(seed("area key"))),), nodes=nodes,
+            groups=("staff", *GROUPS), version=2,
+        )  # fmt: skip
+        surgery.device.entries.append(area.encode())
+        assert (await surgery.device.publish(surgery.federation.url("north"), len(surgery.device.entries) - 1))[
+            0
+        ] == 200
+        await surgery.federation.agree()
+        await practice.draw(surgery.place, 1)
+        for name in QUEUE_NODES:
+            rows = await surgery.federation.nodes[name].engine.fetch("SELECT rank FROM requests ORDER BY rank")
+            assert rows == [(1,), (2,)]
+        await surgery.federation.nodes["north"].queues.expire()
+        assert len(await surgery.federation.nodes["north"].engine.fetch("SELECT * FROM area_groups")) == 1
 
 
 def test_whom_a_practice_passed_over_is_given_again_after_a_while_and_memory_is_bounded() -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from peewit_federation import cbor
 from peewit_federation.appointment.envelope import SKEW_S
 from peewit_federation.appointment.queue_api import CLAIMED, ROUNDS_MAX, WAITING, WITHDRAWN
 from peewit_federation.appointment.request import Request, area_name, open_request
@@ -31,13 +32,17 @@ from peewit_node.appointment.queue_sql import (
     BODY,
     CLAIM,
     DRAW,
+    DROP_GROUPS,
     FLOOR,
     LEASE,
     LEASED,
     LET_GO,
     OFFERED,
+    PAGE,
     PUT,
+    RANK,
     RELEASE,
+    SAY_GROUPS,
     STANDS,
     TAKE_OVER,
 )
@@ -66,6 +71,9 @@ class Queues:
         "Set whenever something changed that other nodes should know."
         self.changed.set()
         self._passes = Passes()
+        self._groups: dict[bytes, tuple[str, ...]] = {}
+        "By area: in whose order its queue is."
+        self._ordering = asyncio.Lock()
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
 
@@ -122,6 +130,30 @@ class Queues:
             request.name, request.round, request.group, request.tokens, seats, self._state.charter.admitters
         )
         return await self._state.machine.check(PRIORITY, request.ticket, request.name, list(publics))
+
+    async def order(self, area: bytes, groups: tuple[str, ...]) -> None:
+        """Put the queue of an area into the order of its groups, if its mediator has said another one since."""
+        if self._groups.get(area) == groups:
+            return
+        async with self._ordering:
+            held = await self._engine.look("SELECT grps FROM area_groups WHERE area = ?", area)
+            said = cbor.encode(list(groups))
+            if held != [(said,)]:
+                await self._rank_anew(area, groups)
+                await self._engine.write(Write(SAY_GROUPS, (area, said)))
+            self._groups[area] = groups
+
+    async def _rank_anew(self, area: bytes, groups: tuple[str, ...]) -> None:
+        last = b""
+        while rows := await self._engine.fetch(PAGE, area, last):
+            writes = []
+            for request, body, rank in rows:
+                group = Request.decode(Sign1.parse(body).payload).group
+                now = groups.index(group) if group in groups else len(groups)
+                if now != rank:
+                    writes.append(Write(RANK, (now, area, request)))
+            await self._engine.write(*writes)
+            last = rows[-1][0]
 
     async def draw(self, area: bytes, practice: bytes, count: int) -> list[bytes]:
         """The next requests in order, leased to a practice for five minutes, with those that it has leased already:
@@ -275,7 +307,9 @@ class Queues:
         schedule = self._state.charter.schedule
         if schedule is not None:
             oldest = schedule.round_at(self._state.now()) - ROUNDS_MAX
-            await self._engine.write(Write(FLOOR), Write("DELETE FROM requests WHERE round < ?", (oldest,)))
+            over = Write("DELETE FROM requests WHERE round < ?", (oldest,))
+            await self._engine.write(Write(FLOOR), over, Write(DROP_GROUPS))
+            self._groups.clear()
 
     async def _write(self, *writes: Write) -> None:
         await self._engine.write(*writes)
@@ -294,6 +328,8 @@ def _ranks(areas: dict[bytes, Catchment | None], stored: dict[bytes, int], group
                 ranks[area] = rank_of(catchment, group)
             except RefusedError as error:
                 refusal = error
+                if area in stored:
+                    ranks[area] = len(catchment.groups)
     ranks = {area: ranks[area] for area in areas if area in ranks}
     if not ranks:
         raise refusal

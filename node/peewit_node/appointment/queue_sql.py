@@ -19,7 +19,7 @@ PUT: Final = (
     "INSERT INTO requests (area, request, rank, round, priority, version, body, state, offers, free_at, holder, "
     "misses, change, opened, leased) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, x'', 0, "
     "(SELECT number FROM next_change), ?, 0) ON CONFLICT (area, request) "
-    "DO UPDATE SET version = excluded.version, body = excluded.body, state = excluded.state, "
+    "DO UPDATE SET rank = excluded.rank, version = excluded.version, body = excluded.body, state = excluded.state, "
     "misses = CASE WHEN requests.state = 3 OR excluded.opened > requests.opened THEN 0 ELSE requests.misses END, "
     "free_at = CASE WHEN excluded.opened > requests.opened THEN 0 ELSE requests.free_at END, "
     "proof = CASE WHEN excluded.opened > requests.opened THEN x'' ELSE requests.proof END, "
@@ -43,6 +43,12 @@ LEASED: Final = (
 LEASE: Final = (
     "UPDATE requests SET free_at = ?, holder = ?, leased = 1 WHERE area = ? AND request = ? AND state = 0 "
     "AND free_at <= ?"
+)
+PAGE: Final = "SELECT request, body, rank FROM requests WHERE area = ? AND request > ? ORDER BY request LIMIT 200"
+RANK: Final = "UPDATE requests SET rank = ? WHERE area = ? AND request = ?"
+SAY_GROUPS: Final = "INSERT INTO area_groups VALUES (?, ?) ON CONFLICT (area) DO UPDATE SET grps = excluded.grps"
+DROP_GROUPS: Final = (
+    "DELETE FROM area_groups WHERE NOT EXISTS (SELECT 1 FROM requests WHERE requests.area = area_groups.area)"
 )
 LET_GO: Final = (
     "UPDATE requests SET free_at = 0, holder = x'', leased = 0 WHERE area = ? AND request = ? AND state = 0 "
