@@ -32,7 +32,7 @@ from peewit_federation.errors import PeewitError, SenderError
 from peewit_federation.registry.subjects import Verdict
 
 DRAW_MAX = 50
-LOOK_MAX = 400
+LOOK_MAX = 2000
 "So many requests of one area are looked at in a turn."
 RECHECK_TURNS = 60
 NOTES_TURNS = 3
