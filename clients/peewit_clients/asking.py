@@ -1,7 +1,7 @@
 """A person's request: into the queue, again, out of it, and back into it after a booking that ended (design 4.6).
 
 Rules kept here: wishes are sealed for each area; a later version replaces an earlier one; a request that a practice
-claimed is opened again at most twice.
+claimed is opened again at most five times.
 """
 
 from __future__ import annotations

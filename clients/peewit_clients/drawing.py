@@ -10,6 +10,7 @@ practices that draw at once get different requests.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,14 +34,6 @@ RECENT_S: Final = 2.0
 LEASE_S: Final = 300.0
 
 
-class SealedError(ForgeryError):
-    """Wishes that no key opens which we have."""
-
-    def __init__(self, request: bytes) -> None:
-        super().__init__("wishes that are sealed to no key of this area that we have")
-        self.request = request
-
-
 @dataclass(frozen=True)
 class Drawn:
     """A request that is ours for some minutes."""
@@ -61,10 +54,10 @@ class Drawing:
         self._state = state
         self._letters = letters
         self._complaints = complaints
-        self.unreadable: set[object] = set()
+        self.unreadable: set[bytes] = set()
         "What could not be used of the last draw."
-        self.sealed: set[bytes] = set()
-        "Requests among these whose wishes are sealed to no key that we have."
+        self.useless: set[bytes] = set()
+        "Requests among these that are not good for us, whatever we learn in the next minutes."
         self._surplus: dict[Place, tuple[float, list[Drawn], dict[bytes, set[str]]]] = {}
         "By area: until when, requests that were leased to us beyond what was asked for, and which nodes gave each."
 
@@ -88,7 +81,7 @@ class Drawing:
         catchment, now_s = self.catchment(place), self._view.clock()
         until_s, kept, gave = self._surplus.pop(place, (0.0, [], {}))
         found = {d.request.name: d for d in kept if until_s > now_s and d.request.name not in passed}
-        self.unreadable, self.sealed = set(), set()
+        self.unreadable, self.useless = set(), set()
         draw = Draw(place, count, passed, anew)
         errors: list[str] = []
         answered: list[Backend] = []
@@ -100,9 +93,7 @@ class Drawing:
                     drawn = self._read(place, catchment, item)
                 except SenderError as error:
                     self._complaints.append(f"a request at {backend.name}: {error}")
-                    self.unreadable.add(item)
-                    if isinstance(error, SealedError):
-                        self.sealed.add(error.request)
+                    self._note(item, error)
                     continue
                 gave.setdefault(drawn.request.name, set()).add(backend.name)
                 held = found.get(drawn.request.name)
@@ -124,6 +115,14 @@ class Drawing:
         left = {drawn.request.name: gave[drawn.request.name] for drawn in ordered}
         self._surplus[place] = now_s + LEASE_S / 2, ordered, left
         return good
+
+    def _note(self, item: object, error: SenderError) -> None:
+        """What could not be used; by name, if it has one and we do not merely know too little yet."""
+        data = item if isinstance(item, bytes) else b""
+        self.unreadable.add(data)
+        if not isinstance(error, UnknownError):
+            with suppress(SenderError):
+                self.useless.add(open_request(data).name)
 
     async def _ask_all(
         self, asked: list[Backend], draw: Draw, errors: list[str]
@@ -198,7 +197,7 @@ class Drawing:
         seats = schedule.seats_of(request.round)
         publics = rounds.keys(seats, request.round)
         if publics is None:
-            raise RefusedError(f"a request of round {request.round}, which is not known here")
+            raise UnknownError(f"a request of round {request.round}, which is not known here")
         rounds.require_tokens(
             request.name, request.round, request.group, request.tokens, seats, self._view.charter.admitters
         )
@@ -217,4 +216,4 @@ class Drawing:
                 )
             except ForgeryError:
                 continue
-        raise SealedError(request.name)
+        raise ForgeryError("wishes that are sealed to no key of this area that we have")

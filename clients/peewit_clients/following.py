@@ -60,9 +60,6 @@ def following(
     staying = [operator for operator in charter.operators if operator.origin_hash not in left]
     if twice := names & {operator.name for operator in staying}:
         raise OperatorError(f"{min(twice)} is an operator already; with other keys it leaves and joins")
-    # Who goes on with another log would have two votes on who is admitted.
-    again = {operator.origin_hash for operator in charter.operators if operator.name in names}
-    retired = [Retired(r.log, r.size, r.root, r.voted and r.origin_hash not in again) for r in gone]
     silent = {operator.name for operator in staying if not operator.votes} | set(mirrors)
     cards = [*map(_card, staying), *joining]
     voters = [card.name for card in cards if card.name not in silent]
@@ -72,7 +69,7 @@ def following(
     return compose_charter(
         charter.name, cards, usual_quorum(len(voters)) if quorum is None else quorum, number=charter.number + 1,
         threshold=min(charter.admission_threshold, len(cards)), mirrors=silent,
-        freshness_s=(charter.warn_s, charter.refuse_s), draw=draw, retired=(*charter.retired, *retired),
+        freshness_s=(charter.warn_s, charter.refuse_s), draw=draw, retired=(*charter.retired, *gone),
     )  # fmt: skip
 
 

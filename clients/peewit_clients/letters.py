@@ -154,8 +154,9 @@ class Letters:
         backends = self.nodes(origins)
         results = await together(self.call(backend, key, path, body) for backend in backends)
         if not any(isinstance(result, bytes) for result in results):
-            there = any(not isinstance(result, BackendError) or result.status != GONE for result in results)
-            kind = UnreachableError if there else NobodyThereError
+            gone = all(isinstance(result, BackendError) and result.status == GONE for result in results)
+            all_asked = 0 < len(backends) == len(set(origins))  # else those whom we do not know may have it
+            kind = NobodyThereError if gone and all_asked else UnreachableError
             raise kind("no node took the message: " + "; ".join(map(str, results)))
         return [
             backend.operator.origin_hash

@@ -68,6 +68,7 @@ class Offers:
         notes: list[bytes] = []
         noted: list[bytes] = []
         gone: list[bytes] = []
+        unclear = False
         self.dropped.clear()
         for message in messages:
             try:
@@ -81,11 +82,14 @@ class Offers:
                     noted.append(message)
                 except SenderError:
                     self.dropped.append(told(error))
-                    if not self._opens(request, message):
+                    if self._opens(request, message):
+                        unclear = True
+                    else:
                         gone.append(message)
         back = [message for message, item in found.items() if self._withdrawn(item, notes)]
         self._chosen_is_withdrawn(notes)
-        gone += [*back, *noted]  # also of an offer that is not here any more: nobody else would delete them
+        # Also of an offer that is not here any more: nobody else would delete them. Not while one may be good later.
+        gone += back if unclear else [*back, *noted]
         if gone:
             # A practice may leave two letters: what is over makes room for the next.
             await self._side.letters.delete(self._side.state.mail_key, request.mailbox_nodes, gone)

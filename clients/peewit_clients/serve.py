@@ -21,6 +21,7 @@ from peewit_clients.drawing import Drawn
 from peewit_clients.facilities import Facilities
 from peewit_clients.issuing import Issuing
 from peewit_clients.journal import BehindError
+from peewit_clients.offers import AHEAD_S_MAX
 from peewit_clients.office import Office
 from peewit_clients.passing import PassedOver
 from peewit_clients.practice import Practice, everybody
@@ -150,15 +151,19 @@ class Server:
         for place in practice.state.places:
             over, seen = self._over.setdefault(place, PassedOver()), set[object]()
             facilities = Facilities.of(practice.state.known)
-            keys = len(practice.state.area_seeds.get(area_name(place.mediator, place.area), []))
+            keys = practice.state.area_seeds.get(area_name(place.mediator, place.area), [])
             over.look_again(self._free(), facilities, keys, self.settings.zone, practice.view.clock())
             asked = -(-len(self._free()) // self.settings.slots_per_offer)
             while self._free() and len(seen) < LOOK_MAX:
                 # Whom nothing suits is passed over: beyond them somebody may fit.
                 asked = min(DRAW_MAX, max(1, asked))
-                names, anew = over.take()
-                drawn = await practice.draw(place, asked, names, anew=anew)
-                for name in practice.drawing.sealed:
+                names, anew = over.take(practice.view.clock())
+                try:
+                    drawn = await practice.draw(place, asked, names, anew=anew)
+                except PeewitError:
+                    over.begin_anew()
+                    raise
+                for name in practice.drawing.useless:
                     over.add(name, None, practice.view.clock())
                 await self._offer_to(told, place, [one for one in drawn if one.request.name not in seen], over)
                 found = {one.request.name for one in drawn} | practice.drawing.unreadable
@@ -166,6 +171,7 @@ class Server:
                     break
                 seen |= found
                 asked *= 2
+            over.left(self._free())
             told.waiting += len(over)
 
     async def _offer_to(self, told: Turn, place: Place, drawn: list[Drawn], over: PassedOver) -> None:
@@ -189,7 +195,10 @@ class Server:
                 if failures == FAILURES_MAX or isinstance(error, BehindError):
                     raise  # it is not about this person
                 practice.complaints.append(str(error))
+                if isinstance(error, SenderError):
+                    over.add(one.request.name, None, practice.view.clock())
 
     def _free(self) -> list[Slot]:
-        practice = self.practice
-        return practice.state.free(practice.view.clock(), self.settings.notice_s)
+        practice, now_s = self.practice, self.practice.view.clock()
+        free = practice.state.free(now_s, self.settings.notice_s)
+        return [slot for slot in free if slot.begins_s < now_s + AHEAD_S_MAX]  # nobody is shown what lies beyond

@@ -144,10 +144,10 @@ class User:
         """Say something to the practice."""
         await self._conversation.note(text)
 
-    def shown(self, slots: Sequence[bytes]) -> None:
-        """These times were shown, in this order: what numbers mean from now on."""
-        if self.state.shown != tuple(slots):
-            self.state.shown = tuple(slots)
+    def shown(self, lines: Sequence[bytes]) -> None:
+        """These times were shown, in this order (by hash): what numbers mean from now on."""
+        if self.state.shown != tuple(lines):
+            self.state.shown = tuple(lines)
             self._side.save()
 
     async def cancel(self, text: str = "") -> bool:

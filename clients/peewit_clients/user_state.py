@@ -137,7 +137,7 @@ class UserState:
     copies_at: tuple[bytes, ...] = ()
     "Operators at whose nodes recovery copies are."
     shown: tuple[bytes, ...] = ()
-    "Slots as they were numbered when offers were shown last."
+    "Hashes of the times that offers had when they were shown last, by number."
 
     @property
     def content(self) -> bytes:

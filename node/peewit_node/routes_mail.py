@@ -59,15 +59,19 @@ class MailRoutes:
         body = await self._door.read(request)
         owner, terms = await self._mailboxes.terms(address, now_s)
         put = await self._state.machine.check(PUT, body, owner, int(now_s))
+        writer = put.envelope.signer
         self._door.admit(request, put.envelope)
-        if not put.leave and not (terms.practices and self._known(put.envelope)):
-            raise RefusedError("only who has its owner's leave writes into this mailbox")
+        if not put.leave:
+            if not terms.practices or not (side := self._known(put.envelope)):
+                raise RefusedError("only who has its owner's leave writes into this mailbox")
+            if not self._door.practices(writer):
+                writer = side  # all devices of a mediator are one writer
         try:
-            await self._mailboxes.put(address, put.envelope.signer, put.message, leave=bool(put.leave))
+            await self._mailboxes.put(address, writer, put.message, leave=bool(put.leave))
         except FullError:
-            if put.leave or not await self._mailboxes.make_room(address, put.envelope.signer, self._side):
+            if put.leave or not await self._mailboxes.make_room(address, writer, self._side):
                 raise
-            await self._mailboxes.put(address, put.envelope.signer, put.message, leave=False)
+            await self._mailboxes.put(address, writer, put.message, leave=False)
         return _done()
 
     async def read(self, request: web.Request) -> web.Response:
@@ -80,14 +84,14 @@ class MailRoutes:
         await self._mailboxes.delete(address, read_digests(envelope.body))
         return _done()
 
-    def _known(self, envelope: Envelope) -> bool:
-        """Whether its signer is an admitted practice, or a mediator's device."""
-        return bool(self._door.practices(envelope.signer) or self._door.mediators(envelope.key))
+    def _known(self, envelope: Envelope) -> bytes:
+        """The mediator of its signer, an admitted practice or a device; nothing for others."""
+        return self._side(envelope.signer) or next(iter(self._door.mediators(envelope.key)), b"")
 
     def _side(self, writer: bytes) -> bytes:
-        """The mediator that vouches for a practice (its id); nobody for who has leave."""
+        """The mediator that vouches for a practice (its id), or that is a writer itself; nothing for who has leave."""
         found = self._door.practices(writer)
-        return found[0].mediator if found else b""
+        return found[0].mediator if found else writer if self._door.is_mediator(writer) else b""
 
     async def _by_owner(self, request: web.Request) -> tuple[bytes, Envelope]:
         address = parse_hash(request.match_info["address"])

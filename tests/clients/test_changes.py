@@ -14,6 +14,7 @@ from peewit_clients.appointments import Appointments
 from peewit_clients.backend import UnreachableError
 from peewit_clients.conversation import PASSPORTS_EACH
 from peewit_clients.drawer import Drawer
+from peewit_clients.offers import Offers
 from peewit_clients.office import Office
 from peewit_clients.place import with_work
 from peewit_clients.practice import Practice
@@ -213,6 +214,27 @@ async def test_a_practice_delivers_no_more_passports_than_there_is_room_for_and_
         await user.check()
         assert user.state.passports[0] == earlier.encode()
         assert len(user.state.passports) == 1 + PASSPORTS_EACH
+
+
+async def test_a_word_that_ends_an_offer_is_kept_as_long_as_the_offer_cannot_be_judged(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be shown as good as soon as the registry is fresh again, and a name would go to nobody."""
+    async with surgery.view() as view:
+        practice, user = surgery.practice(view), surgery.user(view)
+        await user.ask(with_work)
+        (drawn,) = await practice.draw(surgery.place, 1)
+        practice.state.calendar[slot(1).name] = slot(1)
+        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await Appointments(practice).withdraw([slot(1).name], "ill")
+
+        def too_old(*_: object) -> None:
+            raise RefusedError("too old")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Offers, "require_acting", too_old)
+            assert await user.offers() == []
+        assert await user.offers() == []
 
 
 async def test_words_on_offers_that_are_not_there_any_more_leave_a_mailbox(surgery: Surgery) -> None:

@@ -57,10 +57,11 @@ def test_who_leaves_keeps_what_it_said_and_the_rounds_that_it_draws_and_gets_no_
     assert third.policy.needed() == 3
 
 
-def test_who_goes_on_with_other_keys_has_one_vote() -> None:
+def test_who_goes_on_with_other_keys_leaves_its_people_their_places() -> None:
     first = charter(*NAMES, draw=usual_draw(NAMES))
     second = parse_charter(following(first, [gone(first, "west")], [card("west", "new")], NOW_S).encode())
-    assert [retired.voted for retired in second.retired] == [False]
+    assert [retired.voted for retired in second.retired] == [True]
+    assert first.admitters < second.admitters
     assert second.schedule is not None
     assert second.schedule.seats[-1].committee.members == ("north", "south", "east", "west")
     assert second.operator("west").log == card("west", "new").log

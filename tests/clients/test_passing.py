@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from peewit_clients.asking import Asking
 from peewit_clients.facilities import Facilities
 from peewit_clients.office import Office
-from peewit_clients.passing import PassedOver
+from peewit_clients.passing import AGAIN_S, TELL_S, PassedOver
 from peewit_clients.place import with_work
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user import User
 from peewit_federation.appointment.queue_api import PARKED, Draw
 from peewit_federation.appointment.request import Wishes, area_name, open_request
-from peewit_federation.keys import key_id
+from peewit_federation.keys import XWING_PUBLIC_BYTES, key_id
 from peewit_federation.sealed import xwing_public
 from peewit_node.appointment import queue
 from peewit_node.appointment.passes import PASS_S, PASSES_MAX, Passes
@@ -169,23 +170,110 @@ def test_whom_a_practice_passed_over_is_given_again_after_a_while_and_memory_is_
 
 
 def test_a_practice_begins_anew_when_something_changes_that_suits_whom_it_passed_over() -> None:
-    over, facilities = PassedOver(), Facilities()
+    over, facilities, keys = PassedOver(), Facilities(), [seed("key")]
     wishes = Wishes(xwing_public(seed("reply")), seed("writer"), ("flu",), days=((0, 0),))
-    assert over.take() == ((), True), "nodes may remember what was free before"
-    over.look_again([], facilities, 1, None, SECOND)
-    over.take()
+    first_day = replace(slot(2), begins_s=12 * 3600)
+    assert over.take(SECOND) == ((), True), "nodes may remember what was free before"
+    over.look_again([first_day], facilities, keys, None, SECOND)
+    over.take(SECOND)
     over.add(seed(1), wishes, SECOND)
     over.add(seed(2), None, SECOND)
-    assert over.take() == ((seed(1), seed(2)), False)
-    over.look_again([slot(1)], facilities, 1, None, SECOND)
-    assert over.take() == ((), False), "that time suits nobody"
-    first_day = replace(slot(2), begins_s=12 * 3600)
-    over.look_again([slot(1), first_day], facilities, 1, None, SECOND)
-    assert (len(over), *over.take()) == (0, (), True)
-    for facilities, keys in ((Facilities(step_free=True), 1), (Facilities(step_free=True), 2)):
+    over.left([])
+    assert over.take(SECOND) == ((seed(1), seed(2)), False)
+    over.look_again([slot(1)], facilities, keys, None, SECOND)
+    assert over.take(SECOND) == ((), False), "that time suits nobody"
+    over.look_again([slot(1), first_day], facilities, keys, None, SECOND)
+    assert (len(over), *over.take(SECOND)) == (0, (), True), "it was promised in between, and is free again"
+    for offering, now_keys in ((Facilities(step_free=True), keys), (Facilities(step_free=True), [seed("new key")])):
         over.add(seed(3), None, SECOND)
-        over.look_again([slot(1)], facilities, keys, None, SECOND)
-        assert over.take() == ((), True), "another way in, or a key more"
+        over.look_again([slot(1)], offering, now_keys, None, SECOND)
+        assert over.take(SECOND) == ((), True), "another way in, or a key more"
+
+
+def test_what_nodes_were_not_told_at_once_they_are_not_told_any_more() -> None:
+    """Its lease has ended, and whoever it was may have said something else."""
+    over = PassedOver()
+    over.look_again([], Facilities(), [], None, SECOND)
+    over.take(SECOND)
+    over.add(seed(1), None, SECOND)
+    over.add(seed(2), None, SECOND + TELL_S)
+    assert over.take(SECOND + TELL_S + 1) == ((seed(2),), False)
+    assert len(over) == 1
+    over.add(seed(3), None, SECOND + TELL_S)
+    over.look_again([], Facilities(), [], None, SECOND + TELL_S + AGAIN_S)
+    assert over.take(SECOND + TELL_S + AGAIN_S) == ((), False)
+
+
+async def test_a_node_that_hands_out_what_is_no_request_ends_no_practice(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        await surgery.user(view).ask(with_work)
+
+        async def rubbish(*_: object) -> list[object]:
+            return [[1], 5, b"no request", {"a": b""}]
+
+        monkeypatch.setattr(surgery.federation.nodes["north"].queues, "draw", rubbish)
+        server = serving(surgery, view, [0])
+        assert (await server.turn()).offers == 1
+        assert server.practice.complaints
+
+
+async def test_requests_that_are_good_for_nothing_keep_nobody_behind_from_an_offer(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wishes that say nothing, or a reply key that is none: fifty of them were as many as a practice leases."""
+    monkeypatch.setattr(queue, "LEASES_MAX", 3)
+    async with surgery.view() as view:
+        real = Asking._sealed
+        for number in range(4):
+            user = surgery.user(view, f"Mallory {number}", GROUPS[0])
+            wishes = Wishes(bytes(XWING_PUBLIC_BYTES), seed("writer"), ("flu",)).encode() if number % 2 else b"\x80"
+            area = user.state.areas[0]
+            sealed = user._asking._seal(area_name(*area), user.catchment(*area), wishes, view.clock())
+            monkeypatch.setattr(Asking, "_sealed", lambda *_, sealed=sealed: (sealed,))
+            await user.ask(with_work)
+        monkeypatch.setattr(Asking, "_sealed", real)
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
+        server = serving(surgery, view, [0])
+        assert (await server.turn()).offers == 1
+        assert len(await anybody.offers()) == 1
+
+
+async def test_a_draw_that_nobody_hears_begins_anew_the_next_time(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nodes would go on passing over somebody whom a time suits that has become free."""
+    day = int(time.time()) // 86_400
+    async with surgery.view() as view:
+        first = another_day(surgery.user(view, "First", GROUPS[0]), day + 40)
+        for user in (first, surgery.user(view, "Second")):
+            await user.ask(with_work)
+        server = serving(surgery, view, [0])
+        assert (await server.turn()).offers == 1, "the second"
+        fits = replace(slot(7), begins_s=(day + 40) * 86_400 + 12 * 3600)
+        server.practice.state.calendar[fits.name] = fits
+        real = server.practice.drawing._ask_all
+
+        async def nobody(*_: object) -> list[object]:
+            return []
+
+        monkeypatch.setattr(server.practice.drawing, "_ask_all", nobody)
+        assert (await server.turn()).offers == 0
+        monkeypatch.setattr(server.practice.drawing, "_ask_all", real)
+        assert (await server.turn()).offers == 1
+        assert len(await first.offers()) == 1
+
+
+async def test_a_time_so_far_ahead_that_nobody_is_shown_it_is_offered_to_nobody(surgery: Surgery) -> None:
+    """Whoever does not answer is parked: not for what was never seen."""
+    async with surgery.view() as view:
+        await surgery.user(view).ask(with_work)
+        server = serving(surgery, view, [])
+        far = replace(slot(1), begins_s=int(time.time()) + 401 * 86_400)
+        server.practice.state.calendar[far.name] = far
+        assert (await server.turn()).offers == 0
 
 
 async def test_only_who_leased_a_request_gives_it_back(surgery: Surgery) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from peewit_clients.backend import UnreachableError
-from peewit_clients.letters import Letters
+from peewit_clients.letters import Letters, NobodyThereError
 from peewit_clients.pool import BackendPool
 from peewit_federation import cbor
 from peewit_federation.appointment.envelope import Envelope
@@ -28,7 +28,7 @@ from peewit_federation.appointment.mailbox import (
 from peewit_federation.errors import ForgeryError, RefusedError
 from peewit_federation.keys import SigningKey, key_id, sha256
 from peewit_node.node import DATABASE
-from tests.federation_kit import Federation, TestMediator, catchment, provider, seed
+from tests.federation_kit import NAMES, Federation, TestMediator, catchment, provider, seed
 from tests.federation_kit_http import Device, admit, post
 
 OWNER, WRITER = SigningKey(seed("owner")), SigningKey(seed("writer"))
@@ -236,6 +236,44 @@ async def test_a_mediator_that_vouches_for_many_practices_fills_nobodys_mailbox(
         await federation.stop()
 
 
+async def test_all_devices_of_a_mediator_are_one_writer(tmp_path: Path) -> None:
+    federation = Federation.make(tmp_path)
+    await federation.start()
+    try:
+        mediator = TestMediator("near")
+        await admit(federation, mediator, "1")
+        devices = [Device(mediator, SigningKey(seed("device", number))) for number in range(3)]
+        for device in devices:
+            await federation.nodes["north"].carrier.accept(mediator.device(device.key))
+        await federation.agree()
+        call = Caller(federation)
+        await opened(call, practices=True)
+        for number, device in enumerate(devices):
+            await call(device.key, PATH + "/messages", Put(b"", b"%d" % number).encode())
+        assert read_messages(await call(OWNER, PATH + "/read", b"")) == [b"1", b"2"]
+    finally:
+        await federation.stop()
+
+
+async def test_nobody_is_said_to_be_gone_by_nodes_that_were_not_asked(tmp_path: Path) -> None:
+    """Who asks some nodes only, or has an old charter, cancels nothing behind a practice's back."""
+    federation = Federation.make(tmp_path, NAMES[:2], quorum=2)
+    await federation.start()
+    charter = federation.nodes["north"].state.charter
+    origins = [operator.origin_hash for operator in charter.operators]
+    try:
+        for only, where, kind in (
+            ((), origins, NobodyThereError), (("north",), origins, UnreachableError),
+            ((), [origins[0], bytes(32)], UnreachableError), ((), [bytes(32)], UnreachableError),
+        ):  # fmt: skip
+            async with BackendPool(charter, only=only) as pool:
+                with pytest.raises(UnreachableError) as found:
+                    await Letters(pool, time.time, os.urandom).put(bytes(32), where, OWNER, b"", b"x")
+                assert type(found.value) is kind
+    finally:
+        await federation.stop()
+
+
 async def test_a_mailbox_ends_and_what_was_in_it_is_gone(node: Federation) -> None:
     call = Caller(node)
     until_s = int(time.time()) + 2
@@ -315,7 +353,7 @@ async def test_the_fuller_a_node_the_less_one_mailbox_holds_so_that_who_opens_ma
     await opened(call)
     mailboxes = node.nodes["north"].mailboxes
     await mailboxes.load()
-    for share, size_bytes in ((0.6, 64 * 1024), (0.95, 16 * 1024)):
+    for share, size_bytes in ((0.6, 64 * 1024), (0.95, 20 * 1024)):
         mailboxes._database_bytes_max = 1 << 30
         mailboxes._size_bytes = int(share * mailboxes._database_bytes_max)
         await call(OWNER, PATH + "/delete", cbor.encode([sha256(m) for m in await mailboxes.read(ADDRESS)]))

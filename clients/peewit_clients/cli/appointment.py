@@ -16,7 +16,9 @@ from peewit_clients.cli.status import address, heard, show, status, times
 from peewit_clients.user import Found, User
 from peewit_clients.user_state import Standing
 from peewit_clients.words import in_words, said
+from peewit_federation import cbor
 from peewit_federation.errors import MalformedError, UnknownError
+from peewit_federation.keys import sha256
 
 
 def _listed(found: list[Found]) -> list[tuple[Found, tuple[bytes, int, int, str]]]:
@@ -24,14 +26,19 @@ def _listed(found: list[Found]) -> list[tuple[Found, tuple[bytes, int, int, str]
     return sorted(((item, slot) for item in found for slot in item.offer.slots), key=lambda pair: pair[1][1:2])
 
 
+def _shown(item: Found, slot: tuple[bytes, int, int, str]) -> bytes:
+    """What stood in a line: which time, and at which practice."""
+    return sha256(cbor.encode([list(slot), item.practice.subject]))
+
+
 async def _numbered(user: User, number: int) -> tuple[Found, tuple[bytes, int, int, str]]:
     """What a number means: the time that stood there when offers were shown. Raises `UnknownError`."""
     listed = _listed(await user.offers())
-    shown = user.state.shown or [slot[0] for _, slot in listed]
+    shown = user.state.shown or [_shown(*one) for one in listed]
     if not 1 <= number <= len(shown):
         raise UnknownError(said("error_no_offer", number=number))
     for item, slot in listed:
-        if slot[0] == shown[number - 1]:
+        if _shown(item, slot) == shown[number - 1]:
             return item, slot
     raise UnknownError(said("error_offer_changed", number=number))
 
@@ -43,7 +50,7 @@ def offers(me: Me) -> None:
 
     async def look(user: User) -> None:
         listed = _listed(await user.offers())
-        user.shown([slot[0] for _, slot in listed])
+        user.shown([_shown(*one) for one in listed])
         if me.as_json:
             emit([
                 {

@@ -29,7 +29,7 @@ MESSAGE_BYTES_MAX: Final = 64 * 1024
 MESSAGES_MAX: Final = 32
 UNREAD_MAX: Final = (2, 16)
 "Messages of one writer in a mailbox: the last ones of a practice that nobody asked, and of who has its owner's leave."
-TIGHT_BYTES: Final = ((0.9, 16 * 1024), (0.5, 64 * 1024))
+TIGHT_BYTES: Final = ((0.9, 20 * 1024), (0.5, 64 * 1024))
 "How much one mailbox holds at a node that has used more than such a share of its room."
 LIFETIME_S_MAX: Final = 400 * 86_400
 LEAVE_BYTES_MAX: Final = 512

@@ -5,7 +5,7 @@
 
 Rules kept here: `H` binds areas, key, claim and data, so that whoever sees a request cannot make another of its
 tokens and ticket; a later version by the same key replaces an earlier one; a version without wishes withdraws it.
-A claim ends it; its own key opens it again, at most twice, for the hash of the claim is the end of a chain of three:
+A claim ends it; its own key opens it again, at most five times, for the hash of the claim is the end of a chain of six:
 the first practice is shown the third link from the end, whoever comes after a reopening the one before.
 Nothing here says who somebody is: wishes have an age group, no name.
 """
@@ -31,7 +31,7 @@ REQUEST_BYTES_MAX: Final = 40 * 1024
 SEALED_BYTES: Final = OVERHEAD_BYTES + SIZE_CLASSES[0]
 LANGUAGE: Final = Text("language", r"[a-z]{2,3}")
 OPENINGS: Final = 6
-"So often a practice may claim it: once, and after each of two reopenings."
+"So often a practice may claim it: once, and after each of five reopenings."
 AGE_GROUP: Final = Text("age group", r"[0-9]{1,3}-[0-9]{1,3}")
 
 
@@ -78,7 +78,7 @@ class Request(Statement):
     ticket: bytes = labelled(7, Bytes(PROOF_BYTES, PROOF_BYTES * KEYS_MAX))
     version: int = labelled(8, Uint(1 << 31))
     claim: bytes = labelled(9, Bytes(32))
-    "SHA-256, three times over, of the secret of the claim (`claim_link`)."
+    "SHA-256, six times over, of the secret of the claim (`claim_link`)."
     mailbox: bytes = labelled(10, Bytes(32))
     "The address to which offers go."
     mailbox_nodes: tuple[bytes, ...] = labelled(11, Many(Bytes(32), 4, ordered=True))

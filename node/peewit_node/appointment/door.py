@@ -61,6 +61,10 @@ class SignedDoor:
                 return
         raise RefusedError("only a practice that is admitted to a catchment area speaks in its queue")
 
+    def is_mediator(self, name: bytes) -> bool:
+        """Whether there is a mediator with this id."""
+        return name in self._registry.cuts
+
     def mediators(self, key: bytes) -> list[bytes]:
         """The mediators for which the holder of a log key (its public bytes) may speak: its device is not closed."""
         origin = origin_hash(origin_of(key))

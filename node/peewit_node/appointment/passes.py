@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 PASS_S: Final = 900.0
-PASSES_MAX: Final = 4000
+PASSES_MAX: Final = 20_000
 "Of one practice in one area; then it begins anew."
 ALL_MAX: Final = 400_000
 

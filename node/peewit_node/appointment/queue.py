@@ -73,7 +73,7 @@ class Queues:
         self._passes = Passes()
         self._groups: dict[bytes, tuple[str, ...]] = {}
         "By area: in whose order its queue is."
-        self._ordering = asyncio.Lock()
+        self._ordering: dict[bytes, asyncio.Lock] = {}
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
 
@@ -97,6 +97,9 @@ class Queues:
             claims = [proof for _, state, _, proof in held if state == CLAIMED]
             return [row[:3] for row in held], _proven(claims[0]) if claims else None
         priority = await self._priority(request)
+        # What the mediator says now: `order` has ranked what was stored until now.
+        ranks = _ranks({area_name(*area): await self._areas.ours(*area) for area in request.areas
+                        if area_name(*area) in ranks}, stored, request.group)  # fmt: skip
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
         for area, rank in ranks.items():
@@ -135,7 +138,7 @@ class Queues:
         """Put the queue of an area into the order of its groups, if its mediator has said another one since."""
         if self._groups.get(area) == groups:
             return
-        async with self._ordering:
+        async with self._ordering.setdefault(area, asyncio.Lock()):
             held = await self._engine.look("SELECT grps FROM area_groups WHERE area = ?", area)
             said = cbor.encode(list(groups))
             if held != [(said,)]:
