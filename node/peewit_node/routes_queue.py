@@ -63,7 +63,7 @@ class QueueRoutes:
         area = await self._area(draw.place, envelope.signer)
         catchment = await self._areas.ours(draw.place.mediator, draw.place.area)
         if catchment is not None:
-            await self._queues.order(area, catchment.groups)
+            await self._queues.ranking.order(area, catchment.groups)
         await self._queues.pass_over(area, envelope.signer, draw.passed, anew=draw.anew)
         return _cbor(await self._queues.draw(area, envelope.signer, draw.count))
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from peewit_federation.appointment.request import Request
-from peewit_federation.errors import RefusedError
 from peewit_federation.registry.find import Finder
 from peewit_federation.registry.fold import Registry
 from peewit_federation.registry.subjects import Verdict
@@ -96,12 +95,3 @@ class Areas:
                 # Counting a million takes a while, and anybody may ask.
                 self._told[area] = self._state.now() + min(TOLD_S_MAX, sum(w.count for w in told) / COUNTED_PER_S), told
             return told
-
-
-def rank_of(catchment: Catchment, group: str) -> int:
-    """The place of a group in its area; who is in none comes last. Raises `RefusedError`."""
-    if not group:
-        return len(catchment.groups)
-    if group not in catchment.groups:
-        raise RefusedError(f"this catchment area has no group {group!r}")
-    return catchment.groups.index(group)

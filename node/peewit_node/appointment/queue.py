@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from peewit_federation import cbor
 from peewit_federation.appointment.envelope import SKEW_S
 from peewit_federation.appointment.queue_api import CLAIMED, ROUNDS_MAX, WAITING, WITHDRAWN
 from peewit_federation.appointment.request import Request, area_name, open_request
@@ -24,28 +23,24 @@ from peewit_federation.appointment.spoken import SAID, VERSION, SaidClaimed, Sai
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import ConflictError, RefusedError, UnknownError
 from peewit_federation.registry.fold import Registry
-from peewit_federation.statements.mediator import Catchment
-from peewit_node.appointment.areas import Areas, rank_of
+from peewit_node.appointment.areas import Areas
 from peewit_node.appointment.passes import Passes
 from peewit_node.appointment.queue_sql import (
     AREAS,
     BODY,
     CLAIM,
     DRAW,
-    DROP_GROUPS,
     FLOOR,
     LEASE,
     LEASED,
     LET_GO,
     OFFERED,
-    PAGE,
     PUT,
-    RANK,
     RELEASE,
-    SAY_GROUPS,
     STANDS,
     TAKE_OVER,
 )
+from peewit_node.appointment.ranking import Ranking, ranks
 from peewit_node.checking.jobs import PRIORITY
 from peewit_node.engine import Engine, Write, WriteConflictError
 from peewit_node.node_state import NodeState
@@ -70,10 +65,8 @@ class Queues:
         self.changed = asyncio.Event()
         "Set whenever something changed that other nodes should know."
         self.changed.set()
+        self.ranking = Ranking(engine)
         self._passes = Passes()
-        self._groups: dict[bytes, tuple[str, ...]] = {}
-        "By area: in whose order its queue is."
-        self._ordering: dict[bytes, asyncio.Lock] = {}
         self._leasing: set[tuple[bytes, bytes]] = set()
         "Requests (by area) whose lease is being written."
 
@@ -90,29 +83,29 @@ class Queues:
         ours = [area for area, found in areas.items() if found or area in stored]
         if not ours:
             raise UnknownError("this node holds the queue of none of this request's areas")
-        ranks = _ranks({area: areas[area] for area in ours}, stored, request.group)
+        ranked = ranks({area: areas[area] for area in ours}, stored, request.group)
         query = "SELECT area, state, misses, proof FROM requests WHERE request = ? AND body = ?"
         held = await self._engine.look(query, request.name, data)
-        if {area for area, *_ in held} >= set(ranks):  # who asks again costs no proofs
+        if {area for area, *_ in held} >= set(ranked):  # who asks again costs no proofs
             claims = [proof for _, state, _, proof in held if state == CLAIMED]
             return [row[:3] for row in held], _proven(claims[0]) if claims else None
         priority = await self._priority(request)
-        # What the mediator says now: `order` has ranked what was stored until now.
-        ranks = _ranks({area_name(*area): await self._areas.ours(*area) for area in request.areas
-                        if area_name(*area) in ranks}, stored, request.group)  # fmt: skip
+        # What the mediator says now: what was stored until now may have been ranked anew meanwhile.
+        now = {area_name(*area): await self._areas.ours(*area) for area in request.areas}
+        ranked = ranks({area: now[area] for area in ranked}, stored, request.group)
         state = WAITING if request.wishes else WITHDRAWN
         writes = []
-        for area, rank in ranks.items():
+        for area, rank in ranked.items():
             row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
         if request.version > 1:
-            self._passes.changed(ranks, request.name)
+            self._passes.changed(ranked, request.name)
         query = "SELECT body, state, misses, area, proof FROM requests WHERE request = ?"
         rows = await self._engine.look(query, request.name)
         states = [(area, state, misses) for _, state, misses, area, _ in rows]
         for body, state, _, area, proof in rows:
-            if area == next(iter(ranks)) and body != data:
+            if area == next(iter(ranked)) and body != data:
                 opened = Request.decode(Sign1.parse(body).payload).opened
                 if state == CLAIMED and opened == request.opened:
                     return states, _proven(proof)
@@ -133,30 +126,6 @@ class Queues:
             request.name, request.round, request.group, request.tokens, seats, self._state.charter.admitters
         )
         return await self._state.machine.check(PRIORITY, request.ticket, request.name, list(publics))
-
-    async def order(self, area: bytes, groups: tuple[str, ...]) -> None:
-        """Put the queue of an area into the order of its groups, if its mediator has said another one since."""
-        if self._groups.get(area) == groups:
-            return
-        async with self._ordering.setdefault(area, asyncio.Lock()):
-            held = await self._engine.look("SELECT grps FROM area_groups WHERE area = ?", area)
-            said = cbor.encode(list(groups))
-            if held != [(said,)]:
-                await self._rank_anew(area, groups)
-                await self._engine.write(Write(SAY_GROUPS, (area, said)))
-            self._groups[area] = groups
-
-    async def _rank_anew(self, area: bytes, groups: tuple[str, ...]) -> None:
-        last = b""
-        while rows := await self._engine.fetch(PAGE, area, last):
-            writes = []
-            for request, body, rank in rows:
-                group = Request.decode(Sign1.parse(body).payload).group
-                now = groups.index(group) if group in groups else len(groups)
-                if now != rank:
-                    writes.append(Write(RANK, (now, area, request)))
-            await self._engine.write(*writes)
-            last = rows[-1][0]
 
     async def draw(self, area: bytes, practice: bytes, count: int) -> list[bytes]:
         """The next requests in order, leased to a practice for five minutes, with those that it has leased already:
@@ -311,32 +280,12 @@ class Queues:
         if schedule is not None:
             oldest = schedule.round_at(self._state.now()) - ROUNDS_MAX
             over = Write("DELETE FROM requests WHERE round < ?", (oldest,))
-            await self._engine.write(Write(FLOOR), over, Write(DROP_GROUPS))
-            self._groups.clear()
+            await self._engine.write(Write(FLOOR), over)
+            await self.ranking.expire()
 
     async def _write(self, *writes: Write) -> None:
         await self._engine.write(*writes)
         self.changed.set()
-
-
-def _ranks(areas: dict[bytes, Catchment | None], stored: dict[bytes, int], group: str) -> dict[bytes, int]:
-    """The place of a group in the areas that have it, or had it when the request came; the others are left out.
-
-    Raises `RefusedError` if none does.
-    """
-    ranks, refusal = dict(stored), RefusedError("none of these areas")
-    for area, catchment in areas.items():
-        if catchment is not None:
-            try:
-                ranks[area] = rank_of(catchment, group)
-            except RefusedError as error:
-                refusal = error
-                if area in stored:
-                    ranks[area] = len(catchment.groups)
-    ranks = {area: ranks[area] for area in areas if area in ranks}
-    if not ranks:
-        raise refusal
-    return ranks
 
 
 def _proven(proof: bytes) -> Shown:

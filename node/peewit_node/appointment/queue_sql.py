@@ -44,12 +44,6 @@ LEASE: Final = (
     "UPDATE requests SET free_at = ?, holder = ?, leased = 1 WHERE area = ? AND request = ? AND state = 0 "
     "AND free_at <= ?"
 )
-PAGE: Final = "SELECT request, body, rank FROM requests WHERE area = ? AND request > ? ORDER BY request LIMIT 200"
-RANK: Final = "UPDATE requests SET rank = ? WHERE area = ? AND request = ?"
-SAY_GROUPS: Final = "INSERT INTO area_groups VALUES (?, ?) ON CONFLICT (area) DO UPDATE SET grps = excluded.grps"
-DROP_GROUPS: Final = (
-    "DELETE FROM area_groups WHERE NOT EXISTS (SELECT 1 FROM requests WHERE requests.area = area_groups.area)"
-)
 LET_GO: Final = (
     "UPDATE requests SET free_at = 0, holder = x'', leased = 0 WHERE area = ? AND request = ? AND state = 0 "
     "AND leased = 1 AND holder = ? AND free_at > ?"
