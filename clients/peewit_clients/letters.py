@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
@@ -52,6 +52,8 @@ class Letters:
     pool: BackendPool
     clock: Callable[[], float]
     randomness: Randomness
+    silent: list[str] = field(default_factory=list)
+    "Nodes of the mailbox that was read last which did not answer: more may lie there."
 
     def node(self, origin: bytes) -> Backend:
         """The node of an operator. Raises `UnknownError` if the charter has none."""
@@ -177,12 +179,14 @@ class Letters:
         """
         found: dict[bytes, None] = {}
         errors: list[str] = []
+        self.silent = []
         backends = self.nodes(origins)
         results = await together(self.call(backend, key, _reading(key), cbor.encode([])) for backend in backends)
         for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BackendError):
                 if not await self._opened_again(backend, key, result, terms):
                     errors.append(f"{backend.name}: {result}")
+                    self.silent.append(backend.name)
                 continue
             try:
                 found.update(dict.fromkeys(read_messages(result)))

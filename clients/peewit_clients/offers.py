@@ -63,6 +63,7 @@ class Offers:
         request = self._side.asked()
         terms = Terms(self._side.mailbox_until_s(request.round), practices=True)
         messages = await self._side.letters.read(self._side.state.mail_key, request.mailbox_nodes, terms)
+        silent = ", ".join(self._side.letters.silent)
         await self._side.view.refresh([mediator for mediator, _ in request.areas])
         found: dict[bytes, Found] = {}
         notes: list[bytes] = []
@@ -70,6 +71,8 @@ class Offers:
         gone: list[bytes] = []
         unclear = False
         self.dropped.clear()
+        if silent:
+            self.dropped.append(said("error_mailbox_silent", nodes=silent))
         for message in messages:
             try:
                 found[message] = self._check(request, message)

@@ -216,6 +216,21 @@ async def test_a_practice_delivers_no_more_passports_than_there_is_room_for_and_
         assert len(user.state.passports) == 1 + PASSPORTS_EACH
 
 
+async def test_who_looks_while_a_node_with_the_mailbox_is_silent_is_told_that_more_may_lie_there(
+    surgery: Surgery,
+) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        assert user.state.request is not None
+        origin = user.state.request.mailbox_nodes[0]
+        (name,) = (o.name for o in view.charter.operators if o.origin_hash == origin)
+        assert (await user.offers(), user.dropped) == ([], [])
+        await surgery.federation.stop(name)
+        assert await user.offers() == []
+        assert list(map(str, user.dropped)) == [f"what may lie at {name}, which does not answer now"]
+
+
 async def test_a_word_that_ends_an_offer_is_kept_as_long_as_the_offer_cannot_be_judged(
     surgery: Surgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,15 +59,16 @@ def applications(work: Work) -> None:
             return names.get(area) or (label(held) if isinstance(held, Catchment) else area.hex()[:8])
 
         areas = {one.number: list(map(named, one.application.areas)) for one in found}
+        good = codes.good((one.application.code, one.subject) for one in found) if codes else [False] * len(found)
         if work.as_json:
             emit([
                 {
                     "number": one.number, "data": one.data, "areas": areas[one.number], "code": one.application.code,
                     "services": list(one.application.services), "time": one.application.time,
                     "first_yes": one.digest in desk.yes,
-                    "code_holds": codes.holds(one.application.code, one.subject) if codes else None,
+                    "code_holds": is_good if codes else None,
                 }
-                for one in found
+                for one, is_good in zip(found, good, strict=True)
             ])  # fmt: skip
             return
         table = Table(
@@ -79,7 +80,7 @@ def applications(work: Work) -> None:
             work.say("column_asked"),
         )
         first_yes = work.say("office_first_yes")
-        for one in found:
+        for one, is_good in zip(found, good, strict=True):
             says = "\n".join(f"{key}: {value}" for key, value in one.data.items())
             when = time.strftime("%Y-%m-%d", time.localtime(one.application.time))
             services = ", ".join(one.application.services)
@@ -88,7 +89,7 @@ def applications(work: Work) -> None:
                 escape(plain(says, "\n")),
                 ", ".join(areas[one.number]),
                 services,
-                _of_code(codes, one, work.say),
+                _of_code(codes, one, work.say, is_good=is_good),
                 f"{when}\n{first_yes}" if one.digest in desk.yes else when,
             )
         show_table(table if found else work.say("office_no_application"), 0, 5)
@@ -225,12 +226,12 @@ def trail(folder: Path, device: str, language: str, as_json: bool) -> None:
     show_table(table if rows else say("office_no_trail"), 2)
 
 
-def _of_code(codes: PracticeCodes | None, one: Filed, say: Words) -> str:
+def _of_code(codes: PracticeCodes | None, one: Filed, say: Words, *, is_good: bool) -> str:
     """The code of an application, and what is to be thought of it."""
     code = escape(plain(one.application.code))
     if codes is None:
         return code
-    if codes.holds(one.application.code, one.subject):
+    if is_good:
         return code + "\n" + say("office_good_code")
     return code + "\n[red]" + say("office_bad_code") + "[/]"
 
