@@ -225,8 +225,9 @@ def test_letters_that_are_sent_once_and_forgotten_are_caught(monkeypatch: pytest
         await real(outbox, name, letter)
 
     monkeypatch.setattr("peewit_simulation.bookings.CALM_S", 200.0)
-    assert simulate_bookings(92).broken is None
+    seeds = (84, 85)  # a letter is lost only where both of its nodes are away for a moment
+    assert [simulate_bookings(seed).broken for seed in seeds] == [None] * len(seeds)
     monkeypatch.setattr(Outbox, "_send", once)
-    broken = simulate_bookings(92).broken
-    assert broken is not None
-    assert "have not heard what their practice said" in broken.what
+    broken = [found.what for found in (simulate_bookings(seed).broken for seed in seeds) if found]
+    assert broken
+    assert all("have not heard what their practice said" in what for what in broken)
