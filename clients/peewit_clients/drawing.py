@@ -20,7 +20,7 @@ from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
 from peewit_federation import cbor
-from peewit_federation.appointment.queue_api import ROUNDS_MAX, Draw, Place
+from peewit_federation.appointment.queue_api import ROUNDS_MAX, Draw, Place, rank_of
 from peewit_federation.appointment.request import Request, Wishes, area_name, open_request, wishes_context
 from peewit_federation.appointment.spoken import SAID, decode_standing, shown_claim, shown_version
 from peewit_federation.draw.tickets import Ticket
@@ -202,9 +202,8 @@ class Drawing:
             request.name, request.round, request.group, request.tokens, seats, self._view.charter.admitters
         )
         priority = Ticket.decode(request.ticket).priority(request.name, publics)
-        groups = catchment.groups
-        rank = groups.index(request.group) if request.group in groups else len(groups)
-        return Drawn(request, self._wishes(place, catchment, request), (rank, request.round, priority), data)
+        order = rank_of(catchment.groups, request.group), request.round, priority
+        return Drawn(request, self._wishes(place, catchment, request), order, data)
 
     def _wishes(self, place: Place, catchment: Catchment, request: Request) -> Wishes:
         name = area_name(place.mediator, place.area)

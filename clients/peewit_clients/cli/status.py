@@ -20,7 +20,7 @@ from peewit_clients.recovery import Recovery
 from peewit_clients.user import User
 from peewit_clients.user_state import Chosen, Standing
 from peewit_clients.words import in_words, said, told, verdict_line
-from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX
+from peewit_federation.appointment.queue_api import PARKED, ROUNDS_MAX, rank_of
 from peewit_federation.appointment.request import OPENINGS, Request
 from peewit_federation.errors import RefusedError, UnknownError
 from peewit_federation.registry.subjects import Verdict
@@ -131,7 +131,7 @@ async def _tell_waiting(me: Me, user: User, request: Request) -> None:
             me.tell("status_area_gone", area=name, why=plain(in_words(told(error), me.language)))
             continue
         groups = catchment.groups
-        rank = groups.index(request.group) if request.group in groups else len(groups)
+        rank = rank_of(groups, request.group)
         counts = await waiting(user.view, Area(area[0], catchment))
         ahead = [n for place, n in counts.items() if place < (rank, request.round) and n]
         same = counts.get((rank, request.round), 0)

@@ -16,7 +16,7 @@ Rules kept here: syntax and bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,11 @@ ROUNDS_MAX: Final = 12
 "So many rounds a request waits."
 PASSED_MAX: Final = 250
 "Named in one draw."
+
+
+def rank_of(groups: Sequence[str], group: str) -> int:
+    """The place of a group among those of an area; who is in none of them comes last."""
+    return groups.index(group) if group in groups else len(groups)
 
 
 def encode_states(found: Iterable[tuple[bytes, int, int]]) -> list[object]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from peewit_federation import cbor
+from peewit_federation.appointment.queue_api import rank_of
 from peewit_federation.appointment.request import Request
 from peewit_federation.cose import Sign1
 from peewit_federation.errors import RefusedError
@@ -62,11 +63,6 @@ class Ranking:
         """Forget the groups of areas in which nobody waits any more."""
         await self._engine.write(Write(DROP_GROUPS))
         self._groups.clear()
-
-
-def rank_of(groups: tuple[str, ...], group: str) -> int:
-    """The place of a group in its area; who is in none comes last."""
-    return groups.index(group) if group in groups else len(groups)
 
 
 def ranks(areas: Mapping[bytes, Catchment | None], stored: Mapping[bytes, int], group: str) -> dict[bytes, int]:
