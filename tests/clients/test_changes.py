@@ -55,11 +55,16 @@ async def booked(surgery: Surgery, view: RegistryView, practice: Practice, numbe
     return user
 
 
-async def offered(surgery: Surgery, user: User, practice: Practice, number: int) -> None:
-    """Draw, offer one slot, accept, confirm."""
+async def put_on_offer(surgery: Surgery, practice: Practice, number: int, for_s: int = SOON_S) -> None:
+    """Draw whoever is next, and offer one slot."""
     (drawn,) = await practice.draw(surgery.place, 1)
     practice.state.calendar[slot(number).name] = slot(number)
-    await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+    await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + for_s)
+
+
+async def offered(surgery: Surgery, user: User, practice: Practice, number: int) -> None:
+    """Draw, offer one slot, accept, confirm."""
+    await put_on_offer(surgery, practice, number)
     found = [item for item in await user.offers() if item.offer.slots[0][0] == slot(number).name]
     await user.accept(found[0], slot(number).name)
     assert len(await practice.confirm()) == 1
@@ -146,9 +151,7 @@ async def test_who_cancelled_before_the_practice_looked_loses_no_opening(surgery
     async with surgery.view() as view:
         practice, user = surgery.practice(view), surgery.user(view)
         await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await put_on_offer(surgery, practice, 1)
         await user.accept((await user.offers())[0], slot(1).name)
         await user.cancel("")
         assert await practice.confirm() == []
@@ -176,9 +179,7 @@ async def test_what_lies_too_far_ahead_is_neither_offered_nor_moved_to(surgery: 
     async with surgery.view() as view:
         practice, user = surgery.practice(view), surgery.user(view)
         await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + 2 * year)
+        await put_on_offer(surgery, practice, 1, 2 * year)
         assert await user.offers() == []
         assert "error_offer_far" in str(user.dropped)
         practice.state.offered.clear()
@@ -238,9 +239,7 @@ async def test_a_word_that_ends_an_offer_is_kept_as_long_as_the_offer_cannot_be_
     async with surgery.view() as view:
         practice, user = surgery.practice(view), surgery.user(view)
         await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await put_on_offer(surgery, practice, 1)
         await Appointments(practice).withdraw([slot(1).name], "ill")
 
         def too_old(*_: object) -> None:
@@ -260,9 +259,7 @@ async def test_words_on_offers_that_are_not_there_any_more_leave_a_mailbox(surge
         request = user.state.request
         assert request is not None
         for number in (1, 2, 3):
-            (drawn,) = await practice.draw(surgery.place, 1)
-            practice.state.calendar[slot(number).name] = slot(number)
-            await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + SOON_S)
+            await put_on_offer(surgery, practice, number)
             await Appointments(practice).withdraw([slot(number).name], "ill")
         assert await user.offers() == []
         assert await user.letters.read(user.state.mail_key, request.mailbox_nodes) == []
@@ -319,9 +316,7 @@ async def test_an_offer_that_was_withdrawn_gets_no_name(surgery: Surgery) -> Non
     async with surgery.view() as view:
         user, practice = surgery.user(view), surgery.practice(view)
         await user.ask(with_work)
-        (drawn,) = await practice.draw(surgery.place, 1)
-        practice.state.calendar[slot(1).name] = slot(1)
-        await practice.offer(surgery.place, drawn, [slot(1)], int(time.time()) + SOON_S)
+        await put_on_offer(surgery, practice, 1)
         (found,) = await user.offers()
         await Appointments(practice).withdraw([slot(1).name], "the fridge is broken")
         with pytest.raises(RefusedError, match="the fridge is broken"):

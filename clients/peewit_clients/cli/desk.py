@@ -126,8 +126,8 @@ def approve(
                 click.echo(work.say("office_left_revoked", number=one.number), err=True)
                 chosen.remove(one)
         codes = PracticeCodes.load(work.folder)
-        good = codes.good((one.application.code, one.subject) for one in chosen) if codes else []
-        for one in [one for one, is_good in zip(chosen, good, strict=bool(codes)) if not is_good]:
+        good = codes.good((one.application.code, one.subject) for one in chosen) if codes else [True] * len(chosen)
+        for one in [one for one, is_good in zip(chosen, good, strict=True) if not is_good]:
             if without_code:
                 continue
             if not everything:
