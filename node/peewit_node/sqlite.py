@@ -23,7 +23,8 @@ from peewit_node.engine import Row, StorageError, StorageFullError, Write, Write
 from peewit_node.migrate import migrate
 
 COMMIT_WRITES_MAX: Final = 4000
-GATHER_TURNS: Final = 1
+GATHER_TURNS: Final = 4
+"Of the loop, before a commit: each wakes a thread and waits for the disk, so it should be of many."
 INLINE_BYTES_MAX: Final = 256 * 1024
 T = TypeVar("T")
 logger = structlog.get_logger("peewit.storage")

@@ -1,9 +1,9 @@
 """Processes that check for a node, so that it uses more than one core and answers others meanwhile.
 
 Rules kept here: a process has few jobs at once, the others wait for whichever is free; jobs of one turn of the loop
-travel together; what is large is done in here, for sending it costs more. A process that ends, or does not answer in
-time, is started again; what it had is refused and not tried in here, for whatever ended it might end the node. While
-none runs, jobs are refused at once.
+travel together, sixteen at a time; what is large is done in here, for sending it costs more. A process that ends, or
+does not answer in time, is started again; what it had is refused and not tried in here, for whatever ended it might end
+the node. While none runs, jobs are refused at once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from peewit_node.checking.jobs import MISTAKE, Job, found
 from peewit_node.checking.worker import HEAD_BYTES, frame
 from peewit_node.machine import CheckerError, LocalMachine, Machine
 
-UNDER_WAY_MAX: Final = 32
+UNDER_WAY_MAX: Final = 64
 "Jobs of one process."
+TOGETHER: Final = 16
+"Jobs that are handed over before a turn ends, for a process has nothing to do meanwhile."
 ANSWER_S: Final = 20.0
 "In which it answers one of them, or is ended."
 RESTART_S: Final = 1.0
@@ -92,7 +94,9 @@ class ManyCores(LocalMachine):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Any]] = loop.create_future()
         self._waiting.append(([job.name, *arguments], answer))
-        if not self._asked:
+        if len(self._waiting) >= TOGETHER:
+            self._send()
+        elif not self._asked:
             # Whoever comes in the same turn goes along.
             self._asked = True
             loop.call_soon(self._send)

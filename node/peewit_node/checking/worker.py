@@ -22,7 +22,7 @@ import cbor2
 from peewit_node.checking.jobs import answer
 
 HEAD_BYTES: Final = 4
-HELD_S: Final = 0.002
+HELD_S: Final = 0.004
 HUNG_S: Final = 60
 
 
