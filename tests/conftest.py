@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.surgery import Surgery
 from tests.federation_kit import Federation
 
 
@@ -17,3 +18,11 @@ async def federation(tmp_path: Path) -> AsyncIterator[Federation]:
     await made.start()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
+    """The same with a draw, a health district and what its practices need."""
+    made = await Surgery.open(tmp_path)
+    yield made
+    await made.federation.stop()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
-
-import pytest
+from collections.abc import Iterable
 
 from peewit_clients.backend import BackendError
 from peewit_clients.place import with_work
@@ -18,13 +15,6 @@ from peewit_clients.user import User
 from tests.clients.surgery import Surgery, slot
 
 SOON_S = 3600
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 class Disk:

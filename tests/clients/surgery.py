@@ -14,12 +14,13 @@ from pathlib import Path
 
 from peewit_clients.calendar import Slot
 from peewit_clients.charters import usual_draw
+from peewit_clients.place import with_work
 from peewit_clients.pool import BackendPool
 from peewit_clients.practice import Practice
 from peewit_clients.practice_state import PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.user import User
-from peewit_clients.user_state import UserState
+from peewit_clients.user_state import Standing, UserState
 from peewit_federation.appointment.messages import commitment, practice_data
 from peewit_federation.appointment.queue_api import Place
 from peewit_federation.appointment.request import area_name
@@ -35,6 +36,7 @@ from tests.node.test_draw import opened
 DATA = practice_data({"name": "clinic-a", "street": "Example Street 1", "postcode": "10115"})
 GROUPS = ("over80",)
 QUEUE_NODES = NAMES[:2]
+SOON_S = 3600
 
 
 @cache
@@ -107,3 +109,51 @@ async def until_async(holds: Callable[[], Awaitable[object]], timeout_s: float =
     async with asyncio.timeout(timeout_s):
         while not await holds():
             await asyncio.sleep(0.05)
+
+
+async def booked(surgery: Surgery, view: RegistryView, practice: Practice, number: int = 1, name: str = "E") -> User:
+    """Ask, and all that follows until the appointment is held by both."""
+    user = surgery.user(view, name)
+    await user.ask(with_work)
+    await offered(surgery, user, practice, number)
+    return user
+
+
+async def put_on_offer(surgery: Surgery, practice: Practice, number: int, for_s: int = SOON_S) -> None:
+    """Draw whoever is next, and offer one slot."""
+    (drawn,) = await practice.draw(surgery.place, 1)
+    practice.state.calendar[slot(number).name] = slot(number)
+    await practice.offer(surgery.place, drawn, [slot(number)], int(time.time()) + for_s)
+
+
+async def offered(surgery: Surgery, user: User, practice: Practice, number: int) -> None:
+    """Draw, offer one slot, accept, confirm."""
+    await put_on_offer(surgery, practice, number)
+    found = [item for item in await user.offers() if item.offer.slots[0][0] == slot(number).name]
+    await user.accept(found[0], slot(number).name)
+    assert len(await practice.confirm()) == 1
+    assert await user.check() is Standing.BOOKED
+
+
+async def accepted(surgery: Surgery, user: User, practice: Practice) -> None:
+    """Ask, be drawn and offered one time, and accept it."""
+    await user.ask(with_work)
+    await put_on_offer(surgery, practice, 1)
+    (found,) = await user.offers()
+    await user.accept(found, slot(1).name)
+
+
+async def with_second_area(
+    surgery: Surgery, status: int = 0, version: int = 1, groups: tuple[str, ...] = GROUPS
+) -> bytes:
+    """Another area of the mediator, held by the same nodes, as its mediator describes it next."""
+    nodes = tuple(surgery.federation.nodes[name].state.operator.origin_hash for name in QUEUE_NODES)
+    area = replace(
+        catchment("wedding", "13347"), keys=((0, xwing_public(seed("area key"))),), nodes=nodes, groups=groups,
+        status=status, version=version,
+    )  # fmt: skip
+    surgery.device.entries.append(area.encode())
+    before = len(surgery.device.entries) - 1
+    assert (await surgery.device.publish(surgery.federation.url("north"), before))[0] == 200
+    await surgery.federation.agree()
+    return area.area

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
@@ -36,13 +35,6 @@ from tests.node.test_draw import codes
 
 SOON_S = 3600
 ERIKA = Person("Muster", "Erika", date(1940, 8, 12))
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 async def test_a_person_gets_an_appointment_and_both_sides_hold_it(surgery: Surgery) -> None:

@@ -18,7 +18,6 @@ from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.user_state import Standing
 from peewit_federation.errors import RefusedError, UnknownError
 from tests.clients.journal_kit import accept, add, asked, booked, cut_off, disk_of, keepers_of, offer_next
-from tests.clients.journal_kit import surgery as surgery
 from tests.clients.surgery import Surgery, slot
 
 

@@ -20,7 +20,6 @@ from peewit_federation import cbor
 from peewit_federation.appointment.journal import Header, encode_page
 from peewit_federation.errors import RefusedError
 from tests.clients.journal_kit import add, cut_off, disk_of, keepers_of
-from tests.clients.journal_kit import surgery as surgery
 from tests.clients.office import charter_of
 from tests.clients.surgery import Surgery, slot
 

@@ -19,7 +19,6 @@ from peewit_federation.appointment.journal import Header, decode_page, encode_pa
 from peewit_federation.appointment.mailbox import give_leave
 from peewit_federation.keys import key_id
 from tests.clients.journal_kit import accept, asked, booked, cut_off, disk_of, keepers_of, offer_next
-from tests.clients.journal_kit import surgery as surgery
 from tests.clients.surgery import Surgery, slot
 
 

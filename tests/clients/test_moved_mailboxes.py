@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +20,7 @@ from peewit_clients.user import User
 from peewit_clients.user_state import Chosen, Standing, UserState
 from peewit_federation.appointment.notes import CANCEL
 from peewit_federation.keys import SigningKey
-from tests.clients.surgery import Surgery
-from tests.clients.test_changes import booked
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
+from tests.clients.surgery import Surgery, booked
 
 
 @asynccontextmanager

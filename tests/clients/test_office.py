@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -32,13 +30,6 @@ from tests.federation_kit import NAMES, seed
 from tests.federation_kit_http import post
 
 FIELDS = {"name": "clinic-c", "postcode": "10115"}
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 async def applied(surgery: Surgery, view: RegistryView) -> tuple[Office, PracticeState]:

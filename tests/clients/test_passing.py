@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -28,13 +27,6 @@ from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states
 from tests.federation_kit import catchment, seed
 
 SECOND = 1_000_000.0
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    surgery = await Surgery.open(tmp_path)
-    yield surgery
-    await surgery.federation.stop()
 
 
 def serving(surgery: Surgery, view: RegistryView, slots: Sequence[int], name: str = "clinic-a") -> Server:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -45,13 +44,6 @@ from tests.federation_kit_http import get, post
 from tests.node.test_mailboxes import Caller
 
 SOON_S = 3600
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 async def test_practices_draw_in_the_order_of_group_round_and_priority(surgery: Surgery) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -43,13 +41,6 @@ from tests.federation_kit_http import post
 from tests.node.test_mailboxes import Caller
 
 SOON_S = 3600
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 async def test_what_one_node_of_a_queue_takes_the_other_learns_also_after_it_was_down(surgery: Surgery) -> None:

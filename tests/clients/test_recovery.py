@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
 
@@ -24,13 +23,6 @@ from peewit_federation.errors import LimitError, MalformedError, UnknownError
 from peewit_node.node import Node
 from tests.clients.surgery import Surgery
 from tests.federation_kit import NAMES, catchment, provider, seed
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 def test_a_code_is_read_as_people_write_it_and_a_mistake_is_noticed() -> None:

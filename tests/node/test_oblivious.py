@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ from peewit_node.http_server import read_body
 from tests.clients.surgery import QUEUE_NODES, Surgery
 from tests.federation_kit import NAMES, Federation, seed
 from tests.federation_kit_http import post
-
-
-@pytest.fixture
-async def surgery(tmp_path: Path) -> AsyncIterator[Surgery]:
-    found = await Surgery.open(tmp_path)
-    yield found
-    await found.federation.stop()
 
 
 @dataclass

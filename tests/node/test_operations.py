@@ -1,16 +1,12 @@
-"""What operators meet: bad configuration, full disks, old and new databases, slow clients."""
+"""What operators meet: bad configuration, keys, charters that follow, and what a node says of itself."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import sqlite3
-import time
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from peewit_clients.charters import Card, compose_charter
@@ -18,14 +14,10 @@ from peewit_federation.charter_file import parse_charter, sign_charter
 from peewit_federation.errors import ForgeryError, OperatorError
 from peewit_federation.keys import SigningKey
 from peewit_node.config import load_config
-from peewit_node.engine import StorageError, StorageFullError, Write, WriteConflictError
+from peewit_node.engine import StorageError
 from peewit_node.keyfile import read_key, write_key
-from peewit_node.migrate import drop_copies, migrate, migrations
 from peewit_node.node import Node
-from peewit_node.peers import CheckedResolver, PeerError, check_address
 from peewit_node.setup import init_node
-from peewit_node.sqlite import SqliteEngine, SqliteFile
-from tests.certificates import certify
 from tests.commands import peewit
 from tests.federation_kit import NAMES, Federation, TestMediator, catchment, encode_all
 from tests.federation_kit_http import Device, admit, get, quorums, start_with_area, until
@@ -103,17 +95,6 @@ def test_x14_keys_are_made_0600_never_overwritten_and_refused_when_others_may_re
         read_key(path)
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["169.254.169.254", "::ffff:169.254.169.254", "224.0.0.1", "0.0.0.0", "::", "fe80::1", "64:ff9b::a9fe:a9fe",
-     "2002:a9fe:a9fe::1", "10.0.0.1", "127.0.0.1", "192.168.1.1", "fc00::1", "100.64.0.1"],
-)  # fmt: skip
-def test_requests_do_not_go_to_metadata_services_or_into_our_own_network(address: str) -> None:
-    with pytest.raises(PeerError):
-        check_address(address, private=False)
-    check_address("9.9.9.9", private=False)
-
-
 async def test_the_wrong_keys_or_operator_are_refused_before_anything_starts(tmp_path: Path) -> None:
     federation = Federation.make(tmp_path)
     config = federation.configs["north"]
@@ -125,32 +106,6 @@ async def test_the_wrong_keys_or_operator_are_refused_before_anything_starts(tmp
         await Node.start(config.model_copy(update={"charter": tmp_path / "none.toml"}))
     with pytest.raises(StorageError, match="no such directory"):
         await Node.start(config.model_copy(update={"data": tmp_path / "nowhere"}))
-
-
-async def test_a_proxy_may_have_a_name_that_leads_into_our_own_network() -> None:
-    checked = CheckedResolver(aiohttp.ThreadedResolver(), private=False, own="localhost")
-    assert (await checked.resolve("localhost", 3128))[0]["host"] == "127.0.0.1"
-    strict = CheckedResolver(aiohttp.ThreadedResolver(), private=False, own="proxy.example")
-    with pytest.raises(PeerError, match="private address"):
-        await strict.resolve("localhost", 80)
-
-
-@pytest.mark.parametrize("name", ["n#1", "n?mode=memory", "n%20x", "n ä"])
-async def test_a_folder_may_have_any_name_and_two_are_two(tmp_path: Path, name: str) -> None:
-    for number, folder in enumerate((tmp_path / name, tmp_path / (name + "2"))):
-        init_node(
-            folder,
-            "north",
-            "https://north.example",
-            "127.0.0.1:1",
-            (),
-            "c.toml",
-            tuple(map(bytes, [[number] * 32] * 3)),
-        )
-        assert (folder / "node.sqlite").is_file()
-        assert folder.stat().st_mode & 0o077 == 0
-        SqliteFile(folder / "node.sqlite").close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, name + "2"])
 
 
 def test_making_a_node_that_was_cut_short_can_be_said_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,173 +159,6 @@ async def test_a_node_whose_gossip_has_stopped_is_not_ready(federation: Federati
     assert (status, b"no view was signed lately" in body) == (503, True)
 
 
-async def test_a_port_that_is_taken_is_an_error_in_words(tmp_path: Path) -> None:
-    federation = Federation.make(tmp_path)
-    await federation.start("north")
-    taken = federation.configs["west"].model_copy(update={"listen": federation.configs["north"].listen})
-    with pytest.raises(OperatorError, match="cannot listen"):
-        await Node.start(taken)
-    await federation.stop()
-
-
-# Databases
-
-
-def test_a_newer_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "node.sqlite"
-    SqliteFile(path).close()
-    with sqlite3.connect(path) as database:
-        database.execute("INSERT INTO migrations VALUES (99)")
-    database.close()
-    with pytest.raises(StorageError, match="newer program"):
-        SqliteFile(path)
-
-
-def test_a_migration_backs_up_before_it_and_one_that_fails_leaves_the_old_version(tmp_path: Path) -> None:
-    path = tmp_path / "node.sqlite"
-    SqliteFile(path).close()
-    database = sqlite3.connect(path, isolation_level=None)
-    number = migrations()[-1][0] + 1
-    steps = [*migrations(), (number, "CREATE TABLE more (x INTEGER); INSERT INTO more VALUES (1); NONSENSE")]
-    with pytest.raises(StorageError, match="was undone"):
-        migrate(database, path, steps)
-    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
-    assert "more" not in tables
-    assert (tmp_path / f"node.sqlite.before-{number:04d}").exists()
-    better = "CREATE TABLE more (x INTEGER); -- fine\nINSERT INTO more VALUES (1)"
-    migrate(database, path, [*migrations(), (number, better)])
-    assert database.execute("SELECT x FROM more").fetchall() == [(1,)]
-    database.close()
-
-
-def test_a_database_of_an_older_program_is_brought_up_and_kept_beside(tmp_path: Path) -> None:
-    path = tmp_path / "node.sqlite"
-    old = sqlite3.connect(path, isolation_level=None)
-    migrate(old, path, migrations()[:1])
-    old.execute("INSERT INTO facts VALUES ('kept', x'01')")
-    old.close()
-    file = SqliteFile(path)
-    assert file.fetch("SELECT body FROM facts", ()) == [(b"\x01",)]
-    assert file.fetch("SELECT count(*) FROM codes", ()) == [(0,)]
-    file.close()
-    with sqlite3.connect(tmp_path / "node.sqlite.before-0002") as before:
-        assert before.execute("SELECT max(number) FROM migrations").fetchone() == (1,)
-        assert before.execute("SELECT body FROM facts").fetchone() == (b"\x01",)
-    before.close()
-    drop_copies(path, time.time())
-    assert (tmp_path / "node.sqlite.before-0002").exists()
-    drop_copies(path, time.time() + 8 * 86_400)
-    assert list(tmp_path.glob("*.before-*")) == [], "what the node deleted is not kept for ever beside it"
-
-
-async def test_writers_share_commits_and_a_conflict_undoes_only_its_own(tmp_path: Path) -> None:
-    engine = SqliteEngine(tmp_path / "x.sqlite")
-    put = "INSERT INTO facts VALUES (?, ?)"
-
-    async def one(number: int) -> str:
-        try:
-            guard = Write(
-                "UPDATE facts SET body = body WHERE name = ?", (f"{number - 1}",), rows=1 if number % 3 == 2 else None
-            )
-            await engine.write(Write(put, (str(number), b"")), guard)
-        except WriteConflictError:
-            return "conflict"
-        return "stored"
-
-    await engine.write(Write(put, ("-1", b"")))
-    outcomes = await asyncio.gather(*(one(n) for n in range(200)), one(5), one(7))
-    rows = {row[0] for row in await engine.fetch("SELECT name FROM facts")}
-    assert outcomes[200:] == ["conflict", "conflict"], "the same name twice"
-    assert rows == {"-1", *(str(n) for n in range(200) if outcomes[n] == "stored")}
-    assert not engine.broken.is_set()
-    await engine.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of limited size needs root")
-async def test_a_full_disk_sheds_writes_reads_go_on_and_it_recovers(tmp_path: Path) -> None:
-    import subprocess
-
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=False)
-    if mounted.returncode:
-        pytest.skip("cannot mount a small file system here")
-    try:
-        engine = SqliteEngine(small / "x.sqlite")
-        put = "INSERT INTO facts VALUES (?, ?)"
-        stored = 0
-        with pytest.raises(StorageFullError):
-            for number in range(1000):
-                await engine.write(Write(put, (str(number), bytes(20_000))))
-                stored += 1
-        assert len(await engine.fetch("SELECT name FROM facts")) == stored > 3
-        assert not engine.broken.is_set()
-        await engine.close()
-        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
-        engine = SqliteEngine(small / "x.sqlite")
-        await engine.write(Write(put, ("again", b"")))
-        assert len(await engine.fetch("SELECT name FROM facts")) == stored + 1
-        await engine.close()
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=False)
-
-
-# Slow clients
-
-
-async def raw(federation: Federation, data: bytes, wait_s: float) -> bytes:
-    host, port = federation.configs["north"].address
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(data)
-    try:
-        async with asyncio.timeout(wait_s):
-            return await reader.read(10_000)
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
-
-
-async def test_a_request_whose_head_or_body_never_ends_is_cut_off(tmp_path: Path) -> None:
-    federation = Federation.make(tmp_path)
-    limits = federation.configs["north"].limits.model_copy(update={"request_timeout_s": 0.5, "connections": 8})
-    federation.configs["north"] = federation.configs["north"].model_copy(update={"limits": limits})
-    await federation.start("north")
-    assert await raw(federation, b"GET /healthz HTTP/1.1\r\nHost: x\r\n", 10) == b""
-    assert await raw(federation, b"", 10) == b""
-    answer = await raw(federation, b"POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", 10)
-    assert b" 408 " in answer
-    host, port = federation.configs["north"].address
-    idle = [await asyncio.open_connection(host, port) for _ in range(12)]
-    async with asyncio.timeout(10):
-        cut = await asyncio.gather(*(r.read(1) for r, _ in idle), return_exceptions=True)
-    assert all(end == b"" or isinstance(end, ConnectionResetError) for end in cut)
-    for _, writer in idle:
-        writer.close()
-    await asyncio.sleep(0.1)
-    status, _ = await get(federation.url("north") + "/healthz")
-    assert status == 200
-    await federation.stop()
-
-
-async def test_compressed_oversized_and_unknown_requests_get_problem_details(federation: Federation) -> None:
-
-    async with aiohttp.ClientSession() as session:
-        url = federation.url("north")
-        async with session.get(url + "/nowhere") as response:
-            assert response.status == 404
-            assert response.content_type == "application/problem+json"
-        async with session.post(url + "/v1/statements", data=b"x" * 70_000) as response:
-            assert response.status == 413
-        async with session.put(url + "/v1/statements", data=b"x") as response:
-            assert response.status == 405
-        for path in ("/v1/catchments?postcode=Berlin", "/v1/revocations?after=-1", "/v1/views?mediator=zz",
-                     "/v1/subjects/provider/00", "/v1/catchments?postcode=10115&within_km=9999", "/log/ZZ/checkpoint"):  # fmt: skip
-            async with session.get(url + path) as response:
-                assert response.status == 400, path
-                assert (await response.json(content_type=None))["title"]
-
-
 async def test_status_health_and_metrics_tell_what_there_is(federation: Federation) -> None:
     mediator = TestMediator("mitte")
     await admit(federation, mediator)
@@ -387,9 +175,6 @@ async def test_status_health_and_metrics_tell_what_there_is(federation: Federati
     await federation.stop("east")
     await until(lambda: "nobody listens" in federation.nodes["north"].peers.all["east"].last_error)
     assert b"east: nobody listens there" in (await get(url + "/"))[1]
-
-
-# Charter
 
 
 async def test_a_new_charter_is_taken_over_without_a_restart_and_a_bad_one_is_not(federation: Federation) -> None:
@@ -458,31 +243,6 @@ async def test_a_node_starts_with_no_charter_that_is_older_or_unsigned(tmp_path:
     path.write_text(first)
     with pytest.raises(OperatorError, match="charter 1 does not follow charter 2"):
         await federation.start()
-
-
-# HTTPS, maps
-
-
-async def test_a_node_serves_https_with_its_own_certificate(tmp_path: Path) -> None:
-    import ssl
-
-    from peewit_node.config import Tls
-
-    federation = Federation.make(tmp_path, ("north",), quorum=1)
-    certificate, key = certify(tmp_path, ["127.0.0.1"])
-    config = federation.configs["north"].model_copy(update={"tls": Tls(certificate=certificate, key=key)})
-    federation.configs["north"] = config
-    await federation.start()
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"https://{config.listen}/healthz", ssl=trusting) as response:
-            assert response.status == 200
-        with pytest.raises(aiohttp.ClientConnectorCertificateError):
-            await session.get(f"https://{config.listen}/healthz")
-    await federation.stop()
-    missing = config.model_copy(update={"tls": Tls(certificate=tmp_path / "none.pem", key=key)})
-    with pytest.raises(OperatorError, match=r"tls: .*none\.pem"):
-        await Node.start(missing)
 
 
 async def test_a_node_with_a_map_answers_by_distance_and_one_without_says_so(tmp_path: Path) -> None:
