@@ -8,7 +8,7 @@ left to the operators' charter keys.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from peewit_clients.backend import Backend
 from peewit_clients.charters import Card, Draw, compose_charter, usual_quorum, usual_threshold
@@ -16,7 +16,8 @@ from peewit_clients.pool import BackendPool
 from peewit_federation.charter import Charter, Operator, Retired
 from peewit_federation.draw.schedule import AHEAD, Schedule
 from peewit_federation.errors import OperatorError, PeewitError
-from peewit_federation.log.checkpoint import Head, open_head
+from peewit_federation.log.checkpoint import Checkpoint, Head, open_head
+from peewit_federation.log.policy import Policy
 
 NOTE_BYTES_MAX = 64 * 1024
 
@@ -33,12 +34,20 @@ async def ended(pool: BackendPool, operator: Operator) -> Retired:
             return None  # it is away, or lies; the others are enough
 
     heads = [head for head in await asyncio.gather(*map(head_at, pool.order())) if head]
-    best: Head | None = None
-    for head in sorted(heads, key=lambda head: head.size, reverse=True):
-        best = best.merged(head) if best is not None and best.checkpoint == head.checkpoint else head
-        if policy.satisfied(best.witnesses):
-            return Retired(operator.log, best.size, best.root, operator.votes)
-    raise OperatorError(f"no quorum shows where the log of {operator.name} ends: are enough nodes up?")
+    best = furthest(heads, policy)
+    if best is None:
+        raise OperatorError(f"no quorum shows where the log of {operator.name} ends: are enough nodes up?")
+    return Retired(operator.log, best.size, best.root, operator.votes)
+
+
+def furthest(heads: Iterable[Head], policy: Policy) -> Head | None:
+    """Of the heads that several nodes show of one log, the largest that a quorum cosigned, all of them together."""
+    merged: dict[Checkpoint, Head] = {}
+    for head in heads:
+        known = merged.get(head.checkpoint)
+        merged[head.checkpoint] = known.merged(head) if known else head
+    cosigned = [head for head in merged.values() if policy.satisfied(head.witnesses)]
+    return max(cosigned, key=lambda head: head.size, default=None)
 
 
 def following(

@@ -42,7 +42,7 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     await federation.agree()
     code, output, errors = await peewit(folder, "mediator", "device", "desk", "--no-passphrase", env=secret)
     assert code == 0, errors
-    (folder / "areas.csv").write_text(AREAS)
+    (folder / "areas.csv").write_text(AREAS.replace("north west", "north"))
     (folder / "practices.csv").write_text(practices("p", "q"))
     code, output, errors = await peewit(folder, "mediator", "catchments", "import", "areas.csv", "--dry-run")
     assert (code, "opens catchment area mitte" in output) == (0, True), errors
@@ -68,6 +68,7 @@ async def test_the_command_line_from_the_first_mediator_to_the_close_of_its_devi
     assert code == 0, errors
     assert "revoked" in output
     assert "end within 60 days" not in output
+    assert "at one node only, north" in " ".join(output.split())
     code, output, errors = await peewit(folder, "mediator", "log", "desk", "--json")
     assert code == 0, errors
     told = [(line["entry"], line["what"], line["name"], line["where"]) for line in json.loads(output)]

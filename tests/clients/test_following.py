@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from peewit_clients.charters import Card, Draw, compose_charter, usual_draw
-from peewit_clients.following import following
+from peewit_clients.following import following, furthest
+from peewit_clients.keepers import Kept, keepers
 from peewit_federation.charter import Charter, Retired
 from peewit_federation.charter_file import parse_charter
 from peewit_federation.errors import OperatorError
 from peewit_federation.keys import PublicKey, SigningKey
-from peewit_federation.log.checkpoint import log_key, witness_key
+from peewit_federation.log.checkpoint import Checkpoint, Head, cosign, log_key, origin_of, sign_checkpoint, witness_key
 from peewit_federation.log.note import ED25519, VerifierKey
+from tests.clients.surgery import Surgery
 from tests.commands import peewit
 from tests.federation_kit import NAMES, Federation, seed
 
@@ -122,3 +124,33 @@ async def test_an_operator_leaves_by_the_command_line_and_the_others_go_on(tmp_p
     await federation.stop()
     code, _, errors = await peewit(tmp_path, "charter", "next", "--leaves", "west")
     assert (code, "no quorum shows where the log of west ends" in errors) == (4, True), errors
+
+
+def test_where_a_log_ends_is_what_a_quorum_cosigned_also_beside_another_branch() -> None:
+    first, key = charter(*NAMES), SigningKey(seed("log"))
+
+    def shown(size: int, branch: str, *witnesses: str) -> Head:
+        head = sign_checkpoint(Checkpoint(origin_of(key.public), size, seed(branch)), key)
+        signed = [cosign(head.checkpoint, name, SigningKey(seed(name, "", 1)), 100) for name in witnesses]
+        return head.with_cosignatures(zip(witnesses, signed, strict=True))
+
+    heads = [
+        shown(7, "a", "north"),
+        shown(7, "b", "east"),
+        shown(7, "a", "west"),
+        shown(7, "b"),
+        shown(9, "a", "south"),
+    ]
+    assert furthest(heads, first.policy) is None, "of no branch more than two of four"
+    found = furthest([*heads, shown(7, "a", "south"), shown(5, "a", *NAMES)], first.policy)
+    assert found is not None
+    assert (found.size, found.root) == (7, seed("a"))
+
+
+async def test_a_mediator_is_told_which_operators_keep_its_queues_no_more(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        area = surgery.place.area
+        assert keepers(view, surgery.mediator.id) == [Kept(area, ("north", "west"), 0)]
+        staying = tuple(operator for operator in view.charter.operators if operator.name != "north")
+        view.charter = replace(view.charter, operators=staying)
+        assert keepers(view, surgery.mediator.id) == [Kept(area, ("west",), 1)]

@@ -45,6 +45,7 @@ from peewit_clients.cli.speaking import Speaker, language_option, show_table
 from peewit_clients.closes import hand_in
 from peewit_clients.device_file import DATABASE
 from peewit_clients.identity import Identity, add_device, init_mediator, root_key
+from peewit_clients.keepers import keepers
 from peewit_clients.log_words import kind_word
 from peewit_clients.mediator import Mediator
 from peewit_clients.plans import Plan
@@ -211,7 +212,7 @@ def status(
             view.finder.look(mine, kind, subject, now_s)
             for kind, subject in sorted(view.registry.folds[mine].subjects if mine in view.registry.folds else ())
         ]
-        lost = role.lost()
+        lost, queues = role.lost(), keepers(view, mine)
         if as_json:
             emit(
                 {
@@ -228,6 +229,7 @@ def status(
                         }
                         for f in found
                     ],
+                    "queues": [{"area": q.area.hex(), "nodes": list(q.nodes), "gone": q.gone} for q in queues],
                     "lost": [{"kind": e.kind, "subject": e.subject.hex(), "version": e.version} for e in lost],
                 }
             )
@@ -268,6 +270,13 @@ def status(
         show_table(table, 4)
         if ending:
             console.print(say("office_ending", count=ending), style="yellow")
+        for queue in queues:
+            name, left = names.get(queue.area, queue.area.hex()[:16]), ", ".join(queue.nodes)
+            if queue.gone:
+                line = say("office_node_gone", name=name, gone=queue.gone, left=left or say("queue_nobody"))
+                console.print(line, style="yellow", markup=False)
+            elif len(queue.nodes) < min(2, len(charter.operators)):
+                console.print(say("office_thin", name=name, left=left), style="yellow", markup=False)
         for edit in lost:
             name = names.get(edit.subject, edit.subject.hex()[:16])
             line = say("office_lost", name=name, version=edit.version, log=edit.winner.hex()[:16])
