@@ -10,8 +10,9 @@ practices that draw at once get different requests.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
@@ -46,6 +47,30 @@ class Drawn:
     "As its user signed it."
 
 
+@dataclass
+class Seen:
+    """What nodes handed out in one draw, beside what came of it."""
+
+    looked: set[object] = field(default_factory=set)
+    "All that was judged, by name, or by its bytes if it has none."
+    useless: dict[bytes, int] = field(default_factory=dict)
+    "Versions of requests that are not good for us, whatever we learn in the next minutes."
+    again: set[bytes] = field(default_factory=set)
+    "Requests that were passed over, as they still are."
+    ours: list[Drawn] = field(default_factory=list)
+    "Those who have an offer or a time from us: nodes do not know, or it is undecided for longer than nodes wait."
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A request that was leased to us beyond what was asked for."""
+
+    until_s: float
+    drawn: Drawn
+    gave: set[str]
+    "Nodes that gave it."
+
+
 class Drawing:
     """The queues of a practice's areas, as it sees them."""
 
@@ -54,12 +79,9 @@ class Drawing:
         self._state = state
         self._letters = letters
         self._complaints = complaints
-        self.unreadable: set[bytes] = set()
-        "What could not be used of the last draw."
-        self.useless: set[bytes] = set()
-        "Requests among these that are not good for us, whatever we learn in the next minutes."
-        self._surplus: dict[Place, tuple[float, list[Drawn], dict[bytes, set[str]]]] = {}
-        "By area: until when, requests that were leased to us beyond what was asked for, and which nodes gave each."
+        self.seen = Seen()
+        "In the last draw."
+        self._surplus: dict[Place, list[_Kept]] = {}
 
     def catchment(self, place: Place) -> Catchment:
         """An area as its mediator describes it. Raises `UnknownError`."""
@@ -70,18 +92,24 @@ class Drawing:
         return statement
 
     async def draw(
-        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
-    ) -> list[Drawn]:
+        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+        known: Mapping[bytes, int] | None = None,
+    ) -> list[Drawn]:  # fmt: skip
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`.
 
-        `passed` are those drawn before whom nothing suits: others are given instead, until it begins `anew`.
+        `passed` are those drawn before whom nothing suits: others are given instead, until it begins `anew`. All whom
+        it passes over are `known`, with their versions: a node that gives them all the same hides nobody behind them.
         """
+        known = known or {}
         # Requests of rounds that we do not know would be lost on us.
         await self._view.refresh([self._state.mediator], recent_s=RECENT_S)
         catchment, now_s = self.catchment(place), self._view.clock()
-        until_s, kept, gave = self._surplus.pop(place, (0.0, [], {}))
-        found = {d.request.name: d for d in kept if until_s > now_s and d.request.name not in passed}
-        self.unreadable, self.useless = set(), set()
+        found = {
+            kept.drawn.request.name: kept
+            for kept in self._surplus.pop(place, [])
+            if kept.until_s > now_s and kept.drawn.request.version > known.get(kept.drawn.request.name, 0)
+        }
+        seen = self.seen = Seen()
         draw = Draw(place, count, passed, anew)
         errors: list[str] = []
         answered: list[Backend] = []
@@ -90,39 +118,47 @@ class Drawing:
             answered.append(backend)
             for item in self._items(backend.name, data)[:count]:
                 try:
-                    drawn = self._read(place, catchment, item)
+                    drawn = self._read(place, catchment, item, known)
                 except SenderError as error:
                     self._complaints.append(f"a request at {backend.name}: {error}")
                     self._note(item, error)
                     continue
-                gave.setdefault(drawn.request.name, set()).add(backend.name)
-                held = found.get(drawn.request.name)
-                if held is None or held.request.version < drawn.request.version:
-                    found[drawn.request.name] = drawn
+                if drawn is None:
+                    continue
+                name = drawn.request.name
+                held = found.get(name) or _Kept(now_s + LEASE_S / 2, drawn, set())
+                held.gave.add(backend.name)
+                newer = drawn if held.drawn.request.version < drawn.request.version else held.drawn
+                found[name] = replace(held, drawn=newer)
         if not answered:
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         booked = {booking.request for booking in self._state.booked.values()}
-        fresh = [drawn for name, drawn in found.items() if name not in booked and not self._is_offered(drawn, now_s)]
-        ordered = sorted(fresh, key=lambda drawn: drawn.order)
+        ordered = []
+        for kept in sorted(found.values(), key=lambda kept: kept.drawn.order):
+            if kept.drawn.request.name in booked or self._is_offered(kept.drawn, now_s):
+                seen.ours.append(kept.drawn)
+                seen.looked.add(kept.drawn.request.name)
+            else:
+                ordered.append(kept)
         good: list[Drawn] = []
         while ordered and len(good) < count:
             next_ones, ordered = ordered[: count - len(good)], ordered[count - len(good) :]
             waits = await asyncio.gather(*(
-                self._waits(drawn, [b for b in answered if b.name not in gave[drawn.request.name]])
-                for drawn in next_ones
+                self._waits(kept.drawn, [b for b in answered if b.name not in kept.gave]) for kept in next_ones
             ))  # fmt: skip
-            good += [drawn for drawn, holds in zip(next_ones, waits, strict=True) if holds]
-        left = {drawn.request.name: gave[drawn.request.name] for drawn in ordered}
-        self._surplus[place] = now_s + LEASE_S / 2, ordered, left
+            seen.looked |= {kept.drawn.request.name for kept in next_ones}
+            good += [kept.drawn for kept, holds in zip(next_ones, waits, strict=True) if holds]
+        self._surplus[place] = ordered
         return good
 
     def _note(self, item: object, error: SenderError) -> None:
         """What could not be used; by name, if it has one and we do not merely know too little yet."""
         data = item if isinstance(item, bytes) else b""
-        self.unreadable.add(data)
+        self.seen.looked.add(data)
         if not isinstance(error, UnknownError):
             with suppress(SenderError):
-                self.useless.add(open_request(data).name)
+                request = open_request(data)
+                self.seen.useless[request.name] = request.version
 
     async def _ask_all(
         self, asked: list[Backend], draw: Draw, errors: list[str]
@@ -185,10 +221,15 @@ class Drawing:
             return []
         return answer if isinstance(answer, list) else []
 
-    def _read(self, place: Place, catchment: Catchment, data: object) -> Drawn:
+    def _read(self, place: Place, catchment: Catchment, data: object, known: Mapping[bytes, int]) -> Drawn | None:
+        """What a node gave; nothing if it is passed over as it is. Raises `SenderError`s."""
         if not isinstance(data, bytes):
             raise MalformedError("a drawn request is bytes")
         request = open_request(data)
+        if request.version <= known.get(request.name, 0):
+            self.seen.looked.add(request.name)
+            self.seen.again.add(request.name)
+            return None
         rounds, schedule = self._view.registry.rounds, self._view.charter.schedule
         if schedule is None or (place.mediator, place.area) not in request.areas or not request.wishes:
             raise ForgeryError("a request for another catchment area, or withdrawn")

@@ -72,12 +72,19 @@ class Letters:
         return [known[origin] for origin in origins if origin in known]
 
     async def call(self, backend: Backend, key: SigningKey, path: str, body: bytes) -> bytes:
-        """Ask one node something, signed. Raises `BackendError`."""
-        envelope = Envelope(
-            "POST", path, backend.operator.origin_hash, int(self.clock() * 1000), self.randomness(NONCE_BYTES),
-            key.public, body,
-        )  # fmt: skip
-        return await self.pool.post(backend, path, envelope.sign(key))
+        """Ask one node something, signed. Raises `BackendError`.
+
+        Signed anew for each node that may carry it: one that swallows the answer would else have it refused as seen.
+        """
+
+        def signed() -> bytes:
+            envelope = Envelope(
+                "POST", path, backend.operator.origin_hash, int(self.clock() * 1000), self.randomness(NONCE_BYTES),
+                key.public, body,
+            )  # fmt: skip
+            return envelope.sign(key)
+
+        return await self.pool.post(backend, path, signed)
 
     async def open_mailbox(
         self, key: SigningKey, count: int, until_s: int, *, practices: bool, besides: Sequence[bytes] = (),

@@ -90,9 +90,14 @@ class Offers:
                     else:
                         gone.append(message)
         back = [message for message, item in found.items() if self._withdrawn(item, notes)]
-        self._chosen_is_withdrawn(notes)
-        # Also of an offer that is not here any more: nobody else would delete them. Not while one may be good later.
-        gone += back if unclear else [*back, *noted]
+        said_now = self._chosen_is_withdrawn(notes)
+        if not unclear:
+            # Also of an offer that is not here any more: nobody else would delete them. Not if one may be good later.
+            gone += [] if said_now else noted
+        if not unclear and said_now:
+            # Not before a recovery copy says so.
+            self._side.over.append((self._side.state.mail_key, request.mailbox_nodes, noted))
+        gone += back
         if gone:
             # A practice may leave two letters: what is over makes room for the next.
             await self._side.letters.delete(self._side.state.mail_key, request.mailbox_nodes, gone)
@@ -121,11 +126,11 @@ class Offers:
                     return True
         return False
 
-    def _chosen_is_withdrawn(self, notes: Sequence[bytes]) -> None:
+    def _chosen_is_withdrawn(self, notes: Sequence[bytes]) -> bool:
         """Whether the practice took its offer back as we accepted it: then that came too late, and nobody is coming."""
         chosen = self._side.state.chosen
         if chosen is None or chosen.state is not Standing.SENT:
-            return
+            return False
         for data in notes:
             with suppress(SenderError):
                 note = read_practice_note(data, chosen.practice.signing_key)
@@ -135,7 +140,8 @@ class Offers:
                     if note.text:
                         chosen.words.append((int(self._side.view.clock()), True, note.text))
                     self._side.save()
-                    return
+                    return True
+        return False
 
     def _check(self, request: Request, message: bytes) -> Found:
         context = offer_context(request.mailbox, xwing_public(self._side.state.reply_seed))

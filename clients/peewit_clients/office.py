@@ -163,9 +163,11 @@ class Office:
         terms = Terms(int(self._view.clock()) + MAILBOX_S, practices=True)
         messages = await self._letters.read(state.key, origins, terms)
         context = decision_context(key_id(state.key.public), xwing_public(state.encryption_seed))
-        for message in messages:
-            if sha256(message) in state.read:
-                continue
+        fresh = [message for message in messages if sha256(message) not in state.read]
+        if fresh:
+            # Whichever device wrote: it was vouched for before it did.
+            await self._view.refresh([state.mediator])
+        for message in fresh:
             state.read.append(sha256(message))
             try:
                 found = self._take(open_sealed(state.encryption_seed, message, context)) or found
@@ -195,8 +197,15 @@ class Office:
             if len(decision.salt) != 32:
                 raise RefusedError("a decision without the salt of its commitment")
             state.data, state.salt = decision.data, decision.salt
-        for area, seed in reversed(decision.keys):
-            seeds = state.area_seeds.setdefault(area_name(state.mediator, area), [])
-            if seed not in seeds:
-                seeds.insert(0, seed)
-                del seeds[KEYS_KEPT:]
+        for area in dict.fromkeys(area for area, _ in decision.keys):
+            name, current = area_name(state.mediator, area), self._current(area)
+            told, held = [seed for of, seed in decision.keys if of == area], state.area_seeds.get(name, [])
+            # Letters come in any order: one whose newest key we have is older than what we have.
+            seeds = list(dict.fromkeys([*held, *told] if told[0] in held else [*told, *held]))
+            state.area_seeds[name] = sorted(seeds, key=lambda seed: xwing_public(seed) not in current)[:KEYS_KEPT]
+
+    def _current(self, area: bytes) -> set[bytes]:
+        """The keys that the mediator names for an area now: whatever else we were told, theirs are kept."""
+        found = self._view.finder.look(self._state.mediator, Catchment.KIND, area, int(self._view.clock()))
+        statement = read_entry(self._view.standing_entry(found) or b"", MEDIATOR_KINDS)
+        return {public for _, public in statement.keys} if isinstance(statement, Catchment) else set()

@@ -18,7 +18,7 @@ from typing import Final, Generic, Self, TypeVar
 import aiohttp
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
-from peewit_clients.transport import Transport
+from peewit_clients.transport import Body, Transport
 from peewit_clients.words import said
 from peewit_federation.charter import Charter
 from peewit_federation.errors import PeewitError, SenderError
@@ -161,8 +161,8 @@ class BackendPool:
             _drop(running)
         return replies[:count]
 
-    async def post(self, backend: Backend, path: str, body: bytes) -> bytes:
-        """Give something to one node. Raises `BackendError`."""
+    async def post(self, backend: Backend, path: str, body: Body) -> bytes:
+        """Give something to one node; what may be sent once only is made for each attempt. Raises `BackendError`."""
         return await self.transport.request(backend, "POST", path, body, BODY_BYTES_MAX)
 
     async def fetch(self, backend: Backend, path: str, size_bytes_max: int = BODY_BYTES_MAX) -> bytes:

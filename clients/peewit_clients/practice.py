@@ -15,7 +15,7 @@ what the nodes of the queues are told `queue_side`, when letters leave `outbox`;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -29,6 +29,7 @@ from peewit_clients.outbox import Outbox
 from peewit_clients.practice_state import BOOKING, OFFER, Item, PracticeState
 from peewit_clients.queue_side import QueueSide
 from peewit_clients.registry_view import RegistryView
+from peewit_clients.unanswered import Unanswered
 from peewit_clients.words import said
 from peewit_federation.appointment.mailbox import LIFETIME_S_MAX, Terms, give_leave
 from peewit_federation.appointment.messages import (
@@ -54,6 +55,8 @@ from peewit_federation.statements.mediator import Catchment, Provider
 
 GRACE_S: Final = 60.0
 "So much later than it ends an offer's accept may still be found in its mailbox."
+SILENT_S: Final = 1800.0
+"The same, while a node of that mailbox does not answer: the accept may lie there alone."
 KEPT_S: Final = 7 * 86_400
 "So much longer than an offer its mailbox stays open."
 Decide = Callable[[Accept], bool | None]
@@ -100,7 +103,8 @@ class Practice:
         self.drawing = Drawing(view, state, self.letters, self.complaints)
         self._outbox = Outbox(state, self.letters, self.journal, save, self.complaints, view.clock)
         there = self._outbox.nobody_there
-        self.queues = QueueSide(view, state, self.letters, self.catchment, self.keep, there)
+        self.unanswered = Unanswered()
+        self.queues = QueueSide(view, state, self.letters, self.catchment, self.keep, there, self.unanswered)
 
     @property
     def late(self) -> bool:
@@ -153,11 +157,21 @@ class Practice:
         """An area as its mediator describes it. Raises `UnknownError`."""
         return self.drawing.catchment(place)
 
+    @property
+    def places(self) -> list[Place]:
+        """The areas to which it is admitted now, those that it applied for last first."""
+        mine = key_id(self.state.key.public)
+        found = self.view.finder.look(self.state.mediator, Provider.KIND, mine, int(self.view.clock()))
+        granted = [Place(self.state.mediator, area) for area in found.standing.areas] if found.standing else []
+        asked = [place for place in self.state.places if place in granted]
+        return asked + [place for place in granted if place not in asked]
+
     async def draw(
-        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
-    ) -> list[Drawn]:
+        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+        known: Mapping[bytes, int] | None = None,
+    ) -> list[Drawn]:  # fmt: skip
         """The next requests of an area, but not whom was `passed` over, in order. Raises `UnreachableError`."""
-        return await self.drawing.draw(place, count, passed, anew=anew)
+        return await self.drawing.draw(place, count, passed, anew=anew, known=known)
 
     def _drop_ended(self, now_s: float, unread: Set[bytes]) -> None:
         """Forget offers that nobody can accept any more; of those `unread` an accept may still lie somewhere."""
@@ -167,7 +181,9 @@ class Practice:
             if offer.until_s + (KEPT_S if name in unread else GRACE_S) <= now_s
         ]
         for name in ended:
-            del self.state.offered[name]
+            offer = self.state.offered.pop(name)
+            if name not in unread:
+                self.unanswered.add(offer.request)
         if ended:
             self.keep(*((OFFER, name) for name in ended))
 
@@ -221,7 +237,7 @@ class Practice:
         What cannot be done now, because nodes do not answer, is done when this is called again. Who is left undecided
         is in `asking`, and stays in the mailbox only.
         """
-        made, unread = [], set()
+        made, unread, now_s = [], set(), self.view.clock()
         async with self.one:
             self.asking.clear()
             for name, offered in list(self.state.offered.items()):
@@ -233,6 +249,8 @@ class Practice:
                     continue
                 if booking is not None:
                     made.append(booking)
+                elif self.letters.silent and now_s <= offered.until_s + SILENT_S:
+                    unread.add(name)
             unread |= {one.accept.request for one in self.asking}
             self._drop_ended(self.view.clock(), unread)
             await self.deliver()

@@ -11,12 +11,14 @@ from contextlib import suppress
 from typing import Final
 
 from peewit_clients.backend import Backend, BackendError, UnreachableError
+from peewit_clients.bookings import Offered
 from peewit_clients.drawing import RECENT_S
 from peewit_clients.journal_state import Name
 from peewit_clients.letters import Letters
 from peewit_clients.practice_state import OFFER, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.together import together
+from peewit_clients.unanswered import Unanswered
 from peewit_federation.appointment.queue_api import ROUNDS_MAX, Place, encode_claim, encode_offered
 from peewit_federation.appointment.request import Request
 from peewit_federation.appointment.spoken import (
@@ -45,7 +47,8 @@ class QueueSide:
         letters: Letters,
         catchment: Callable[[Place], Catchment],
         keep: Callable[..., None],
-        nobody_there: Container[bytes] = (),
+        nobody_there: Container[bytes],
+        unanswered: Unanswered,
     ) -> None:
         self._view = view
         self._state = state
@@ -55,12 +58,14 @@ class QueueSide:
         "Makes durable what is now the case of things, by their names."
         self._nobody_there = nobody_there
         "Letters whose mailbox no node of it has."
+        self._unanswered = unanswered
 
     async def tell_offers(self) -> None:
         """Tell the nodes of the queues of offers that they have not heard of, and that have reached their mailboxes.
 
         One that reached nobody counts as no offer: whoever did not answer it is not parked for that. But who names a
-        mailbox that is not there does not answer: else each practice would hold times for such a one without end.
+        mailbox that is not there does not answer, nor does who can never be reached: else each practice would hold
+        times for such a one without end.
         """
         mine = self._state.journal
         for name, offer in self._state.offered.items():
@@ -69,7 +74,7 @@ class QueueSide:
             sent = (
                 not mine.whole
                 and what not in {**mine.pending, **mine.flying}
-                and (letter is None or letter.once or offer.letter in self._nobody_there)
+                and (letter is None or letter.once or self._counts(offer))
             )
             if sent and not offer.told and offer.until_s > self._view.clock():
                 body = encode_offered(offer.place, name, offer.until_s)
@@ -80,6 +85,10 @@ class QueueSide:
                 offer.told = not any(error.status in (0, 403) or error.status >= 500 for error in refusals)
                 if offer.told:
                     self._keep(what)
+
+    def _counts(self, offer: Offered) -> bool:
+        """Whether an offer that no mailbox has taken counts all the same."""
+        return offer.letter in self._nobody_there or self._unanswered.counts(offer.request)
 
     async def release(self, over: Sequence[tuple[Place, bytes]]) -> None:
         """Tell the nodes of the queues that offers are over before their time: others may draw these requests now.

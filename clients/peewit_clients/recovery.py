@@ -98,7 +98,7 @@ class Recovery:
         message = bytes(self._box.encrypt(padded))
         until_s = int(self._letters.clock()) + COPY_S
         origins = await self._letters.open_mailbox(self._key, NODES, until_s, practices=False, near=before)
-        older = await self._letters.read(self._key, origins)
+        older = await self._letters.read(self._key, tuple(dict.fromkeys((*origins, *before))))
         if any(self._number(message) >= number for message in older):
             raise OtherDeviceError(said("error_other_device"))
         leave = give_leave(self._key, key_id(self._key.public), until_s)
@@ -114,7 +114,8 @@ class Recovery:
             raise UnreachableError(said("error_no_room"))
         if older:
             await self._letters.delete(self._key, taken, older)
-        left = [origin for origin in (*origins, *before) if origin not in taken and not await self._gone(origin)]
+        others = [origin for origin in dict.fromkeys((*origins, *before)) if origin not in taken]
+        left = [origin for origin in others if not await self._gone(origin, number)]
         return tuple(dict.fromkeys((*taken, *left)))[:BEFORE_MAX]
 
     async def _put(self, origin: bytes, leave: bytes, message: bytes) -> bool:
@@ -144,16 +145,20 @@ class Recovery:
         except SenderError:
             return -1
 
-    async def _gone(self, origin: bytes) -> bool:
-        """Delete what is at a node; whether there is nothing (any more)."""
+    async def _gone(self, origin: bytes, number: int) -> bool:
+        """Delete what is at a node; whether there is nothing (any more). A later copy than this one stays."""
         backends = self._letters.nodes([origin])
         if not backends:
             return not self._letters.stay([origin])
         try:
             copies = await self._letters.peek(backends[0], self._key)
+            if any(self._number(message) > number for message in copies):
+                raise OtherDeviceError(said("error_other_device"))
             if copies:
                 await self._letters.delete(self._key, [origin], copies)
                 copies = await self._letters.peek(backends[0], self._key)
+        except OtherDeviceError:
+            raise
         except (BackendError, SenderError):
             return False
         return not copies
@@ -171,8 +176,14 @@ class Recovery:
         for backend in self._letters.nodes(origins):
             with suppress(BackendError, SenderError):
                 copies = await self._letters.peek(backend, self._key)
-                return any(self._number(message) > number for message in copies)
+                if any(self._number(message) > number for message in copies):
+                    return True
         return False
+
+    def is_due(self, copied_s: int, origins: Sequence[bytes]) -> bool:
+        """Whether copies that say all they should have to be made anew: half their time is over, or a node left."""
+        enough = min(NODES, len(self._letters.pool.charter.operators))
+        return self._letters.clock() > copied_s + COPY_S / 2 or self._letters.stay(origins) < enough
 
     async def load(self) -> Copy:
         """The newest copy of any node. Raises `UnknownError`."""

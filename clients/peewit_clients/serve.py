@@ -11,6 +11,7 @@ short anywhere; the next goes on. What fails in a turn fails alone, but a device
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -148,42 +149,61 @@ class Server:
         told.verdict = practice.verdict
         if told.stopped or not practice.state.data:
             return
-        for place in practice.state.places:
-            over, seen = self._over.setdefault(place, PassedOver()), set[object]()
-            facilities = Facilities.of(practice.state.known)
-            keys = practice.state.area_seeds.get(area_name(place.mediator, place.area), [])
-            over.look_again(self._free(), facilities, keys, self.settings.zone, practice.view.clock())
-            asked = -(-len(self._free()) // self.settings.slots_per_offer)
-            while self._free() and len(seen) < LOOK_MAX:
-                # Whom nothing suits is passed over: beyond them somebody may fit.
-                asked = min(DRAW_MAX, max(1, asked))
-                names, anew = over.take(practice.view.clock())
-                try:
-                    drawn = await practice.draw(place, asked, names, anew=anew)
-                except PeewitError:
-                    over.begin_anew()
-                    raise
-                for name in practice.drawing.useless:
-                    over.add(name, None, practice.view.clock())
-                await self._offer_to(told, place, [one for one in drawn if one.request.name not in seen], over)
-                found = {one.request.name for one in drawn} | practice.drawing.unreadable
-                if found <= seen:
-                    break
-                seen |= found
-                asked *= 2
-            over.left(self._free())
-            told.waiting += len(over)
+        for place in practice.places:
+            try:
+                await self._offer_in(told, place, self._over.setdefault(place, PassedOver()))
+            except BehindError:
+                raise
+            except PeewitError as error:
+                practice.complaints.append(str(error))  # other areas have other nodes
+            told.waiting += len(self._over[place])
 
-    async def _offer_to(self, told: Turn, place: Place, drawn: list[Drawn], over: PassedOver) -> None:
-        """Offer to whom something suits."""
+    async def _offer_in(self, told: Turn, place: Place, over: PassedOver) -> None:
+        """Draw in one area, and offer what is free now; what becomes free meanwhile is for whoever is first then."""
+        practice, looked = self.practice, set[object]()
+        facilities = Facilities.of(practice.state.known)
+        keys = practice.state.area_seeds.get(area_name(place.mediator, place.area), [])
+        begun = {slot.name for slot in self._free()}
+        over.look_again(self._free(), facilities, keys, self.settings.zone, practice.view.clock())
+        asked = -(-len(begun) // self.settings.slots_per_offer)
+        while self._free(begun) and len(looked) < LOOK_MAX:
+            # Whom nothing suits is passed over: beyond them somebody may fit.
+            asked = min(DRAW_MAX, max(1, asked))
+            names, anew = over.take(practice.view.clock())
+            known = over.known(practice.view.clock())
+            try:
+                drawn = await practice.draw(place, asked, names, anew=anew, known=known)
+            except PeewitError:
+                over.begin_anew()
+                raise
+            seen, now_s = practice.drawing.seen, practice.view.clock()
+            for name, version in seen.useless.items():
+                over.add(name, version, None, now_s)
+            for one in seen.ours:
+                over.add(one.request.name, one.request.version, one.wishes, now_s)
+            over.tell_again(seen.again, now_s)
+            await self._offer_to(told, place, [one for one in drawn if one.request.name not in looked], over, begun)
+            if seen.looked <= looked:
+                break
+            looked |= seen.looked
+            asked *= 2
+        over.left(self._free(begun))
+
+    async def _offer_to(
+        self, told: Turn, place: Place, drawn: list[Drawn], over: PassedOver, begun: set[bytes]
+    ) -> None:
+        """Offer to whom something suits of what was free as the turn began."""
         practice, settings, failures = self.practice, self.settings, 0
         facilities = Facilities.of(practice.state.known)
         for one in drawn:
-            free = self._free()
+            free, name, version = self._free(begun), one.request.name, one.request.version
             slots = fitting(free, one.wishes, settings.zone, settings.slots_per_offer)
+            if practice.unanswered.in_vain(one.request):
+                over.add(name, version, None, practice.view.clock())
+                continue
             if not slots or not facilities.suit(one.wishes):
                 if free:  # else whoever is drawn is left for what becomes free next
-                    over.add(one.request.name, one.wishes, practice.view.clock())
+                    over.add(name, version, one.wishes, practice.view.clock())
                 continue
             until_s = min(int(practice.view.clock()) + settings.answer_s, slots[0].begins_s - settings.notice_s // 2)
             try:
@@ -196,9 +216,11 @@ class Server:
                     raise  # it is not about this person
                 practice.complaints.append(str(error))
                 if isinstance(error, SenderError):
-                    over.add(one.request.name, None, practice.view.clock())
+                    over.add(name, version, None, practice.view.clock())
 
-    def _free(self) -> list[Slot]:
+    def _free(self, among: Container[bytes] | None = None) -> list[Slot]:
+        """What can be offered now, perhaps only `among` some."""
         practice, now_s = self.practice, self.practice.view.clock()
         free = practice.state.free(now_s, self.settings.notice_s)
-        return [slot for slot in free if slot.begins_s < now_s + AHEAD_S_MAX]  # nobody is shown what lies beyond
+        shown = [slot for slot in free if slot.begins_s < now_s + AHEAD_S_MAX]  # nobody is shown what lies beyond
+        return [slot for slot in shown if among is None or slot.name in among]

@@ -26,6 +26,7 @@ RELAYS: Final = 3
 "So many other nodes are tried as carriers."
 RELAYED_BYTES_MAX: Final = PADDED_BYTES[-1] + 1024
 BAD_GATEWAY: Final = 502
+Body = bytes | Callable[[], bytes]
 PUBLIC: Final = ("/log/", "/v1/views", "/v1/heads", "/v1/evidence/")
 "What is asked directly while no keys are known: the operators' logs, which name them."
 
@@ -69,18 +70,26 @@ class Transport:
     def _broken(self, backend: Backend) -> bool:
         return backend.open_until_s > self._clock()
 
-    async def request(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
+    async def request(
+        self, backend: Backend, method: str, path: str, body: Body | None, size_bytes_max: int
+    ) -> bytes:  # fmt: skip
         """The body of an answer, over another node if there is a veil. Raises `BackendError`."""
         key = self.veil(backend) if self.veil else b""
+        made: Callable[[], bytes | None] = body if callable(body) else lambda: body
         if key:
-            return await self.through(backend, key, Request(method, path, body or b""), size_bytes_max)
+            return await self.through(backend, key, lambda: Request(method, path, made() or b""), size_bytes_max)
         known = self.veil is not None and any(map(self.veil, self._order()))
         if self.veil and (method == "POST" or known or not path.startswith(PUBLIC)):
             raise BackendError("its log names no key for requests that come through another node")
-        return await self.direct(backend, method, path, body, size_bytes_max)
+        return await self.direct(backend, method, path, made(), size_bytes_max)
 
-    async def through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
-        """Ask a node through another one (RFC 9458): one sees the address, the other the content."""
+    async def through(
+        self, backend: Backend, key: bytes, made: Callable[[], Request], size_bytes_max: int
+    ) -> bytes:  # fmt: skip
+        """Ask a node through another one (RFC 9458): one sees the address, the other the content.
+
+        The request is made for each carrier: one may hand it over, and swallow the answer.
+        """
         start, path = self._clock(), f"/v1/relay/{backend.operator.origin_hash.hex()}"
         others = [b for b in self._order() if b is not backend and not self._broken(b)] or self._order()
         relays = [b for b in others if b is not backend]
@@ -97,7 +106,7 @@ class Transport:
         reasons = []
         for relay in relays[:RELAYS]:
             try:
-                sealed, answering = seal_request(key, pad(request.encode()), self._random.randbytes(32))
+                sealed, answering = seal_request(key, pad(made().encode()), self._random.randbytes(32))
                 answer = await self.direct(relay, "POST", path, sealed, RELAYED_BYTES_MAX)
                 response = Response.decode(answering.open(answer))
             except BackendError as error:

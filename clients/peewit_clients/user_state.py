@@ -138,11 +138,13 @@ class UserState:
     "Operators at whose nodes recovery copies are."
     shown: tuple[bytes, ...] = ()
     "Hashes of the times that offers had when they were shown last, by number."
+    copied_s: int = 0
+    "When recovery copies were made last."
 
     @property
     def content(self) -> bytes:
         """A hash of everything that a copy has to have."""
-        return sha256(replace(self, saved=0, copied=b"", copies_at=(), shown=()).encode())
+        return sha256(replace(self, saved=0, copied=b"", copies_at=(), shown=(), copied_s=0).encode())
 
     def copies(self) -> Iterator[bytes]:
         """What goes into a recovery copy, from everything to what is needed most."""
@@ -199,7 +201,7 @@ class UserState:
         return cbor.encode({
             9: [self.recovery, self.saved, self.withdrawn], 10: self.done, 11: self.passports,
             12: [self.copied, self.anew], 13: [[*name, token] for name, token in self.tokens.items()],
-            14: list(self.copies_at), 15: list(self.shown),
+            14: list(self.copies_at), 15: list(self.shown), 16: self.copied_s,
             0: person, 1: self.group, 2: [list(area) for area in self.areas], 3: list(self.services), 4: secrets,
             5: self.request.encode() if self.request else b"", 6: asked, 7: chosen,
             8: [[list(span) for span in self.wishes[0]], [list(span) for span in self.wishes[1]], *self.wishes[2:]],
@@ -224,7 +226,7 @@ class UserState:
                     dict(_asked(*item) for item in asked),
                     _chosen(*chosen) if chosen else None, done, _several(rest.get(11)),
                     *_copied(rest.get(12)), _tokens(rest.get(13)), tuple(_several(rest.get(14))),
-                    tuple(_several(rest.get(15))),
+                    tuple(_several(rest.get(15))), _time(rest.get(16)),
                 )  # fmt: skip
         raise MalformedError("not the state of a request")
 
@@ -235,6 +237,11 @@ def _copied(value: object) -> tuple[bytes, bytes]:
         case [bytes(copied), bytes(anew)]:
             return copied, anew
     return b"", b""
+
+
+def _time(value: object) -> int:
+    """The beginning of time in a state of before it was kept."""
+    return value if isinstance(value, int) else 0
 
 
 def _tokens(value: object) -> dict[Asked, bytes]:

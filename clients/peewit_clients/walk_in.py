@@ -114,15 +114,17 @@ class Wallet:
         key, public = SigningKey(state.mail_seed), xwing_public(state.reply_seed)
         context = delivery_context(key_id(key.public), public)
         messages = await self._letters.read(key, state.boxes)
+        came = False
         for message in messages:
             try:
                 delivery = open_delivery(open_sealed(state.reply_seed, message, context))
             except SenderError:
                 continue  # not sealed for us
-            state.passports = with_delivery(state.passports, delivery)
+            state.passports, came = with_delivery(state.passports, delivery), True
         if messages:
             self._save(state)
             await self._letters.delete(key, state.boxes, messages)
+        if came:  # what nodes make up is no reason to take the request back
             await Recovery(self._letters, state.secret).forget()
         return [Delivery.decode(one) for one in state.passports]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -100,9 +101,14 @@ class RecordedTransport(Transport):
         super().__init__(pool.order, pool.connector, pool.clock, pool.random, pool.timeout_s)
         self._pool = pool
 
-    async def through(self, backend: Backend, key: bytes, request: Request, size_bytes_max: int) -> bytes:
-        self._asked = request
-        return await super().through(backend, key, request, size_bytes_max)
+    async def through(
+        self, backend: Backend, key: bytes, made: Callable[[], Request], size_bytes_max: int
+    ) -> bytes:  # fmt: skip
+        def noted() -> Request:
+            self._asked = made()
+            return self._asked
+
+        return await super().through(backend, key, noted, size_bytes_max)
 
     async def direct(self, backend: Backend, method: str, path: str, body: bytes | None, size_bytes_max: int) -> bytes:
         ledger, person = self._pool.ledger, self._pool.person

@@ -20,6 +20,7 @@ from peewit_clients.plans import Plan
 from peewit_clients.pool import BackendPool
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.tables import CatchmentRow, ProviderRow
+from peewit_clients.transport import Body
 from peewit_federation.charter import Charter
 from peewit_federation.errors import PeewitError
 from peewit_federation.keys import SigningKey, key_id
@@ -40,16 +41,23 @@ class WatchedPool(BackendPool):
 
     history: Any
 
-    async def post(self, backend: Backend, path: str, body: bytes) -> bytes:
+    async def post(self, backend: Backend, path: str, body: Body) -> bytes:
+        sent = b""
+
+        def made() -> bytes:
+            nonlocal sent
+            sent = body() if callable(body) else body
+            return sent
+
         try:
-            receipt = await super().post(backend, path, body)
+            receipt = await super().post(backend, path, made)
         except BackendError:
             self.history.failed += 1
             raise
         self.history.served += 1
-        self.history.posts.append((path, body))
+        self.history.posts.append((path, sent))
         if path.endswith("/append"):
-            self.history.receipt(backend.name, body)
+            self.history.receipt(backend.name, sent)
         return receipt
 
     async def fetch(self, backend: Backend, path: str, size_bytes_max: int = 16 << 20) -> bytes:

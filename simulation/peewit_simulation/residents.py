@@ -173,8 +173,8 @@ class Clinic(Actor):
     def _watch(self, practice: Practice) -> None:
         real = practice.draw
 
-        async def drawn(place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False) -> Any:
-            found = await real(place, count, passed, anew=anew)
+        async def drawn(place: Place, count: int, passed: tuple[bytes, ...] = (), **more: Any) -> Any:
+            found = await real(place, count, passed, **more)
             for one in found:
                 self.priorities.setdefault(one.request.name, set()).add(one.order[2])
             self.drawn = sorted((one.order, one.request.name) for one in found)

@@ -277,7 +277,8 @@ async def test_a_request_for_two_areas_is_booked_once_and_then_in_no_queue(
         await one.offer(places[0], drawn, [slot(1)], until_s)
         await view.refresh([surgery.mediator.id])
         # Drawn in one area, it is not drawn in the other; but somebody may cheat.
-        known = two.drawing._read(places[1], two.catchment(places[1]), request.sign(user.state.key))
+        known = two.drawing._read(places[1], two.catchment(places[1]), request.sign(user.state.key), {})
+        assert known is not None
         await two.offer(places[1], known, [slot(2)], until_s)
         found = {item.practice.subject: item for item in await user.offers()}
         for practice, number in ((two, 2), (one, 1)):

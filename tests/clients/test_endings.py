@@ -186,6 +186,11 @@ async def test_who_accepts_as_the_practice_takes_the_time_back_is_told_and_free_
         await Appointments(practice).withdraw([slot(1).name], "the doctor is ill")
         assert await practice.confirm() == []
         assert await user.check() is Standing.DECLINED
+        assert user.state.request is not None
+        kept = await user.letters.read(user.state.mail_key, user.state.request.mailbox_nodes)
+        await user.tidy()
+        left = await user.letters.read(user.state.mail_key, user.state.request.mailbox_nodes)
+        assert (len(kept), len(left)) == (1, 0), "the practice's word is kept until a recovery copy has it"
         chosen = user.state.chosen
         assert chosen is not None
         assert [text for _, _, text in chosen.words] == ["the doctor is ill"]

@@ -10,7 +10,7 @@ import pytest
 
 from peewit_clients.desk import Desk
 from peewit_clients.letters import Letters
-from peewit_clients.office import Office, letter_nodes, post_letter, work
+from peewit_clients.office import KEYS_KEPT, Office, letter_nodes, post_letter, work
 from peewit_clients.practice_state import FACTS, PracticeState
 from peewit_clients.registry_view import RegistryView
 from peewit_federation import cbor
@@ -23,6 +23,7 @@ from peewit_federation.appointment.applications import (
     sign_for,
 )
 from peewit_federation.appointment.envelope import Envelope
+from peewit_federation.appointment.request import area_name
 from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.sealed import OVERHEAD_BYTES, SIZE_CLASSES, open_sealed, seal, xwing_public
 from tests.clients.surgery import Surgery
@@ -70,6 +71,27 @@ async def test_a_decision_by_somebody_else_counts_for_nothing(surgery: Surgery) 
         assert await office.receive() == "admitted"
         assert state.rejected == ""
         assert state.data
+
+
+async def test_a_letter_that_comes_late_takes_no_newer_key_away(surgery: Surgery) -> None:
+    """With as many keys as are kept, one letter older than the last took the place of the key of this week."""
+    async with surgery.view() as view:
+        office, state = await applied(surgery, view)
+        name, practice = area_name(state.mediator, surgery.place.area), key_id(state.key.public)
+
+        def told(newest: int, count: int = KEYS_KEPT) -> list[bytes]:
+            keys = tuple((surgery.place.area, seed("week", newest - n)) for n in range(count))
+            office._learn(Decision(practice, 1, "", b"", b"", keys))
+            return state.area_seeds[name]
+
+        weeks = [seed("week", 40 - n) for n in range(KEYS_KEPT)]
+        assert told(38)[0] == seed("week", 38)
+        assert told(40) == weeks
+        assert told(39) == weeks
+        assert told(40, 1) == weeks
+        office._learn(Decision(practice, 1, "", b"", b"", ((surgery.place.area, seed("area key")),)))
+        for newest in (500, 600):
+            assert told(newest)[0] == seed("area key"), "the mediator's log says that it is the one of now"
 
 
 async def test_an_application_is_sealed_to_the_device_and_read_by_nobody_else(surgery: Surgery) -> None:

@@ -6,27 +6,35 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from peewit_clients import serve
 from peewit_clients.asking import Asking
+from peewit_clients.backend import UnreachableError
+from peewit_clients.drawing import Drawn, _Kept
 from peewit_clients.facilities import Facilities
 from peewit_clients.office import Office
 from peewit_clients.passing import AGAIN_S, TELL_S, PassedOver
 from peewit_clients.place import with_work
+from peewit_clients.practice import Practice
 from peewit_clients.registry_view import RegistryView
 from peewit_clients.serve import Server, ServeSettings
+from peewit_clients.unanswered import IN_VAIN_MAX, REMEMBERED_MAX, Unanswered
 from peewit_clients.user import User
-from peewit_federation.appointment.queue_api import PARKED, Draw
-from peewit_federation.appointment.request import Wishes, area_name, open_request
+from peewit_federation.appointment.queue_api import PARKED, Draw, Place
+from peewit_federation.appointment.request import Request, Wishes, area_name, open_request
 from peewit_federation.keys import XWING_PUBLIC_BYTES, key_id
 from peewit_federation.sealed import xwing_public
 from peewit_node.appointment import queue
-from peewit_node.appointment.passes import PASS_S, PASSES_MAX, Passes
+from peewit_node.appointment.passes import ALL_MAX, PASS_S, PASSES_MAX, Passes
+from peewit_node.engine import Write
 from tests.clients.surgery import GROUPS, QUEUE_NODES, Surgery, slot, states
 from tests.federation_kit import catchment, seed
 
 SECOND = 1_000_000.0
+AREA = seed("mediator"), seed("area")
 
 
 def serving(surgery: Surgery, view: RegistryView, slots: Sequence[int], name: str = "clinic-a") -> Server:
@@ -159,6 +167,11 @@ def test_whom_a_practice_passed_over_is_given_again_after_a_while_and_memory_is_
     passes.add(area, clinic, [b"one more"], SECOND)
     assert not passes.of(area, clinic, SECOND), "it begins anew"
     assert passes._count == 0
+    passes.add(area, clinic, [seed(1)], SECOND)
+    for number in range(ALL_MAX // PASSES_MAX + 1):
+        passes.add(seed("area", number), b"mallory", [seed(n) for n in range(PASSES_MAX)], SECOND)
+    assert passes._count == ALL_MAX - PASSES_MAX + 1
+    assert passes.of(area, clinic, SECOND), "who fills the memory loses it, and nobody else"
 
 
 def test_a_practice_begins_anew_when_something_changes_that_suits_whom_it_passed_over() -> None:
@@ -168,8 +181,8 @@ def test_a_practice_begins_anew_when_something_changes_that_suits_whom_it_passed
     assert over.take(SECOND) == ((), True), "nodes may remember what was free before"
     over.look_again([first_day], facilities, keys, None, SECOND)
     over.take(SECOND)
-    over.add(seed(1), wishes, SECOND)
-    over.add(seed(2), None, SECOND)
+    over.add(seed(1), 1, wishes, SECOND)
+    over.add(seed(2), 1, None, SECOND)
     over.left([])
     assert over.take(SECOND) == ((seed(1), seed(2)), False)
     over.look_again([slot(1)], facilities, keys, None, SECOND)
@@ -177,7 +190,7 @@ def test_a_practice_begins_anew_when_something_changes_that_suits_whom_it_passed
     over.look_again([slot(1), first_day], facilities, keys, None, SECOND)
     assert (len(over), *over.take(SECOND)) == (0, (), True), "it was promised in between, and is free again"
     for offering, now_keys in ((Facilities(step_free=True), keys), (Facilities(step_free=True), [seed("new key")])):
-        over.add(seed(3), None, SECOND)
+        over.add(seed(3), 1, None, SECOND)
         over.look_again([slot(1)], offering, now_keys, None, SECOND)
         assert over.take(SECOND) == ((), True), "another way in, or a key more"
 
@@ -187,11 +200,11 @@ def test_what_nodes_were_not_told_at_once_they_are_not_told_any_more() -> None:
     over = PassedOver()
     over.look_again([], Facilities(), [], None, SECOND)
     over.take(SECOND)
-    over.add(seed(1), None, SECOND)
-    over.add(seed(2), None, SECOND + TELL_S)
+    over.add(seed(1), 1, None, SECOND)
+    over.add(seed(2), 1, None, SECOND + TELL_S)
     assert over.take(SECOND + TELL_S + 1) == ((seed(2),), False)
     assert len(over) == 1
-    over.add(seed(3), None, SECOND + TELL_S)
+    over.add(seed(3), 1, None, SECOND + TELL_S)
     over.look_again([], Facilities(), [], None, SECOND + TELL_S + AGAIN_S)
     assert over.take(SECOND + TELL_S + AGAIN_S) == ((), False)
 
@@ -285,3 +298,148 @@ async def test_only_who_leased_a_request_gives_it_back(surgery: Surgery) -> None
         assert await queues.draw(area, other, 1) == [body]
     with pytest.raises(Exception, match="passed over"):
         Draw.decode(replace(Draw(surgery.place, 1), passed=(bytes(32),) * 251).encode())
+
+
+async def test_a_node_that_hands_out_whom_a_practice_passed_over_hides_nobody_behind_them(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node of an area that does not listen could stop every practice there for whoever comes later."""
+    monkeypatch.setattr(serve, "DRAW_MAX", 2)
+    day = int(time.time()) // 86_400
+    deaf = surgery.federation.nodes[QUEUE_NODES[1]].queues
+    monkeypatch.setattr(deaf, "passed", lambda *_: ())
+    async with surgery.view() as view:
+        for number in range(5):
+            await another_day(surgery.user(view, f"Early {number}", GROUPS[0]), day + 40).ask(with_work)
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
+        server = serving(surgery, view, [0, 1])
+        assert (await server.turn()).offers == 1
+        assert len(await anybody.offers()) == 1
+
+
+async def test_who_has_an_offer_that_nodes_do_not_know_keeps_nobody_behind_from_one(surgery: Surgery) -> None:
+    """Undecided over a weekend, or with a mailbox that does not answer, one person stopped a practice with few times."""
+    async with surgery.view() as view:
+        first, second = (surgery.user(view, name, group) for name, group in (("First", GROUPS[0]), ("Second", "")))
+        for user in (first, second):
+            await user.ask(with_work)
+        server = serving(surgery, view, [0])
+        assert (await server.turn()).offers == 1
+        assert len(await first.offers()) == 1
+        for name in QUEUE_NODES:
+            await surgery.federation.nodes[name].engine.write(Write("UPDATE requests SET free_at = 0"))
+        server.practice.state.calendar[slot(1).name] = slot(1)
+        assert (await server.turn()).offers == 1
+        assert len(await second.offers()) == 1
+
+
+async def test_an_area_that_cannot_be_drawn_from_stops_no_other(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
+        server, drawn = serving(surgery, view, [0]), []
+        real = server.practice.draw
+
+        async def draw(place: Place, *more: Any, **other: Any) -> list[Drawn]:
+            drawn.append(place.area)
+            if place != surgery.place:
+                raise UnreachableError("no node of this area answered")
+            return await real(place, *more, **other)
+
+        server.practice.draw = draw  # type: ignore[method-assign]
+        areas = [Place(surgery.mediator.id, seed("lapsed")), surgery.place]
+        monkeypatch.setattr(Practice, "places", areas)
+        assert (await server.turn()).offers == 1
+        assert drawn == [areas[0].area, areas[1].area]
+        assert "no node of this area answered" in server.practice.complaints[-1]
+
+
+async def test_a_practice_serves_the_areas_that_it_is_admitted_to_whatever_it_applies_for(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        practice = surgery.practice(view)
+        practice.state.places = [Place(surgery.mediator.id, seed("another area"))]
+        assert practice.places == [surgery.place]
+
+
+async def test_what_becomes_free_while_a_practice_draws_is_for_whoever_is_first_then(surgery: Surgery) -> None:
+    day = int(time.time()) // 86_400
+    async with surgery.view() as view:
+        first = another_day(surgery.user(view, "First", GROUPS[0]), day + 40)
+        await first.ask(with_work)
+        await surgery.user(view, "Second").ask(with_work)
+        server = serving(surgery, view, [0])
+        fits = replace(slot(7), begins_s=(day + 40) * 86_400 + 12 * 3600)
+        real = server.practice.draw
+
+        async def draw(*args: Any, **more: Any) -> list[Drawn]:
+            found = await real(*args, **more)
+            server.practice.state.calendar[fits.name] = fits
+            return found
+
+        server.practice.draw = draw  # type: ignore[method-assign]
+        assert (await server.turn()).offers == 1, "to the second, who was drawn too"
+        assert (await first.offers()) == []
+        assert (await server.turn()).offers == 1
+        assert [item.offer.slots[0][0] for item in await first.offers()] == [fits.name]
+
+
+def test_whom_no_offer_reaches_is_counted_after_twice_and_left_alone_after_six_times() -> None:
+    """Else a mailbox that refuses every letter would hold times of every practice for ever."""
+    request = Request((AREA,), seed("data"), seed("key"), 1, (), b"", 1, seed("claim"), seed("box"), (), ())
+    unanswered = Unanswered()
+    told = []
+    for _ in range(IN_VAIN_MAX):
+        assert not unanswered.in_vain(request)
+        told.append(unanswered.counts(request))
+        unanswered.add(request)
+    assert told == [False, False, True, True, True, True]
+    assert unanswered.in_vain(request)
+    again = replace(request, version=2)
+    assert not unanswered.in_vain(again), "it has said something since"
+    unanswered.add(again)
+    assert not unanswered.counts(again)
+    for number in range(REMEMBERED_MAX):
+        unanswered.add(replace(request, key=seed(number)))
+    assert not unanswered.in_vain(request), "memory is bounded"
+
+
+async def test_who_refuses_every_letter_is_parked_and_holds_times_no_longer(surgery: Surgery) -> None:
+    ahead = [0.0]
+    for node in surgery.federation.nodes.values():
+        node.state.clock = lambda: time.time() + ahead[0]
+    async with surgery.view() as view:
+        now = view.clock
+        view.clock = lambda: now() + ahead[0]
+        user = surgery.user(view)
+        await user.ask(with_work)
+        for node in surgery.federation.nodes.values():
+            await node.engine.write(Write("UPDATE mailboxes SET practices = 0"))
+            node.mailboxes._known.clear()
+        server = serving(surgery, view, [])
+        server.settings = replace(server.settings, answer_s=12 * 3600)
+        late = [replace(slot(n), begins_s=int(time.time()) + 20 * 86_400 + 600 * n) for n in range(6)]
+        server.practice.state.calendar |= {one.name: one for one in late}
+        for turn in range(6):
+            assert (await server.turn()).offers == (turn < 5), turn
+            ahead[0] += 13 * 3600
+        assert await states(surgery, "north") == [PARKED]
+
+
+async def test_who_was_leased_beyond_what_was_asked_for_is_kept_no_longer_than_the_lease(surgery: Surgery) -> None:
+    ahead = [0.0]
+    async with surgery.view() as view:
+        now = view.clock
+        view.clock = lambda: now() + ahead[0]
+        for name in ("First", "Second"):
+            await surgery.user(view, name).ask(with_work)
+        practice = surgery.practice(view)
+        _, second = await practice.draw(surgery.place, 2)
+        practice.drawing._surplus[surgery.place] = [_Kept(view.clock() + 10, second, {"north"})]
+        await practice.draw(surgery.place, 1)
+        assert [kept.drawn for kept in practice.drawing._surplus[surgery.place]] == [second]
+        ahead[0] = 11
+        await practice.draw(surgery.place, 1)
+        assert practice.drawing._surplus[surgery.place] == [], "others may have drawn it"

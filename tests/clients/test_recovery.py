@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +16,14 @@ from peewit_clients.backend import UnreachableError
 from peewit_clients.cli.person import Me, run_user
 from peewit_clients.letters import Letters
 from peewit_clients.place import with_work
-from peewit_clients.recovery import PADDED_BYTES, OtherDeviceError, Recovery, read_code, write_code
+from peewit_clients.recovery import COPY_S, PADDED_BYTES, OtherDeviceError, Recovery, read_code, write_code
 from peewit_clients.user import User
 from peewit_clients.user_state import Chosen, UserState
 from peewit_clients.vault import Vault
 from peewit_federation.appointment.messages import Offer
 from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import LimitError, MalformedError, UnknownError
+from peewit_node.engine import Write
 from peewit_node.node import Node
 from tests.clients.surgery import Surgery
 from tests.federation_kit import NAMES, catchment, provider, seed
@@ -175,6 +179,43 @@ async def test_a_copy_that_was_not_made_is_made_by_the_next_command(surgery: Sur
         assert copy.number == 1
         assert UserState.decode(copy.state).request == user.state.request
         assert (await asyncio.to_thread(look)).saved == 1, "what did not change is not copied again"
+
+
+async def test_copies_are_made_anew_before_they_end_and_when_an_operator_leaves(surgery: Surgery) -> None:
+    """Who looks now and then at an appointment in a year would else have none left when the device is lost."""
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        recovery, made_s = Recovery(user.letters, user.state.recovery), int(time.time())
+        at = await recovery.save(1, user.state.copies())
+        assert not recovery.is_due(made_s, at)
+        assert recovery.is_due(made_s - COPY_S // 2 - 60, at)
+        staying = tuple(operator for operator in view.charter.operators if operator.origin_hash != at[0])
+        view.pool.charter = replace(view.charter, operators=staying)
+        assert recovery.is_due(made_s, at)
+
+
+async def test_a_later_copy_is_found_at_whichever_node_and_never_deleted(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        user = surgery.user(view)
+        await user.ask(with_work)
+        recovery = Recovery(user.letters, user.state.recovery)
+        at = await recovery.save(9, user.state.copies())
+        lost = next(node for node in surgery.federation.nodes.values() if own(node) == at[0])
+        await lost.engine.write(Write("DELETE FROM messages"))
+        assert await recovery.overtaken(5, at), "the other one has it"
+        others = [own(node) for node in surgery.federation.nodes.values() if own(node) not in at]
+        real = user.letters.open_mailbox
+
+        async def elsewhere(*args: Any, **more: Any) -> tuple[bytes, ...]:
+            return await real(*args, **{**more, "near": others})
+
+        user.letters.open_mailbox = elsewhere  # type: ignore[method-assign]
+        with pytest.raises(OtherDeviceError):
+            await recovery.save(6, user.state.copies(), at)
+        with pytest.raises(OtherDeviceError):
+            await recovery._gone(at[1], 6)
+        assert (await recovery.load()).number == 9
 
 
 def test_whatever_was_said_and_signed_a_copy_has_room(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,29 @@ async def test_a_person_asks_for_everything_through_other_nodes(
     await surgery.federation.stop()
 
 
+async def test_a_carrier_that_swallows_answers_keeps_nobody_from_theirs(surgery: Surgery) -> None:
+    """What it handed over counts as seen: the same through another carrier would be refused, every time."""
+    async with surgery.view() as view:
+        view.go_through_others(seed("guard"))
+        transport, swallowed = view.pool.transport, list[str]()
+        direct = transport.direct
+
+        async def greedy(backend: Backend, method: str, path: str, *rest: Any) -> bytes:
+            answer = await direct(backend, method, path, *rest)
+            if path.startswith("/v1/relay/") and backend.name == NAMES[3]:
+                swallowed.append(path)
+                raise BackendError("bad gateway", 502)
+            return answer
+
+        transport.direct = greedy  # type: ignore[method-assign, assignment]
+        user = surgery.user(view)
+        await user.ask(with_work)
+        for _ in range(3):
+            assert await user.offers() == []
+            assert user.letters.silent == []
+        assert swallowed
+
+
 async def test_no_node_carries_what_a_person_asks_and_sees_h_too(surgery: Surgery) -> None:
     """It would see by its clock whose `H` it is."""
     for number in range(6):
@@ -87,11 +111,12 @@ async def test_no_node_carries_what_a_person_asks_and_sees_h_too(surgery: Surger
                 return await real(backend, *arguments)  # type: ignore[no-any-return]
 
             async def sent(
-                backend: Backend, key: bytes, request: Request, *rest: Any, real: Any = through, seen: set[str] = read
-            ) -> bytes:
-                if request.path in ("/v1/requests", "/v1/draw"):
+                backend: Backend, key: bytes, made: Callable[[], Request], *rest: Any, real: Any = through,
+                seen: set[str] = read,
+            ) -> bytes:  # fmt: skip
+                if made().path in ("/v1/requests", "/v1/draw"):
                     seen.add(backend.name)
-                return await real(backend, key, request, *rest)  # type: ignore[no-any-return]
+                return await real(backend, key, made, *rest)  # type: ignore[no-any-return]
 
             view.go_through_others(seed("guard", number))
             transport.direct, transport.through = noted, sent  # type: ignore[method-assign, assignment]

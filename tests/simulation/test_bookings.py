@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -124,9 +124,10 @@ class Friendly(Practice):
     """Serves whoever comes last first."""
 
     async def draw(
-        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
-    ) -> list[Drawn]:
-        return (await super().draw(place, count, passed, anew=anew))[::-1]
+        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+        known: Mapping[bytes, int] | None = None,
+    ) -> list[Drawn]:  # fmt: skip
+        return (await super().draw(place, count, passed, anew=anew, known=known))[::-1]
 
 
 def test_a_practice_that_serves_its_friends_first_is_caught() -> None:
@@ -168,13 +169,14 @@ def test_a_practice_that_asks_one_node_serves_whom_it_favours_and_one_that_asks_
         """Believes the first node of an area."""
 
         async def draw(
-            self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False
-        ) -> list[Drawn]:
+            self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+            known: Mapping[bytes, int] | None = None,
+        ) -> list[Drawn]:  # fmt: skip
             letters = self.drawing._letters
             real = letters.nodes
             letters.nodes = lambda origins: real(origins)[:1]  # type: ignore[method-assign]
             try:
-                return await super().draw(place, count, passed, anew=anew)
+                return await super().draw(place, count, passed, anew=anew, known=known)
             finally:
                 letters.nodes = real  # type: ignore[method-assign]
 

@@ -138,7 +138,8 @@ def run_user(
         try:
             return await work(user)
         finally:
-            if state.request is not None and state.content != state.copied:
+            due = Recovery(user.letters, state.recovery).is_due(state.copied_s, state.copies_at)
+            if state.request is not None and (due or state.content != state.copied):
                 await _back_up(me, keep_it, user.letters, state)
             if state.content == state.copied:
                 await user.tidy()
@@ -160,7 +161,7 @@ async def _back_up(me: Me, keep: Keep, letters: Letters, state: UserState) -> No
     except (UnreachableError, BackendError, SenderError) as error:
         me.tell("backup_late", err=True, why=plain(in_words(told(error), me.language)))
         return
-    state.copied = content
+    state.copied, state.copied_s = content, int(letters.clock())
     keep(state)
 
 

@@ -14,6 +14,7 @@ PASS_S: Final = 900.0
 PASSES_MAX: Final = 20_000
 "Of one practice in one area; then it begins anew."
 ALL_MAX: Final = 400_000
+"Of all; then the one with most begins anew."
 
 
 class Passes:
@@ -30,11 +31,10 @@ class Passes:
         for request in requests:
             self._count += mine.pop(request, None) is None
             mine[request] = now_s + PASS_S
-        if self._count > ALL_MAX:
-            self._passed.clear()
-            self._count = 0
-        elif len(mine) > PASSES_MAX:
+        if len(mine) > PASSES_MAX:
             self.forget(area, practice)
+        while self._count > ALL_MAX:
+            self.forget(*self._most())
 
     def of(self, area: bytes, practice: bytes, now_s: float) -> Collection[bytes]:
         """Whom a practice passes over now."""
@@ -48,6 +48,11 @@ class Passes:
             del mine[request]
         self._count -= len(ended)
         return mine
+
+    def _most(self) -> tuple[bytes, bytes]:
+        """The area and practice with most: who fills the memory loses it, and nobody else."""
+        sizes = {(area, name): len(mine) for area, held in self._passed.items() for name, mine in held.items()}
+        return max(sizes, key=lambda key: sizes[key])
 
     def forget(self, area: bytes, practice: bytes) -> None:
         """A practice begins anew."""
