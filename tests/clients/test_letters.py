@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
+from typing import Any
 
 import pytest
 
 from peewit_clients.appointments import Appointments
+from peewit_clients.backend import Backend, BackendError
 from peewit_clients.conversation import PASSPORTS_EACH
+from peewit_clients.letters import Letters
 from peewit_clients.offers import Offers
 from peewit_clients.place import with_work
+from peewit_clients.practice import GRACE_S, SILENT_S
+from peewit_clients.walk_in import Wallet, WalletState, read_walk_in
 from peewit_federation import cbor
+from peewit_federation.draw.hashes import Person
 from peewit_federation.errors import RefusedError
+from peewit_federation.keys import SigningKey, key_id
 from peewit_federation.passports import base45, hc1
 from peewit_federation.passports.messages import Delivery, delivery_context, sign_delivery
 from peewit_federation.sealed import seal
@@ -146,3 +156,60 @@ async def test_a_holder_who_never_stops_talking_fills_no_store(surgery: Surgery)
         await acts.read()
         assert len(booking.words) == 17, "16 KiB of what was said"
         assert booking.words[-1][2] == "and another thing"
+
+
+async def test_what_a_node_makes_up_does_not_take_a_walk_in_request_back(surgery: Surgery) -> None:
+    async with surgery.view() as view:
+        state = WalletState.new(Person("Muster", "Erika", date(1940, 8, 12)), os.urandom)
+        letters = Letters(view.pool, time.time, os.urandom)
+        wallet = Wallet(letters, state, lambda _: None)
+        await wallet.ask()
+        clinic = surgery.practice(view).state.key
+        await letters.put(key_id(SigningKey(state.mail_seed).public), state.boxes, clinic, b"", b"made up")
+        assert await wallet.fetch() == []
+        assert (await read_walk_in(letters, state.secret)).person == state.person
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_an_accept_that_lies_at_a_silent_node_alone_is_found_when_the_node_is_back(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch, *, returns: bool
+) -> None:
+    ahead = [0.0]
+    for node in surgery.federation.nodes.values():
+        node.state.clock = lambda: time.time() + ahead[0]
+    async with surgery.view() as view:
+        now = view.clock
+        view.clock = lambda: now() + ahead[0]
+        user, practice = surgery.user(view), surgery.practice(view)
+        await user.ask(with_work)
+        await put_on_offer(surgery, practice, 1)
+        (offered,) = practice.state.offered.values()
+        names = {o.origin_hash: o.name for o in view.charter.operators}
+        alone = names[offered.boxes[0]]
+        (found,) = await user.offers()
+        real = user.letters.nodes
+
+        def nodes(origins: Sequence[bytes]) -> list[Backend]:
+            return [b for b in real(origins) if b.name == alone or tuple(origins) != offered.boxes]
+
+        monkeypatch.setattr(user.letters, "nodes", nodes)
+        await user.accept(found, slot(1).name)
+        mine, deaf = practice.letters.call, True
+
+        async def call(backend: Backend, *rest: Any) -> bytes:
+            if deaf and backend.name == alone:
+                raise BackendError("no answer")
+            return await mine(backend, *rest)
+
+        monkeypatch.setattr(practice.letters, "call", call)
+        ahead[0] = SOON_S + GRACE_S + 1
+        assert await practice.confirm() == []
+        assert list(practice.state.offered) == [found.offer.request]
+        if returns:
+            deaf = False
+            (booking,) = await practice.confirm()
+            assert booking.request == found.offer.request
+        else:
+            ahead[0] += SILENT_S
+            assert await practice.confirm() == []
+            assert not practice.state.offered, "nor is anybody held for ever"
