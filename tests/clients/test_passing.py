@@ -318,8 +318,11 @@ async def test_a_node_that_hands_out_whom_a_practice_passed_over_hides_nobody_be
         assert len(await anybody.offers()) == 1
 
 
-async def test_who_has_an_offer_that_nodes_do_not_know_keeps_nobody_behind_from_one(surgery: Surgery) -> None:
-    """Undecided over a weekend, or with a mailbox that does not answer, one person stopped a practice with few times."""
+async def test_who_has_an_offer_that_nodes_do_not_know_keeps_nobody_behind_from_one(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Undecided over a weekend, or with a mailbox that does not answer, few people stopped a practice."""
+    monkeypatch.setattr(serve, "DRAW_MAX", 1)
     async with surgery.view() as view:
         first, second = (surgery.user(view, name, group) for name, group in (("First", GROUPS[0]), ("Second", "")))
         for user in (first, second):
