@@ -184,7 +184,7 @@ def examples() -> dict[str, bytes]:
             1000 * TIME_S,
             seed("nonce")[:16],
             key("clinic-a").public,
-            Draw(Place(mediator, area.area), 5, (seed("passed over"),)).encode(),
+            Draw(Place(mediator, area.area), 5, ((seed("passed over"), 1),)).encode(),
         ).sign(key("clinic-a")),
         "journal claim": Claim(
             3, seed("device")[:16], (seats.origins[:3], seats.origins[1:4]), 2, seed("seal")[:16]

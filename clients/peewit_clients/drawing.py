@@ -58,7 +58,7 @@ class Seen:
     again: set[bytes] = field(default_factory=set)
     "Requests that were passed over, as they still are."
     ours: list[Drawn] = field(default_factory=list)
-    "Those who have an offer or a time from us: nodes do not know, or it is undecided for longer than nodes wait."
+    "Those who have a time from us, or an offer of which nodes were told and that they do not wait for (any more)."
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Drawing:
         return statement
 
     async def draw(
-        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+        self, place: Place, count: int, passed: tuple[tuple[bytes, int], ...] = (), *, anew: bool = False,
         known: Mapping[bytes, int] | None = None,
     ) -> list[Drawn]:  # fmt: skip
         """The next requests of an area, from all of its nodes, in their proven order. Raises `UnreachableError`.
@@ -107,7 +107,7 @@ class Drawing:
         found = {
             kept.drawn.request.name: kept
             for kept in self._surplus.pop(place, [])
-            if kept.until_s > now_s and kept.drawn.request.version > known.get(kept.drawn.request.name, 0)
+            if kept.until_s > now_s and kept.drawn.request.version > known.get(kept.drawn.request.name, -1)
         }
         seen = self.seen = Seen()
         draw = Draw(place, count, passed, anew)
@@ -136,8 +136,9 @@ class Drawing:
         ordered = []
         for kept in sorted(found.values(), key=lambda kept: kept.drawn.order):
             if kept.drawn.request.name in booked or self._is_offered(kept.drawn, now_s):
-                seen.ours.append(kept.drawn)
                 seen.looked.add(kept.drawn.request.name)
+                if not self._is_untold(kept.drawn.request.name, now_s):
+                    seen.ours.append(kept.drawn)
             else:
                 ordered.append(kept)
         good: list[Drawn] = []
@@ -199,6 +200,11 @@ class Drawing:
         offer = self._state.offered.get(drawn.request.name)
         return offer is not None and not (offer.until_s <= now_s and drawn.request.opened > offer.request.opened)
 
+    def _is_untold(self, name: bytes, now_s: float) -> bool:
+        """Whether an offer of ours stands that no node was told of yet: it counts only as long as they hold a lease."""
+        offer = self._state.offered.get(name)
+        return offer is not None and not offer.told and offer.until_s > now_s
+
     async def _ask(
         self, backends: list[Backend], draw: Draw, errors: list[str]
     ) -> list[tuple[Backend, bytes]]:  # fmt: skip
@@ -226,7 +232,7 @@ class Drawing:
         if not isinstance(data, bytes):
             raise MalformedError("a drawn request is bytes")
         request = open_request(data)
-        if request.version <= known.get(request.name, 0):
+        if request.version <= known.get(request.name, -1):
             self.seen.looked.add(request.name)
             self.seen.again.add(request.name)
             return None

@@ -90,13 +90,13 @@ class Offers:
                     else:
                         gone.append(message)
         back = [message for message, item in found.items() if self._withdrawn(item, notes)]
-        said_now = self._chosen_is_withdrawn(notes)
-        if not unclear:
-            # Also of an offer that is not here any more: nobody else would delete them. Not if one may be good later.
-            gone += [] if said_now else noted
-        if not unclear and said_now:
+        said_now, state = self._chosen_is_withdrawn(notes), self._side.state
+        if not unclear and (said_now or (state.copied and state.content != state.copied)):
             # Not before a recovery copy says so.
-            self._side.over.append((self._side.state.mail_key, request.mailbox_nodes, noted))
+            self._side.over.append((state.mail_key, request.mailbox_nodes, noted))
+        elif not unclear:
+            # Also of an offer that is not here any more: nobody else would delete them. Not if one may be good later.
+            gone += noted
         gone += back
         if gone:
             # A practice may leave two letters: what is over makes room for the next.

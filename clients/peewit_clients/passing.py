@@ -50,8 +50,10 @@ class PassedOver:
         return len(self._passed)
 
     def add(self, request: bytes, version: int, wishes: Wishes | None, now_s: float) -> None:
-        """Nothing suits it, as it is."""
-        self._passed[request] = _Passed(now_s, version, wishes)
+        """Nothing suits it, as it is; a node may hand out an older version than we have seen."""
+        known = self._passed.get(request)
+        if known is None or version >= known.version:
+            self._passed[request] = _Passed(now_s, version, wishes)
         self._untold[request] = now_s
 
     def known(self, now_s: float) -> dict[bytes, int]:
@@ -82,16 +84,17 @@ class PassedOver:
         self._untold.clear()
         self._anew = True
 
-    def take(self, now_s: float) -> tuple[tuple[bytes, ...], bool]:
+    def take(self, now_s: float) -> tuple[tuple[tuple[bytes, int], ...], bool]:
         """What to tell the nodes with the next draw: whom it passes over, and whether it begins anew."""
         untold = {name: since_s for name, since_s in self._untold.items() if name in self._passed}
-        for name, since_s in untold.items():
-            if now_s > since_s + TELL_S:
-                del self._passed[name]  # whoever still waits is drawn again
-        told = [name for name in untold if name in self._passed]
+        late = {name for name, since_s in untold.items() if now_s > since_s + TELL_S}
+        for name in late:
+            if self._passed[name].since_s == untold[name]:
+                del self._passed[name]  # nobody heard it: whoever still waits is drawn again
+        told = [name for name in untold if name not in late]
         self._untold = {name: untold[name] for name in told[PASSED_MAX:]}
         anew, self._anew = self._anew, False
-        return tuple(told[:PASSED_MAX]), anew
+        return tuple((name, self._passed[name].version) for name in told[:PASSED_MAX]), anew
 
     def left(self, free: Iterable[Slot]) -> None:
         """What a turn looked at and is still free: what else is free as the next begins is new."""

@@ -167,7 +167,7 @@ class Practice:
         return asked + [place for place in granted if place not in asked]
 
     async def draw(
-        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+        self, place: Place, count: int, passed: tuple[tuple[bytes, int], ...] = (), *, anew: bool = False,
         known: Mapping[bytes, int] | None = None,
     ) -> list[Drawn]:  # fmt: skip
         """The next requests of an area, but not whom was `passed` over, in order. Raises `UnreachableError`."""
@@ -183,7 +183,7 @@ class Practice:
         for name in ended:
             offer = self.state.offered.pop(name)
             if name not in unread:
-                self.unanswered.add(offer.request)
+                self.unanswered.add(offer.request, heard=offer.told)
         if ended:
             self.keep(*((OFFER, name) for name in ended))
 

@@ -23,24 +23,25 @@ class Unanswered:
     """How often, by `H` and version."""
 
     def __init__(self) -> None:
-        self._ended: dict[bytes, tuple[int, int]] = {}
+        self._ended: dict[bytes, tuple[int, int, int]] = {}
+        "Version, offers that ended, and how many of them nobody had heard of."
 
-    def add(self, request: Request) -> None:
-        """An offer for it ended, and nobody had accepted."""
-        count = self._count(request) + 1
+    def add(self, request: Request, *, heard: bool) -> None:
+        """An offer for it ended, and nobody had accepted; whether it had reached a mailbox, or counted all the same."""
+        ended, unheard = self._counts(request)
         self._ended.pop(request.name, None)
         if len(self._ended) >= REMEMBERED_MAX:
             del self._ended[next(iter(self._ended))]
-        self._ended[request.name] = request.version, count
+        self._ended[request.name] = request.version, ended + 1, unheard + (not heard)
 
     def counts(self, request: Request) -> bool:
         """Whether the next offer counts at the nodes, though nobody may hear of it."""
-        return self._count(request) >= UNHEARD_MAX
+        return self._counts(request)[1] >= UNHEARD_MAX
 
     def in_vain(self, request: Request) -> bool:
         """Whether one more offer would only hold times."""
-        return self._count(request) >= IN_VAIN_MAX
+        return self._counts(request)[0] >= IN_VAIN_MAX
 
-    def _count(self, request: Request) -> int:
-        version, count = self._ended.get(request.name, (request.version, 0))
-        return count if version >= request.version else 0
+    def _counts(self, request: Request) -> tuple[int, int]:
+        version, ended, unheard = self._ended.get(request.name, (request.version, 0, 0))
+        return (ended, unheard) if version >= request.version else (0, 0)

@@ -173,7 +173,7 @@ class Clinic(Actor):
     def _watch(self, practice: Practice) -> None:
         real = practice.draw
 
-        async def drawn(place: Place, count: int, passed: tuple[bytes, ...] = (), **more: Any) -> Any:
+        async def drawn(place: Place, count: int, passed: tuple[tuple[bytes, int], ...] = (), **more: Any) -> Any:
             found = await real(place, count, passed, **more)
             for one in found:
                 self.priorities.setdefault(one.request.name, set()).add(one.order[2])

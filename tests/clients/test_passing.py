@@ -184,7 +184,7 @@ def test_a_practice_begins_anew_when_something_changes_that_suits_whom_it_passed
     over.add(seed(1), 1, wishes, SECOND)
     over.add(seed(2), 1, None, SECOND)
     over.left([])
-    assert over.take(SECOND) == ((seed(1), seed(2)), False)
+    assert over.take(SECOND) == (((seed(1), 1), (seed(2), 1)), False)
     over.look_again([slot(1)], facilities, keys, None, SECOND)
     assert over.take(SECOND) == ((), False), "that time suits nobody"
     over.look_again([slot(1), first_day], facilities, keys, None, SECOND)
@@ -202,7 +202,7 @@ def test_what_nodes_were_not_told_at_once_they_are_not_told_any_more() -> None:
     over.take(SECOND)
     over.add(seed(1), 1, None, SECOND)
     over.add(seed(2), 1, None, SECOND + TELL_S)
-    assert over.take(SECOND + TELL_S + 1) == ((seed(2),), False)
+    assert over.take(SECOND + TELL_S + 1) == (((seed(2), 1),), False)
     assert len(over) == 1
     over.add(seed(3), 1, None, SECOND + TELL_S)
     over.look_again([], Facilities(), [], None, SECOND + TELL_S + AGAIN_S)
@@ -289,15 +289,17 @@ async def test_only_who_leased_a_request_gives_it_back(surgery: Surgery) -> None
         clinic, other = key_id(surgery.practice(view).state.key.public), seed("another practice")
         (body,) = await queues.draw(area, clinic, 1)
         name = open_request(body).name
-        await queues.pass_over(area, other, [name], anew=False)
+        await queues.pass_over(area, other, [(name, 1)], anew=False)
         assert await queues.draw(area, other, 1) == []
         await queues.pass_over(area, other, [], anew=True)
         assert await queues.draw(area, other, 1) == [], "it is leased still"
-        await queues.pass_over(area, clinic, [name], anew=False)
+        await queues.pass_over(area, clinic, [(name, 0)], anew=False)
+        assert await queues.draw(area, clinic, 1) == [body], "what was passed over was an older version"
+        await queues.pass_over(area, clinic, [(name, 1)], anew=False)
         assert await queues.draw(area, clinic, 1) == []
         assert await queues.draw(area, other, 1) == [body]
     with pytest.raises(Exception, match="passed over"):
-        Draw.decode(replace(Draw(surgery.place, 1), passed=(bytes(32),) * 251).encode())
+        Draw.decode(replace(Draw(surgery.place, 1), passed=((bytes(32), 1),) * 251).encode())
 
 
 async def test_a_node_that_hands_out_whom_a_practice_passed_over_hides_nobody_behind_them(
@@ -316,6 +318,39 @@ async def test_a_node_that_hands_out_whom_a_practice_passed_over_hides_nobody_be
         server = serving(surgery, view, [0, 1])
         assert (await server.turn()).offers == 1
         assert len(await anybody.offers()) == 1
+
+
+async def test_an_old_version_that_one_node_hands_out_hides_no_later_one(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A withdrawal that was taken back, or wishes that were changed: signed, useless, and easy to come by."""
+    async with surgery.view() as view:
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
+        await anybody.withdraw()
+        liar = surgery.federation.nodes[QUEUE_NODES[1]]
+        rows = await liar.engine.fetch("SELECT body FROM requests")
+
+        async def old(*_: object) -> list[bytes]:
+            return [body for (body,) in rows]
+
+        monkeypatch.setattr(liar.queues, "draw", old)
+        server = serving(surgery, view, [0])
+        assert (await server.turn()).offers == 0
+        await anybody.reopen()
+        assert (await server.turn()).offers == 1
+        assert len(await anybody.offers()) == 1
+
+
+async def test_requests_with_the_version_nothing_are_looked_at_like_others(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with surgery.view() as view:
+        real = Request.sign
+        monkeypatch.setattr(Request, "sign", lambda one, key: real(replace(one, version=0), key))
+        await surgery.user(view).ask(with_work)
+        monkeypatch.setattr(Request, "sign", real)
+        assert (await serving(surgery, view, [0]).turn()).offers == 1
 
 
 async def test_who_has_an_offer_that_nodes_do_not_know_keeps_nobody_behind_from_one(
@@ -397,15 +432,18 @@ def test_whom_no_offer_reaches_is_counted_after_twice_and_left_alone_after_six_t
     for _ in range(IN_VAIN_MAX):
         assert not unanswered.in_vain(request)
         told.append(unanswered.counts(request))
-        unanswered.add(request)
+        unanswered.add(request, heard=False)
     assert told == [False, False, True, True, True, True]
     assert unanswered.in_vain(request)
     again = replace(request, version=2)
     assert not unanswered.in_vain(again), "it has said something since"
-    unanswered.add(again)
+    unanswered.add(again, heard=False)
     assert not unanswered.counts(again)
+    for _ in range(5):
+        unanswered.add(replace(request, version=3), heard=True)
+    assert not unanswered.counts(replace(request, version=3)), "two were heard: that a letter is lost now is no miss"
     for number in range(REMEMBERED_MAX):
-        unanswered.add(replace(request, key=seed(number)))
+        unanswered.add(replace(request, key=seed(number)), heard=False)
     assert not unanswered.in_vain(request), "memory is bounded"
 
 

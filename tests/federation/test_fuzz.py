@@ -180,7 +180,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "claimed": (decode_claimed, [cbor.encode(encode_shown((VERSION, b"x"))), cbor.encode(encode_shown(None))]),
     "shown claim": (lambda data: shown_claim(data, CLAIMABLE), [CLAIM_ENVELOPE.sign(ROOT)]),
     "shown version": (lambda data: shown_version(data, REQUEST), [REQUEST.sign(ROOT)]),
-    "draw from a queue": (Draw.decode, [Draw(PLACE, 5, (bytes(32),), anew=True).encode()]),
+    "draw from a queue": (Draw.decode, [Draw(PLACE, 5, ((bytes(32), 1),), anew=True).encode()]),
     "told of an offer": (decode_offered, [encode_offered(PLACE, bytes(32), 5)]),
     "claim": (decode_claim, [encode_claim(PLACE, bytes(32), bytes(32))]),
     "offer": (lambda data: open_message(data, Offer), [sign_message(OFFER, ROOT)]),

@@ -124,7 +124,7 @@ class Friendly(Practice):
     """Serves whoever comes last first."""
 
     async def draw(
-        self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+        self, place: Place, count: int, passed: tuple[tuple[bytes, int], ...] = (), *, anew: bool = False,
         known: Mapping[bytes, int] | None = None,
     ) -> list[Drawn]:  # fmt: skip
         return (await super().draw(place, count, passed, anew=anew, known=known))[::-1]
@@ -169,7 +169,7 @@ def test_a_practice_that_asks_one_node_serves_whom_it_favours_and_one_that_asks_
         """Believes the first node of an area."""
 
         async def draw(
-            self, place: Place, count: int, passed: tuple[bytes, ...] = (), *, anew: bool = False,
+            self, place: Place, count: int, passed: tuple[tuple[bytes, int], ...] = (), *, anew: bool = False,
             known: Mapping[bytes, int] | None = None,
         ) -> list[Drawn]:  # fmt: skip
             letters = self.drawing._letters

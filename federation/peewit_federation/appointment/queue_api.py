@@ -2,7 +2,7 @@
 
     request                                 ->  [[[area's name, state, offers not answered], …], shown]
     draw       [mediator, area, count,      ->  [signed request, …]     `passed` over: nothing that is free suits them;
-                [H passed, …], anew]                                    `anew`: give those who were, again
+                [[H, version], …], anew]                                `anew`: give those who were, again
     offered    [mediator, area, H, until]   ->  []       until 0: the offer is over, others may draw it now
     claim      [mediator, area, H, secret]  ->  shown
     waiting                                            ->  [[rank of the group, round, how many], …]
@@ -67,23 +67,33 @@ class Draw:
 
     place: Place
     count: int
-    passed: tuple[bytes, ...] = ()
-    "Requests whom nothing suits that is free: others may have them, and this practice gets others for a while."
+    passed: tuple[tuple[bytes, int], ...] = ()
+    """Requests whom nothing suits that is free, and their versions: others may have them, and this practice gets others
+    for a while. Who has said something new since is not among them."""
     anew: bool = False
     "Whether those who were passed over before are given again."
 
     def encode(self) -> bytes:
-        return cbor.encode([self.place.mediator, self.place.area, self.count, list(self.passed), self.anew])
+        return cbor.encode(
+            [self.place.mediator, self.place.area, self.count, [list(one) for one in self.passed], self.anew]
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Draw:
         """Raises `MalformedError` or `LimitError`."""
-        match cbor.decode(data, size_bytes_max=256 + 34 * PASSED_MAX):
+        match cbor.decode(data, size_bytes_max=256 + 40 * PASSED_MAX):
             case [bytes(mediator), bytes(area), int(count), list(passed), bool(anew)] if (
-                0 < count < 1 << 31 and len(passed) <= PASSED_MAX and all(isinstance(name, bytes) for name in passed)
+                0 < count < 1 << 31 and len(passed) <= PASSED_MAX
             ):
-                return cls(_place(mediator, area), count, tuple(map(_hash, passed)), anew)
-        raise MalformedError("a draw is [mediator, area, count, [H passed over, …], whether it begins anew]")
+                return cls(_place(mediator, area), count, tuple(map(_passed, passed)), anew)
+        raise MalformedError("a draw is [mediator, area, count, [[H passed over, version], …], whether it begins anew]")
+
+
+def _passed(item: object) -> tuple[bytes, int]:
+    match item:
+        case [bytes(name), int(version)] if 0 <= version < 1 << 31:
+            return _hash(name), version
+    raise MalformedError("who is passed over is named by [H, version]")
 
 
 def encode_offered(place: Place, request: bytes, until_s: int) -> bytes:

@@ -99,7 +99,7 @@ class Queues:
             row = area, request.name, rank, request.round, priority, request.version, data, state, request.opened
             writes.append(Write(PUT, row))
         await self._write(*writes)
-        if request.version > 1:
+        if request.version > 0:
             self._passes.changed(ranked, request.name)
         query = "SELECT body, state, misses, area, proof FROM requests WHERE request = ?"
         rows = await self._engine.look(query, request.name)
@@ -155,14 +155,23 @@ class Queues:
         """Whom a practice passes over now."""
         return self._passes.of(area, practice, int(self._state.now()))
 
-    async def pass_over(self, area: bytes, practice: bytes, requests: Sequence[bytes], *, anew: bool) -> None:
-        """Nothing that a practice has free suits these: others may draw them now, and it draws others for a while."""
+    async def pass_over(
+        self, area: bytes, practice: bytes, requests: Sequence[tuple[bytes, int]], *, anew: bool
+    ) -> None:
+        """Nothing that a practice has free suits these: others may draw them now, and it draws others for a while.
+
+        It may have had an older version from another node: who has said something new is not passed over.
+        """
         now = int(self._state.now())
         if anew:
             self._passes.forget(area, practice)
-        if requests:
-            self._passes.add(area, practice, requests, now)
-            await self._engine.write(*(Write(LET_GO, (area, request, practice, now)) for request in requests))
+        query, names = "SELECT version FROM requests WHERE area = ? AND request = ? AND version > ?", list[bytes]()
+        for request, version in requests:
+            if not await self._engine.look(query, area, request, version):
+                names.append(request)
+        if names:
+            self._passes.add(area, practice, names, now)
+            await self._engine.write(*(Write(LET_GO, (area, request, practice, now)) for request in names))
 
     async def offered(self, said: SaidOffered) -> None:
         """A practice has made an offer: nobody else draws the request before it may be answered; or it is over (0)."""
