@@ -33,6 +33,8 @@ from peewit_federation.statements.mediator import Catchment
 RECENT_S: Final = 2.0
 "A view this young is not brought up to date again within one turn."
 LEASE_S: Final = 300.0
+UNTOLD_MAX: Final = 10
+"So many who have an offer that has not arrived yet stay leased to us; more would hide those behind."
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,12 @@ class Drawing:
         if not answered:
             raise UnreachableError("no node of this area answered: " + "; ".join(errors))
         booked = {booking.request for booking in self._state.booked.values()}
-        ordered = []
+        ordered, untold = [], 0
         for kept in sorted(found.values(), key=lambda kept: kept.drawn.order):
             if kept.drawn.request.name in booked or self._is_offered(kept.drawn, now_s):
                 seen.looked.add(kept.drawn.request.name)
-                if not self._is_untold(kept.drawn.request.name, now_s):
+                untold += self._is_untold(kept.drawn.request.name, now_s)
+                if untold > UNTOLD_MAX or not self._is_untold(kept.drawn.request.name, now_s):
                     seen.ours.append(kept.drawn)
             else:
                 ordered.append(kept)

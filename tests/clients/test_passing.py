@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peewit_clients import serve
+from peewit_clients import drawing, serve
 from peewit_clients.asking import Asking
 from peewit_clients.backend import UnreachableError
 from peewit_clients.drawing import Drawn, _Kept
@@ -24,7 +24,7 @@ from peewit_clients.serve import Server, ServeSettings
 from peewit_clients.unanswered import IN_VAIN_MAX, REMEMBERED_MAX, Unanswered
 from peewit_clients.user import User
 from peewit_federation.appointment.queue_api import PARKED, Draw, Place
-from peewit_federation.appointment.request import Request, Wishes, area_name, open_request
+from peewit_federation.appointment.request import VERSION_MAX, Request, Wishes, area_name, open_request
 from peewit_federation.keys import XWING_PUBLIC_BYTES, key_id
 from peewit_federation.sealed import xwing_public
 from peewit_node.appointment import queue
@@ -342,15 +342,44 @@ async def test_an_old_version_that_one_node_hands_out_hides_no_later_one(
         assert len(await anybody.offers()) == 1
 
 
-async def test_requests_with_the_version_nothing_are_looked_at_like_others(
-    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [0, VERSION_MAX])
+async def test_requests_with_any_version_are_looked_at_and_passed_over_like_others(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
+    """One at the head could otherwise stop a practice for all behind it."""
     async with surgery.view() as view:
         real = Request.sign
-        monkeypatch.setattr(Request, "sign", lambda one, key: real(replace(one, version=0), key))
-        await surgery.user(view).ask(with_work)
+        monkeypatch.setattr(Request, "sign", lambda one, key: real(replace(one, version=version), key))
+        day = int(time.time()) // 86_400
+        await another_day(surgery.user(view, "First", GROUPS[0]), day + 40).ask(with_work)
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
         monkeypatch.setattr(Request, "sign", real)
-        assert (await serving(surgery, view, [0]).turn()).offers == 1
+        server = serving(surgery, view, [0])
+        turn = await server.turn()
+        assert (turn.offers, turn.waiting) == (1, 1)
+        assert not server.practice.complaints
+        assert len(await anybody.offers()) == 1
+
+
+async def test_offers_that_do_not_arrive_hide_nobody_behind_them(
+    surgery: Surgery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LEASES_MAX", 3)
+    monkeypatch.setattr(serve, "DRAW_MAX", 3)
+    monkeypatch.setattr(drawing, "UNTOLD_MAX", 2)
+    async with surgery.view() as view:
+        for number in range(4):
+            await surgery.user(view, f"Deaf {number}", GROUPS[0]).ask(with_work)
+        for node in surgery.federation.nodes.values():
+            await node.engine.write(Write("UPDATE mailboxes SET practices = 0"))
+            node.mailboxes._known.clear()
+        anybody = surgery.user(view, "Anybody")
+        await anybody.ask(with_work)
+        server = serving(surgery, view, range(9))
+        for _ in range(3):
+            await server.turn()
+        assert len(await anybody.offers()) == 1
 
 
 async def test_who_has_an_offer_that_nodes_do_not_know_keeps_nobody_behind_from_one(

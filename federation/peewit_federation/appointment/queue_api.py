@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from peewit_federation import cbor
+from peewit_federation.appointment.request import VERSION_MAX
 from peewit_federation.errors import MalformedError
 
 
@@ -91,7 +92,7 @@ class Draw:
 
 def _passed(item: object) -> tuple[bytes, int]:
     match item:
-        case [bytes(name), int(version)] if 0 <= version < 1 << 31:
+        case [bytes(name), int(version)] if 0 <= version <= VERSION_MAX:
             return _hash(name), version
     raise MalformedError("who is passed over is named by [H, version]")
 

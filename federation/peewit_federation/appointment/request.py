@@ -30,6 +30,7 @@ PURPOSE: Final = "peewit request v1"
 REQUEST_BYTES_MAX: Final = 40 * 1024
 SEALED_BYTES: Final = OVERHEAD_BYTES + SIZE_CLASSES[0]
 LANGUAGE: Final = Text("language", r"[a-z]{2,3}")
+VERSION_MAX: Final = 1 << 31
 OPENINGS: Final = 6
 "So often a practice may claim it: once, and after each of five reopenings."
 AGE_GROUP: Final = Text("age group", r"[0-9]{1,3}-[0-9]{1,3}")
@@ -76,7 +77,7 @@ class Request(Statement):
     round: int = labelled(5, Uint(ROUND_MAX))
     tokens: tuple[tuple[bytes, bytes], ...] = labelled(6, Many(Record((Bytes(32), Bytes(256, 512))), 9, ordered=True))
     ticket: bytes = labelled(7, Bytes(PROOF_BYTES, PROOF_BYTES * KEYS_MAX))
-    version: int = labelled(8, Uint(1 << 31))
+    version: int = labelled(8, Uint(VERSION_MAX))
     claim: bytes = labelled(9, Bytes(32))
     "SHA-256, six times over, of the secret of the claim (`claim_link`)."
     mailbox: bytes = labelled(10, Bytes(32))
