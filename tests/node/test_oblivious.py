@@ -24,7 +24,7 @@ from peewit_node import oblivious
 from peewit_node.http_server import read_body
 from tests.clients.surgery import QUEUE_NODES, Surgery
 from tests.federation_kit import NAMES, Federation, seed
-from tests.federation_kit_http import post
+from tests.federation_kit_http import post, until
 
 
 @dataclass
@@ -209,6 +209,8 @@ async def test_a_relay_carries_only_to_nodes_of_the_charter_and_a_gateway_answer
 ) -> None:
     url, target = federation.url("north"), federation.nodes["west"]
     origin = target.state.operator.origin_hash.hex()
+    # Who was not up yet when the first node started is down for it until gossip hears of it.
+    await until(lambda: not federation.nodes["north"].peers.all["west"].missed)
 
     async def through(request: Request, expected: int) -> Response | None:
         sealed, asking = seal_request(target.gateway_key.public, pad(request.encode()), os.urandom(32))
