@@ -44,6 +44,13 @@ def serving(surgery: Surgery, view: RegistryView, slots: Sequence[int], name: st
     return Server(practice, Office(view, practice.state, os.urandom), ServeSettings(slots_per_offer=1))
 
 
+async def refuse_letters(surgery: Surgery) -> None:
+    """All mailboxes take none from practices any more."""
+    for node in surgery.federation.nodes.values():
+        await node.engine.write(Write("UPDATE mailboxes SET practices = 0"))
+        node.mailboxes._known.clear()
+
+
 def another_day(user: User, day: int) -> User:
     wishes = user.state.wishes
     user.state.wishes = (((day, day),), *wishes[1:])
@@ -371,9 +378,7 @@ async def test_offers_that_do_not_arrive_hide_nobody_behind_them(
     async with surgery.view() as view:
         for number in range(4):
             await surgery.user(view, f"Deaf {number}", GROUPS[0]).ask(with_work)
-        for node in surgery.federation.nodes.values():
-            await node.engine.write(Write("UPDATE mailboxes SET practices = 0"))
-            node.mailboxes._known.clear()
+        await refuse_letters(surgery)
         anybody = surgery.user(view, "Anybody")
         await anybody.ask(with_work)
         server = serving(surgery, view, range(9))
@@ -485,9 +490,7 @@ async def test_who_refuses_every_letter_is_parked_and_holds_times_no_longer(surg
         view.clock = lambda: now() + ahead[0]
         user = surgery.user(view)
         await user.ask(with_work)
-        for node in surgery.federation.nodes.values():
-            await node.engine.write(Write("UPDATE mailboxes SET practices = 0"))
-            node.mailboxes._known.clear()
+        await refuse_letters(surgery)
         server = serving(surgery, view, [])
         server.settings = replace(server.settings, answer_s=12 * 3600)
         late = [replace(slot(n), begins_s=int(time.time()) + 20 * 86_400 + 600 * n) for n in range(6)]
